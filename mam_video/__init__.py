@@ -1,0 +1,1 @@
+"""Matte a whole clip from one box on its first frame."""

@@ -1,0 +1,32 @@
+"""What can go wrong, as one line for the user.
+
+Everything a user can mend is a `MamVideoError`: its text says what, where and what to do, on one line. The command
+line prints it and returns `exit_code`; foreign exceptions (PyAV, torch, OSError) become one of these at the edge where
+they arise. `assert` is for our own mistakes only.
+"""
+
+from __future__ import annotations
+
+
+class MamVideoError(Exception):
+    """Something failed that the user can do something about."""
+
+    exit_code = 1
+
+
+class UsageError(MamVideoError):
+    """Asked wrongly: a prompt, a flag, a setting, a name that does not exist."""
+
+    exit_code = 2
+
+
+class MediaError(MamVideoError):
+    """A clip cannot be read, or a result cannot be written."""
+
+
+class WeightsError(MamVideoError):
+    """Weights are missing, damaged, or not what they should be."""
+
+
+class DeviceError(MamVideoError):
+    """The device asked for is not here, or cannot do what was asked."""

@@ -1,0 +1,97 @@
+"""The media contract: a reader gives `Frame`s, a writer takes `Matted`s; one module a family keeps to it.
+
+Media knows files, never tensors or models. Everything PyAV, PNG or the disk can throw becomes a `MediaError` here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from mam_video.frames import Frame, Matted
+
+
+@dataclass(frozen=True, slots=True)
+class Colour:
+    """Colour tags as the container names them (FFmpeg's names); "unknown" where untagged.
+
+    What was assumed where a tag was absent is decided by the reader, and is what stands here in `matrix` and `range`;
+    `tagged` says whether the source said so itself.
+    """
+
+    range: str = "tv"  # tv (limited) or pc (full)
+    matrix: str = "bt709"
+    primaries: str = "unknown"
+    transfer: str = "unknown"
+    tagged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ClipInfo:
+    """What is known of a clip before its frames are decoded.
+
+    width, height     of the upright picture, in pixels
+    rate              frames a second, exact, as the container says (an average where it varies)
+    time_base         seconds a tick of every frame's pts
+    frames_in_header  what the container claims, or None; the truth is what decoding gives
+    rotation          degrees counter-clockwise that the reader turned the stored picture by to stand it upright
+    sample_aspect     width of a pixel over its height
+    has_alpha         whether the source has an alpha of its own (which is not read)
+    """
+
+    path: Path
+    width: int
+    height: int
+    rate: Fraction
+    time_base: Fraction
+    frames_in_header: int | None = None
+    pixel_format: str = ""
+    bits: int = 8
+    rotation: int = 0
+    sample_aspect: Fraction = Fraction(1)
+    colour: Colour = field(default_factory=Colour)
+    has_alpha: bool = False
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self.height, self.width
+
+
+class Reader(Protocol):
+    """Frames in display order, each once, with its own time. Not thread-safe; frames() may be asked for again."""
+
+    info: ClipInfo
+
+    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
+        """Frames start <= index < stop. Indices are absolute, counted by decoding from the first frame."""
+        ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
+class Writer(Protocol):
+    """One output. Written beside its final name and renamed when whole: `close` finishes, `abort` leaves nothing.
+
+    As a context manager it closes where all went well and aborts where an exception passes.
+    """
+
+    path: Path
+
+    def write(self, matted: Matted) -> None: ...
+
+    def close(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...

@@ -1,0 +1,188 @@
+"""Every knob, in one frozen dataclass a concern; checked at birth.
+
+The order is: defaults < preset or file (TOML) < flags. The command line and Python build the same objects, a stage
+gets its own part, and an unknown key is an error that names the key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from mam_video.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    name: str = "classic"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: half only where the device has it
+    batch: int = 0  # frames embedded and matted at once; 0: 1 on a CPU, 8 on a GPU
+    sam_weights: str = ""  # a path, or a name of `mam-video weights list`; empty: the one that belongs to the model
+    mam_weights: str = ""
+
+    def __post_init__(self) -> None:
+        _in_range("model.batch", self.batch, 0, 256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewSettings:
+    roi: Literal["auto", "frame"] = "auto"  # auto: a view around the subject; frame: the whole picture, as SAM does
+    grow: float = 1.6  # side of a new view, in longer sides of the box
+    room: float = 0.06  # a view is held while the box keeps this share of the view's side to its edge ...
+    fill: float = 0.25  # ... and the box's longer side fills at least this share of the view
+
+    def __post_init__(self) -> None:
+        _in_range("view.grow", self.grow, 1.05, 8)
+        _in_range("view.room", self.room, 0, 0.4)
+        _in_range("view.fill", self.fill, 0, 0.9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionSettings:
+    side: int = 640  # longer side of the pictures between which motion is measured, in pixels
+    preset: Literal["ultrafast", "fast", "medium"] = "fast"  # OpenCV's DIS
+
+    def __post_init__(self) -> None:
+        _in_range("motion.side", self.side, 64, 4096)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackSettings:
+    margin: float = 0.05  # the box asked for is grown by this share of its longer side
+    speck: float = 0.02  # parts smaller than this share of the largest do not count for the box
+    min_score: float = 0.5  # below: the frame is lost
+    min_overlap: float = 0.3  # IoU of the mask with the moved previous one; below: the frame is lost
+    doubt_overlap: float = 0.6  # below: the frame is uncertain
+    doubt_area: float = 1.6  # area ratio to the frame before, either way; beyond: uncertain
+
+    def __post_init__(self) -> None:
+        for name in ("margin", "speck", "min_score", "min_overlap", "doubt_overlap"):
+            _in_range(f"track.{name}", getattr(self, name), 0, 1)
+        _in_range("track.doubt_area", self.doubt_area, 1, 100)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatteSettings:
+    """MAM's merge of its three outputs; the names and defaults are the reference's."""
+
+    guidance: Literal["mask", "alpha"] = "mask"
+    box_clean: bool = True  # alpha guidance: nothing outside the mask's box
+    two_sided: bool = False
+    os8_width: int = 10
+    os4_width: int = 20
+    os1_width: int = 10
+    scale_widths: bool = True  # widths grow with pictures larger than the model's view; False: the reference's pixels
+
+    def __post_init__(self) -> None:
+        for name in ("os8_width", "os4_width", "os1_width"):
+            _in_range(f"matte.{name}", getattr(self, name), 0, 400)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefineSettings:
+    enabled: bool = True  # sharpen an alpha that was enlarged beyond the model's view, with the plate as guide
+
+    radius: float = 1.5  # radius of the guided filter, in view pixels
+    eps: float = 1e-4  # its regularisation; smaller follows the plate more
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmoothSettings:
+    strength: float = 0.0  # 0 = off; 1 = a neighbour counts as much as the frame itself, where it can be trusted
+    radius: int = 1  # frames of past and future that take part
+
+    def __post_init__(self) -> None:
+        _in_range("smooth.strength", self.strength, 0, 1)
+        _in_range("smooth.radius", self.radius, 1, 3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputSettings:
+    premultiply: bool = False
+    background: str = "#33ff92"  # what the preview kind is laid over: a colour as #rrggbb, or a picture
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    model: ModelSettings = field(default_factory=ModelSettings)
+    view: ViewSettings = field(default_factory=ViewSettings)
+    motion: MotionSettings = field(default_factory=MotionSettings)
+    track: TrackSettings = field(default_factory=TrackSettings)
+    matte: MatteSettings = field(default_factory=MatteSettings)
+    refine: RefineSettings = field(default_factory=RefineSettings)
+    smooth: SmoothSettings = field(default_factory=SmoothSettings)
+    output: OutputSettings = field(default_factory=OutputSettings)
+
+    def with_values(self, values: Mapping[str, Mapping[str, Any]], source: str) -> Settings:
+        """A copy with `values` ({"smooth": {"strength": 0.5}}) in place; `source` is named in errors."""
+        parts: dict[str, Any] = {}
+        for section, given in values.items():
+            if section not in (f.name for f in dataclasses.fields(self)):
+                raise UsageError(f"{source}: unknown section [{section}]; known: {_names(self)}")
+            if not isinstance(given, Mapping):
+                raise UsageError(f"{source}: '{section}' is a section; write its keys below [{section}]")
+            part = getattr(self, section)
+            hints = get_type_hints(type(part))
+            for key, value in given.items():
+                if key not in hints:
+                    raise UsageError(f"{source}: unknown key '{key}' in [{section}]; known: {_names(part)}")
+                _check_type(f"{section}.{key}", value, hints[key], source)
+            try:
+                parts[section] = dataclasses.replace(part, **given)
+            except UsageError as error:
+                raise UsageError(f"{source}: {error}") from None
+        return dataclasses.replace(self, **parts)
+
+    def with_file(self, name_or_path: str) -> Settings:
+        """A copy with a preset's values (default, fast, quality), or those of a TOML file."""
+        path = Path(name_or_path)
+        try:
+            if path.suffix == ".toml" or path.exists():
+                text = path.read_text(encoding="utf-8")
+            else:
+                text = (resources.files("mam_video") / "configs" / f"{name_or_path}.toml").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise UsageError(f"{name_or_path}: no such preset or file; presets: {', '.join(presets())}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{name_or_path}: cannot read these settings ({error})") from None
+        try:
+            values = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise UsageError(f"{name_or_path}: not valid TOML ({error})") from None
+        return self.with_values(values, str(name_or_path))
+
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        return dataclasses.asdict(self)
+
+
+def presets() -> list[str]:
+    """Names of the presets that the package ships."""
+    folder = resources.files("mam_video") / "configs"
+    return sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml"))
+
+
+def _names(part: Any) -> str:
+    return ", ".join(f.name for f in dataclasses.fields(part))
+
+
+def _in_range(name: str, value: float, low: float, high: float) -> None:
+    if not (math.isfinite(value) and low <= value <= high):
+        raise UsageError(f"{name} must be between {low:g} and {high:g}, is {value}")
+
+
+def _check_type(name: str, value: Any, expected: Any, source: str) -> None:
+    if get_origin(expected) is Literal:
+        if value not in get_args(expected):
+            raise UsageError(f"{source}: {name} must be one of {', '.join(map(str, get_args(expected)))}, is '{value}'")
+        return
+    accepted = (int, float) if expected is float else expected
+    if not isinstance(value, accepted) or (isinstance(value, bool) and expected is not bool):
+        raise UsageError(f"{source}: {name} must be of type {expected.__name__}, is {value!r}")

@@ -1,0 +1,91 @@
+"""Generators that run beside each other: work ahead in threads, through bounded queues, with an orderly end.
+
+Whatever ends first ends all: an error in a producer is raised in the consumer, a consumer that stops early (or fails,
+or is interrupted) stops its producers, and no thread outlives the generator that started it.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_POLL = 0.1  # seconds between two looks at whether the other side has gone
+
+
+class _End:
+    """Put in the queue when the producer is done."""
+
+
+def ahead(items: Iterable[T], depth: int, name: str) -> Generator[T, None, None]:
+    """`items`, produced in a thread that runs at most `depth` items ahead.
+
+    Order is kept. An exception of `items` is raised here; closing this generator closes `items` in its thread.
+    """
+    box: queue.Queue[T | type[_End]] = queue.Queue(maxsize=depth)
+    stop = threading.Event()
+    failure: list[BaseException] = []
+
+    def put(item: T | type[_End]) -> bool:
+        while not stop.is_set():
+            try:
+                box.put(item, timeout=_POLL)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def produce() -> None:
+        try:
+            for item in items:
+                if not put(item):
+                    break
+        except BaseException as error:  # noqa: BLE001 - handed to the consumer
+            failure.append(error)
+        finally:
+            close = getattr(items, "close", None)
+            if close is not None:
+                try:
+                    close()
+                except BaseException as error:  # noqa: BLE001
+                    failure.append(error)
+            put(_End)
+
+    thread = threading.Thread(target=produce, name=name, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item = box.get()
+            if item is _End:
+                break
+            yield item  # type: ignore[misc]
+    finally:
+        stop.set()
+        thread.join()
+    if failure:
+        raise failure[0]
+
+
+def ordered_map(work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R, None, None]:
+    """`work` of each item, in order, done in `threads` threads up to as many items ahead (and one more)."""
+    pending: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="work") as pool:
+        try:
+            for item in items:
+                pending.append(pool.submit(work, item))
+                if len(pending) > threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+            close = getattr(items, "close", None)
+            if close is not None:
+                close()
