@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -148,7 +149,7 @@ class Settings:
             if path.suffix == ".toml" or path.exists():
                 text = path.read_text(encoding="utf-8")
             else:
-                text = (resources.files("mam_video") / "configs" / f"{name_or_path}.toml").read_text(encoding="utf-8")
+                text = (_configs() / f"{name_or_path}.toml").read_text(encoding="utf-8")
         except FileNotFoundError:
             raise UsageError(f"{name_or_path}: no such preset or file; presets: {', '.join(presets())}") from None
         except (OSError, UnicodeDecodeError) as error:
@@ -165,8 +166,14 @@ class Settings:
 
 def presets() -> list[str]:
     """Names of the presets that the package ships."""
-    folder = resources.files("mam_video") / "configs"
-    return sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml"))
+    return sorted(p.name.removesuffix(".toml") for p in _configs().iterdir() if p.name.endswith(".toml"))
+
+
+def _configs() -> Traversable:
+    """The folder of presets: inside the package when installed, beside it in a checkout."""
+    package = resources.files("mam_video")
+    inside = package / "configs"
+    return inside if inside.is_dir() else Path(str(package)).parent / "configs"
 
 
 def _names(part: Any) -> str:
