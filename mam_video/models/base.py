@@ -22,20 +22,50 @@ from mam_video.prompts import Box
 
 
 @dataclass(frozen=True, slots=True)
-class ViewPrompt:
-    """What the segmenter is asked with, in view pixels.
+class Embedding:
+    """What a model keeps of a batch of views. Only the model that made it looks inside `data`."""
 
-    box     where the subject is, or None
-    points  (n, 2) float32, x and y
-    labels  (n,) int64, 1 subject and 0 background
-    logits  (m, m) float32, the previous low-resolution mask moved to where it should be now; above 0 is subject. None
-            where there is none
+    count: int
+    content: tuple[int, int]  # (h, w) of the picture inside the square; the rest is padding
+    data: Any = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A frame whose mask can be relied on: what the subject looks like, inside its mask, and what it is not, outside.
+
+    Its view may be another rectangle than that of the frame asked about: places do not correspond, only appearances.
+
+    logits    (m, m) float32 over its own square; above 0 is subject
+    prompted  the user pointed at the subject in this frame: an anchor that never fades
+    """
+
+    embedding: Embedding
+    index: int
+    logits: np.ndarray = field(repr=False)
+    prompted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ViewPrompt:
+    """What the segmenter is asked with, in view pixels. A model uses what it can and ignores the rest.
+
+    box         where the subject is, or None
+    points      (n, 2) float32, x and y
+    labels      (n,) int64, 1 subject and 0 background
+    logits      (m, m) float32, the previous low-resolution mask moved to where it should be now; above 0 is subject.
+                None where there is none
+    motion      (m, m, 2) float32, view pixels a frame: how each place moves apart from the camera, or None
+    references  frames to compare with, the prompted one first, then recent confident ones; at most as many as the
+                model's attribute `references` says
     """
 
     box: Box | None = None
     points: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.float32))
     labels: np.ndarray = field(default_factory=lambda: np.zeros((0,), np.int64))
     logits: np.ndarray | None = None
+    motion: np.ndarray | None = None
+    references: tuple[Reference, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +80,14 @@ class Candidates:
     scores: np.ndarray
 
 
-@dataclass(frozen=True, slots=True)
-class Embedding:
-    """What a model keeps of a batch of views. Only the model that made it looks inside `data`."""
-
-    count: int
-    content: tuple[int, int]  # (h, w) of the picture inside the square; the rest is padding
-    data: Any = field(repr=False)
-
-
 @runtime_checkable
 class Model(Protocol):
-    """See the module's text. All calls run under `torch.inference_mode()` and are deterministic on a CPU."""
+    """See the module's text. All calls run under `torch.inference_mode()` and are deterministic on a CPU.
+
+    A model may have two attributes more, read with `wants_references` and `wants_motion`: `references: int`, how many
+    reference frames it wants to see (their embeddings are kept for it), and `motion: bool`, whether it wants the motion
+    apart from the camera. Without them it gets neither.
+    """
 
     name: str
     view_size: int  # side of the square that a view fills, in pixels
@@ -83,3 +109,13 @@ class Model(Protocol):
         MAM's os8, os4, os1, which `merge.py` joins at the frame's resolution.
         """
         ...
+
+
+def wants_references(model: Model) -> int:
+    """How many reference frames the model makes use of; 0 where it does not say."""
+    return int(getattr(model, "references", 0))
+
+
+def wants_motion(model: Model) -> bool:
+    """Whether the model makes use of the motion apart from the camera; False where it does not say."""
+    return bool(getattr(model, "motion", False))
