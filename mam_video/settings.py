@@ -89,9 +89,14 @@ class MatteSettings:
 @dataclass(frozen=True, kw_only=True)
 class RefineSettings:
     enabled: bool = True  # sharpen an alpha that was enlarged beyond the model's view, with the plate as guide
+    radius: int = 1  # of the guided filter, in view pixels
+    eps: float = 1e-4  # its regularisation, in squared colour of [0, 1]; smaller follows the plate more
+    projections: int = 3  # rounds of back projection
 
-    radius: float = 1.5  # radius of the guided filter, in view pixels
-    eps: float = 1e-4  # its regularisation; smaller follows the plate more
+    def __post_init__(self) -> None:
+        _in_range("refine.radius", self.radius, 1, 16)
+        _in_range("refine.eps", self.eps, 1e-6, 1)
+        _in_range("refine.projections", self.projections, 0, 16)
 
 
 @dataclass(frozen=True, kw_only=True)
