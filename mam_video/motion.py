@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from mam_video.frames import Frame
+from mam_video.prompts import Box
 from mam_video.settings import MotionSettings
 from mam_video.streams import ordered_map
 
@@ -74,20 +75,28 @@ class Motion:
         """(x, y): frame pixels a motion-picture pixel."""
         return self.frame_size[1] / self.size[1], self.frame_size[0] / self.size[0]
 
-    def carry(self, values: np.ndarray, *, back: bool = False) -> np.ndarray:
+    def carry(
+        self, values: np.ndarray, *, back: bool = False, window: tuple[int, int, int, int] | None = None
+    ) -> np.ndarray:
         """A map of the source frame as it should look in the target frame (`back`: the other way round).
 
         `values` is (H', W') or (H', W', C), float32 or uint8, of any size over the whole frame; the result has the same
-        size and type. Sampled bilinearly; what comes from beyond the border repeats the border.
+        size and type. Sampled bilinearly; what comes from beyond the border repeats the border. `window` (x, y, w, h),
+        in pixels of `values`, asks for that part of the result alone.
         """
         h, w = values.shape[:2]
+        x0, y0, width, height = window or (0, 0, w, h)
         flow = self.forward if back else self.backward
+        sx, sy = self.size[1] / w, self.size[0] / h
         if (h, w) != self.size:
-            flow = cv2.resize(flow, (w, h), interpolation=cv2.INTER_LINEAR)
-        map_x = flow[..., 0] * np.float32(w / self.size[1]) + np.arange(w, dtype=np.float32)
-        map_y = flow[..., 1] * np.float32(h / self.size[0]) + np.arange(h, dtype=np.float32)[:, None]
-        carried = cv2.remap(values, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return np.asarray(carried)
+            centres = np.array([[sx, 0, (x0 + 0.5) * sx - 0.5], [0, sy, (y0 + 0.5) * sy - 0.5]])
+            flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+            flow = cv2.warpAffine(flow, centres, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        else:
+            flow = flow[y0 : y0 + height, x0 : x0 + width]
+        map_x = flow[..., 0] * np.float32(1 / sx) + np.arange(x0, x0 + width, dtype=np.float32)
+        map_y = flow[..., 1] * np.float32(1 / sy) + np.arange(y0, y0 + height, dtype=np.float32)[:, None]
+        return np.asarray(cv2.remap(values, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
     def at(self, x: np.ndarray, y: np.ndarray, *, back: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Motion (dx, dy) in frame pixels at positions x, y (float32, equal shapes (m, n), frame pixels).
@@ -136,15 +145,56 @@ class Motion:
         h, w = self.size
         inside = np.asarray(region).astype(np.uint8)
         if inside.shape != (h, w):
-            inside = cv2.resize(inside, (w, h), interpolation=cv2.INTER_AREA if inside.size > h * w else cv2.INTER_NEAREST)
+            inside = cv2.resize(
+                inside, (w, h), interpolation=cv2.INTER_AREA if inside.size > h * w else cv2.INTER_NEAREST
+            )
         inside = inside > 0
         if not inside.any():
             return Shift(0.0, 0.0, 0.0)
         sure = inside & self.trusted(back=not back)
-        votes = flow[sure if 4 * sure.sum() >= inside.sum() else inside] * np.float32(self.scale)
+        votes = flow[sure if 4 * sure.sum() >= inside.sum() else inside] * np.array(self.scale, np.float32)
         dx, dy = np.median(votes, axis=0)
         spread = np.median(np.hypot(votes[:, 0] - dx, votes[:, 1] - dy))
         return Shift(float(dx), float(dy), float(spread))
+
+    def camera(self, box: Box | None = None, *, back: bool = False) -> np.ndarray:
+        """The camera's part of the motion: (h, w, 2) float32, motion-picture pixels, from target frame to source.
+
+        A homography fitted robustly (RANSAC) to the flow outside `box` (frame pixels), since the subject inside it
+        moves by itself; zero where none can be fitted. `back`: from the source to the target.
+        """
+        h, w = self.size
+        flow = self.forward if back else self.backward
+        step = max(min(h, w) // 32, 2)
+        y, x = np.mgrid[step // 2 : h : step, step // 2 : w : step]
+        keep = self.trusted(back=back)[y, x]
+        if box is not None:
+            sx, sy = self.scale
+            outside = (
+                ((x + 0.5) * sx < box.x0)
+                | ((x + 0.5) * sx > box.x1)
+                | ((y + 0.5) * sy < box.y0)
+                | ((y + 0.5) * sy > box.y1)
+            )
+            keep = keep & outside if (keep & outside).sum() >= 24 else keep
+        if keep.sum() < 24:
+            return np.zeros_like(flow)
+        here = np.stack([x[keep], y[keep]], axis=1).astype(np.float32)
+        cv2.setRNGSeed(0)
+        matrix, _ = cv2.findHomography(here, here + flow[y, x][keep], cv2.RANSAC, 1.0)
+        if matrix is None:
+            return np.zeros_like(flow)
+        grid = np.stack(np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)), axis=2)
+        return np.asarray(cv2.perspectiveTransform(grid, matrix) - grid, np.float32)
+
+    def apart(self, box: Box | None = None, *, back: bool = False) -> np.ndarray:
+        """How each place moves apart from the camera: the flow less `camera`, same shape and units.
+
+        Of the target frame, as the way it has come (source to target); `back`: of the source frame, the way it will go.
+        """
+        if back:
+            return np.asarray(self.forward - self.camera(box, back=True))
+        return np.asarray(self.camera(box) - self.backward)
 
 
 def measure_motion(source: Frame, target: Frame, settings: MotionSettings) -> Motion:

@@ -1,0 +1,588 @@
+"""Where the subject is in the next frame, and how sure we are.
+
+For every frame, in order:
+
+1. Move. The optical flow carries the previous mask over; its box is the side-wise median of three opinions: the moved
+   mask's own box, the last box moved by the median motion inside the mask, and a constant-velocity filter.
+2. Ask. The box, grown by a margin (more where the parts of the subject move differently), the moved mask and the
+   reference frames go to the segmenter, which looks at a `View` around the box.
+3. Choose. Among several masks by score, overlap with the moved mask and agreement with the box filter together, not
+   by score alone (the idea of SAMURAI, arXiv 2411.11922; it needs no training). Parts that neither touch the moved mask
+   nor lie in the box are taken off.
+4. Doubt. The frame gets its state, and only a frame without doubt is remembered as a reference.
+
+What the states mean:
+
+PROMPTED   the user pointed at the subject in this frame.
+TRACKED    found; score, overlap and area are all above the bars of `TrackSettings`.
+UNCERTAIN  found and followed, but the score is low, the mask fits the moved one badly, the area jumped, or the subject
+           has just been found again. Its reasons say which. It teaches nothing.
+LOST       nothing was found, or what was found is too doubtful to be followed. The last good mask, moved by the motion,
+           stands in for it (an empty one once it has left the picture), and its box is where the subject is thought to
+           be. The next frame is searched wider around both that box and where the box filter expects the subject. What
+           is found again must have about the size that was lost.
+
+Embedding falls on absolute frame numbers: group k holds frames k*batch to (k+1)*batch-1 and is embedded at once in the
+view that is held. Where the subject stops fitting it within a group, the rest of the group gets a new view and is
+embedded again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+
+import cv2
+import numpy as np
+import torch
+
+from mam_video.frames import Frame, Record, State
+from mam_video.models.base import (
+    Candidates,
+    Embedding,
+    Model,
+    Reference,
+    ViewPrompt,
+    wants_motion,
+    wants_references,
+)
+from mam_video.motion import Motion
+from mam_video.prompts import Box, Prompt
+from mam_video.settings import TrackSettings, ViewSettings
+from mam_video.views import View
+
+_OUTSIDE = -8.0  # logit of what a mask says nothing about: surely background
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """Where the subject is in one frame: all that matting needs beside the model.
+
+    motion     from the frame before to this one, or None for the first
+    view       the rectangle that the model looked at
+    logits     (m, m) float16 over the view's square; above 0 is subject. Half precision, as it is saved, so that a
+               saved Track gives the same matte bit for bit
+    embedding  the embedding of the frame's batch and the frame's place in it, or None where it must be made again. It
+               is given only where the batch is the whole run of frames of one group that share the view, so that a
+               matte of the batch is the same as one made from a saved Track
+    """
+
+    frame: Frame
+    motion: Motion | None = field(repr=False)
+    record: Record
+    view: View
+    logits: np.ndarray = field(repr=False)
+    embedding: tuple[Embedding, int] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.logits.dtype != np.float16 or self.logits.ndim != 2 or self.logits.shape[0] != self.logits.shape[1]:
+            raise TypeError(f"logits must be (m, m) float16, is {self.logits.shape} {self.logits.dtype}")
+
+
+def track(
+    frames: Iterable[tuple[Frame, Motion | None]],
+    model: Model,
+    prompt: Prompt,
+    *,
+    settings: TrackSettings | None = None,
+    view: ViewSettings | None = None,
+    batch: int = 1,
+) -> Generator[Tracked, None, None]:
+    """Follow the subject that `prompt` points at in the first of `frames`.
+
+    Args:
+        frames: each frame with the motion that leads to it, as `motion.with_motion` gives them.
+        model: any of the model contract; `torch.inference_mode()` is entered for its calls.
+        batch: frames embedded at once; the groups fall on absolute frame numbers.
+
+    Yields one `Tracked` a frame, in order. At most one group of frames is held (and one frame more).
+    Raises: UsageError, the prompt lies outside the frame.
+    """
+    follower = _Follower(model, prompt, settings or TrackSettings(), view or ViewSettings())
+    source = iter(frames)
+    try:
+        for group in _groups(source, batch, look_ahead=wants_motion(model)):
+            yield from follower.follow(group)
+    finally:
+        close = getattr(source, "close", None)
+        if close is not None:
+            close()
+
+
+@dataclass(slots=True)
+class _Step:
+    """A frame on its way: `next_motion` leads from it to the next, and is known for the first frame only."""
+
+    frame: Frame
+    motion: Motion | None
+    next_motion: Motion | None = None
+
+
+def _groups(
+    source: Iterator[tuple[Frame, Motion | None]], batch: int, look_ahead: bool
+) -> Generator[list[_Step], None, None]:
+    """Frames by absolute groups. With `look_ahead` the first frame is told the motion that follows it."""
+    first = next(source, None)
+    if first is None:
+        return
+    second = next(source, None) if look_ahead else None
+    steps = [_Step(*first, second[1] if second is not None else None)]
+    rest = source if second is None else chain([second], source)
+    for frame, motion in rest:
+        if frame.index // batch != steps[0].frame.index // batch:
+            yield steps
+            steps = []
+        steps.append(_Step(frame, motion))
+    yield steps
+
+
+class _Follower:
+    """The state of one subject in one clip."""
+
+    def __init__(self, model: Model, prompt: Prompt, settings: TrackSettings, view_settings: ViewSettings) -> None:
+        self.model = model
+        self.prompt = prompt
+        self.settings = settings
+        self.view_settings = view_settings
+        self.view: View | None = None
+        self.box = prompt.box or Box(0, 0, 1, 1)
+        self.logits = np.zeros((0, 0), np.float32)  # of the last frame, over `mask_view`
+        self.mask_view: View | None = None
+        self.good_area = 0.0  # share of the frame, when last seen
+        self.filter: _BoxFilter | None = None
+        self.lost = 0  # frames since it was last seen
+        self.references = _References(wants_references(model))
+
+    def follow(self, group: list[_Step]) -> Iterator[Tracked]:
+        """The frames of one group, which are embedded together as long as their view stays."""
+        found: list[Tracked] = []
+        runs: list[tuple[Embedding, int, int]] = []  # embedding; its first frame's place in the group; frames used
+        for place, step in enumerate(group):
+            guess = self._guess(step)
+            view = self._view_for(guess, step.frame.size)
+            if not runs or view != self.view:
+                pictures = [view.cut(s.frame.rgb8) for s in group[place:]]
+                with torch.inference_mode():
+                    runs.append((self.model.embed(pictures), place, 0))
+                self.view = view
+            embedding, start, used = runs[-1]
+            runs[-1] = embedding, start, used + 1
+            if guess is None:
+                record, logits = self._begin(step, view, embedding, place - start)
+            else:
+                record, logits = self._continue(step, guess, view, embedding, place - start)
+            found.append(Tracked(step.frame, step.motion, record, view, logits))
+        for embedding, start, used in runs:
+            for i in range(start, start + used):
+                t = found[i]
+                handle = (embedding, i - start) if used == embedding.count else None
+                yield Tracked(t.frame, t.motion, t.record, t.view, t.logits, handle)
+
+    # Move
+
+    def _guess(self, step: _Step) -> _Guess | None:
+        """Where the subject should be now; None on the first frame."""
+        motion = step.motion
+        if self.mask_view is None or self.filter is None or motion is None:
+            return None
+        before = _over_frame(self.logits, self.mask_view, motion)
+        shift = motion.shift(before > 0)
+        moved_box = _keep_in_touch(self.box.moved(shift.dx, shift.dy), step.frame.size)
+        expected = self.filter.predict()
+        sx, sy = motion.scale
+        moved_mask = motion.carry((before > 0).astype(np.float32)) > 0.5
+        own = _tight_box(_without_specks(moved_mask, self.settings.speck), sx, sy)
+        box = _median_box([moved_box, expected, own]) if own is not None and not self.lost else moved_box
+        box = _keep_in_touch(box, step.frame.size)
+        margin = self.settings.margin * max(box.width, box.height) + shift.spread
+        search = box.grown(margin)
+        if self.lost:
+            # The flow under a standing mask follows whatever hides the subject; the filter keeps its course.
+            search = _union(search, expected).grown(margin * min(2 * self.lost, 8))
+        search = search.clipped(step.frame.size) or search
+        return _Guess(box, search, expected, left=own is None)
+
+    def _view_for(self, guess: _Guess | None, frame_size: tuple[int, int]) -> View:
+        """The view for a frame: the one that is held where the subject still fits it."""
+        size = self.model.view_size
+        if self.view_settings.roi == "frame":
+            return View.whole(frame_size, size)
+        box = guess.search if guess is not None else self.prompt.box
+        if box is None:
+            return self.view or View.whole(frame_size, size)
+        box = box.clipped(frame_size)
+        if box is None:
+            return self.view or View.whole(frame_size, size)
+        if self.view is not None and _fits(self.view, box, frame_size, self.view_settings):
+            return self.view
+        return View.around(box, frame_size, size, self.view_settings.grow)
+
+    # Ask, choose, doubt
+
+    def _begin(self, step: _Step, view: View, embedding: Embedding, index: int) -> tuple[Record, np.ndarray]:
+        """The prompted frame."""
+        frame = step.frame
+        self.prompt.check_inside(frame.size)
+        motion = step.next_motion
+        asked = self.prompt.box.clipped(frame.size) if self.prompt.box is not None else None
+        points = np.array([view.point_to_view(p.x, p.y) for p in self.prompt.points], np.float32).reshape(-1, 2)
+        labels = np.array([int(p.subject) for p in self.prompt.points], np.int64)
+        apart = self._apart(motion, asked, view, ahead=True)
+        offered = self._ask(
+            embedding, index, ViewPrompt(view.to_view(asked) if asked else None, points, labels, motion=apart)
+        )
+        values = []
+        for logits, score in zip(offered.logits, offered.scores, strict=True):
+            box = self._box_of(logits, view)
+            values.append(float(score) + (0.5 * asked.iou(box) if asked and box else 0.0))
+        best = int(np.argmax(values))
+        logits, score = offered.logits[best].astype(np.float16), float(offered.scores[best])
+        box = self._box_of(logits.astype(np.float32), view)
+        state = State.PROMPTED
+        reasons: tuple[str, ...] = ()
+        if box is None:
+            state = State.LOST
+            reasons = ("nothing was found where the prompt points",)
+            box = asked or _keep_in_touch(Box(0, 0, 1, 1).moved(*_first_point(self.prompt)), frame.size)
+            logits = _filled(box, view, self.model.mask_size).astype(np.float16)
+        self.filter = _BoxFilter(box)
+        area = _area(logits, view, frame.size)
+        record = Record(frame.index, frame.pts, state, box, score, area, reasons)
+        self._remember(record, logits, view, embedding, index)
+        return record, logits
+
+    def _continue(
+        self, step: _Step, guess: _Guess, view: View, embedding: Embedding, index: int
+    ) -> tuple[Record, np.ndarray]:
+        frame, motion, bars = step.frame, step.motion, self.settings
+        assert self.mask_view is not None and self.filter is not None and motion is not None
+        m = self.model.mask_size
+        moved = carried_logits(self.logits, self.mask_view, view, motion, m)
+        prompt = ViewPrompt(
+            view.to_view(guess.search),
+            logits=moved,
+            motion=self._apart(motion, guess.search, view, ahead=False),
+            references=self.references.all(),
+        )
+        offered = self._ask(embedding, index, prompt)
+
+        best, best_value, best_overlap = -1, -1.0, 0.0
+        cleaned: list[np.ndarray] = []
+        boxes: list[Box | None] = []
+        for k, (logits, score) in enumerate(zip(offered.logits, offered.scores, strict=True)):
+            logits = _supported(logits, moved, view.to_view(guess.search), view.size)
+            box = self._box_of(logits, view)
+            overlap = _iou(logits > 0, moved > 0)
+            cleaned.append(logits)
+            boxes.append(box)
+            value = 0.4 * float(score) + 0.4 * overlap + (0.2 * box.iou(guess.expected) if box else 0.0)
+            if value > best_value:
+                best, best_value, best_overlap = k, value, overlap
+
+        score = float(offered.scores[best])
+        chosen = cleaned[best].astype(np.float16)
+        box = boxes[best]
+        area = _area(chosen, view, frame.size)
+        jump = max(area, 1e-9) / max(self.good_area, 1e-9)
+        missing: list[str] = []
+        doubts: list[str] = []
+        if box is None or area == 0:
+            missing.append("nothing was found" if not guess.left else "it has left the picture")
+        elif score < bars.min_score:
+            missing.append(f"score {score:.2f} is below {bars.min_score:g}")
+        elif self.lost:
+            if not 1 / _SIZE_BACK <= jump <= _SIZE_BACK:
+                missing.append(f"what was found has {jump:.2g} times the area that was lost")
+            else:
+                doubts.append(f"found again after {self.lost} lost frame{'s' if self.lost > 1 else ''}")
+        elif best_overlap < bars.min_overlap:
+            missing.append(f"overlap with the moved mask {best_overlap:.2f} is below {bars.min_overlap:g}")
+        else:
+            if best_overlap < bars.doubt_overlap:
+                doubts.append(f"overlap with the moved mask {best_overlap:.2f} is below {bars.doubt_overlap:g}")
+            if not 1 / bars.doubt_area <= jump <= bars.doubt_area:
+                doubts.append(f"area jumped {jump:.2g} times")
+        if not missing and score < bars.doubt_score:
+            doubts.append(f"score {score:.2f} is below {bars.doubt_score:g}")
+
+        if missing or box is None:
+            logits = moved.astype(np.float16)
+            standing = _area(logits, view, frame.size)
+            record = Record(frame.index, frame.pts, State.LOST, guess.box, score, standing, tuple(missing))
+            self._remember(record, logits, view, embedding, index)
+            return record, logits
+        state = State.UNCERTAIN if doubts else State.TRACKED
+        record = Record(frame.index, frame.pts, state, box, score, area, tuple(doubts))
+        self.filter.update(box)
+        self._remember(record, chosen, view, embedding, index)
+        return record, chosen
+
+    def _ask(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
+        with torch.inference_mode():
+            return self.model.segment(embedding, index, prompt)
+
+    def _apart(self, motion: Motion | None, box: Box | None, view: View, ahead: bool) -> np.ndarray | None:
+        """The motion apart from the camera over the view's square, for models that want it; view pixels a frame."""
+        if motion is None or not wants_motion(self.model):
+            return None
+        apart = motion.apart(box, back=ahead)
+        m = self.model.mask_size
+        x, y = _cell_centres(view, m)
+        sx, sy = motion.scale
+        found = cv2.remap(apart, x / sx - 0.5, y / sy - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(found * np.array([sx * view.scale[0], sy * view.scale[1]], np.float32), np.float32)
+
+    def _box_of(self, logits: np.ndarray, view: View) -> Box | None:
+        """Tight box of a mask in frame pixels, ignoring specks; None where the mask is empty."""
+        h, w = view.content
+        kept = _without_specks(logits > 0, self.settings.speck)
+        clean = np.where(kept | (logits <= 0), logits, np.float32(_OUTSIDE)).astype(np.float32)
+        fine = cv2.resize(clean, (view.size, view.size), interpolation=cv2.INTER_LINEAR)[:h, :w] > 0
+        sx, sy = view.scale
+        box = _tight_box(fine, 1 / sx, 1 / sy)
+        return box.moved(view.x0, view.y0) if box is not None else None
+
+    def _remember(self, record: Record, logits: np.ndarray, view: View, embedding: Embedding, index: int) -> None:
+        self.logits, self.mask_view, self.box = logits.astype(np.float32), view, record.box
+        if record.state is State.LOST:
+            self.lost += 1
+            if self.good_area == 0.0:
+                self.good_area = record.area
+            return
+        self.lost = 0
+        self.good_area = record.area
+        if not record.state.flagged:
+            prompted = record.state is State.PROMPTED
+            self.references.offer(Reference(embedding, index, self.logits, prompted), record.index)
+
+
+_SIZE_BACK = 3.0  # what is found again may have changed its area by this factor
+
+
+@dataclass(frozen=True, slots=True)
+class _Guess:
+    """Where the subject should be, in frame pixels.
+
+    box       tight; what a lost frame's record says
+    search    grown; what the segmenter is asked with
+    expected  by the box filter alone
+    left      nothing of the moved mask is in the picture
+    """
+
+    box: Box
+    search: Box
+    expected: Box
+    left: bool
+
+
+class _References:
+    """The prompted frames, which never fade, and the latest confident ones, some frames apart."""
+
+    def __init__(self, most: int) -> None:
+        self._anchors: list[Reference] = []
+        self._recent: deque[Reference] = deque(maxlen=max(most - 1, 0))
+        self._most = most
+        self._last = 0
+
+    def offer(self, reference: Reference, frame_index: int) -> None:
+        if self._most == 0:
+            return
+        if reference.prompted:
+            self._anchors = [reference]
+            self._last = frame_index
+        elif frame_index - self._last >= _REFERENCE_STEP:
+            self._recent.append(reference)
+            self._last = frame_index
+
+    def all(self) -> tuple[Reference, ...]:
+        return (*self._anchors, *reversed(self._recent))
+
+
+_REFERENCE_STEP = 5  # frames between two references: neighbours tell nothing new
+
+
+class _BoxFilter:
+    """Constant-velocity Kalman filter of a box: centre, and the logarithms of width and height, each by itself.
+
+    Positions are measured in sizes of the box, so that one set of noises serves every scale.
+    """
+
+    _measured = 0.04**2  # variances, in sizes of the box
+    _pushed = 0.02**2
+
+    def __init__(self, box: Box) -> None:
+        self._mean = np.stack([self._parts(box), np.zeros(4)], axis=1)  # (4, 2): value and speed
+        self._unit = np.array([box.width, box.height, 1.0, 1.0])
+        self._cov = np.tile(np.diag([self._measured, 0.1**2]), (4, 1, 1))
+
+    @staticmethod
+    def _parts(box: Box) -> np.ndarray:
+        return np.array([*box.centre, np.log(box.width), np.log(box.height)])
+
+    def predict(self) -> Box:
+        """One frame on."""
+        step = np.array([[1.0, 1.0], [0.0, 1.0]])
+        self._mean = self._mean @ step.T
+        self._cov = step @ self._cov @ step.T + self._pushed * np.array([[0.25, 0.5], [0.5, 1.0]])
+        return self._box()
+
+    def update(self, box: Box) -> None:
+        units = self._unit[:, None]
+        gain = self._cov[:, :, 0] / (self._cov[:, 0, 0] + self._measured)[:, None]
+        error = (self._parts(box) - self._mean[:, 0])[:, None] / units
+        self._mean = self._mean + gain * error * units
+        self._cov = self._cov - gain[:, :, None] * self._cov[:, 0:1, :]
+        self._unit = np.array([box.width, box.height, 1.0, 1.0])
+
+    def _box(self) -> Box:
+        cx, cy = self._mean[:2, 0]
+        half_w, half_h = np.exp(np.clip(self._mean[2:, 0], -10, 12)) / 2
+        return Box(float(cx - half_w), float(cy - half_h), float(cx + half_w), float(cy + half_h))
+
+
+# Masks and boxes
+
+
+def carried_logits(logits: np.ndarray, old: View, new: View, motion: Motion, m: int) -> np.ndarray:
+    """A mask of the frame before, (n, n) over the square of view `old`, moved into the square of `new`: (m, m) float32.
+
+    One resampling through view, flow and view. What comes from outside the frame repeats the frame's border; what comes
+    from outside the old view is surely background.
+    """
+    x, y = _cell_centres(new, m)
+    dx, dy = motion.at(x, y)
+    h, w = motion.frame_size
+    x = np.clip(x + dx, 0.5, w - 0.5)
+    y = np.clip(y + dy, 0.5, h - 0.5)
+    carried = _read(logits, old, x, y)
+    rows, columns = new.content
+    cell = new.size / m
+    carried[int(np.ceil(rows / cell)) :] = _OUTSIDE
+    carried[:, int(np.ceil(columns / cell)) :] = _OUTSIDE
+    return carried
+
+
+def _cell_centres(view: View, m: int) -> tuple[np.ndarray, np.ndarray]:
+    """Centres of the (m, m) cells of a view's square in frame pixels, x and y, each (m, m) float32."""
+    sx, sy = view.scale
+    centre = (np.arange(m, dtype=np.float64) + 0.5) * (view.size / m)
+    x, y = np.meshgrid(view.x0 + centre / sx, view.y0 + centre / sy)
+    return x.astype(np.float32), y.astype(np.float32)
+
+
+def _read(logits: np.ndarray, view: View, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Logits (n, n) of a view's square at frame positions; background outside the view."""
+    n = logits.shape[0]
+    sx, sy = view.scale
+    map_x = ((x - view.x0) * (sx * n / view.size) - 0.5).astype(np.float32)
+    map_y = ((y - view.y0) * (sy * n / view.size) - 0.5).astype(np.float32)
+    found = cv2.remap(logits, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    outside = (x < view.x0) | (x > view.x0 + view.width) | (y < view.y0) | (y > view.y0 + view.height)
+    found[outside] = _OUTSIDE
+    return np.asarray(found)
+
+
+def _over_frame(logits: np.ndarray, view: View, motion: Motion) -> np.ndarray:
+    """A view's logits over the whole frame at the size of the motion pictures."""
+    h, w = motion.size
+    sx, sy = motion.scale
+    x, y = np.meshgrid((np.arange(w, dtype=np.float32) + 0.5) * sx, (np.arange(h, dtype=np.float32) + 0.5) * sy)
+    return _read(logits, view, x.astype(np.float32), y.astype(np.float32))
+
+
+def _without_specks(mask: np.ndarray, speck: float) -> np.ndarray:
+    """(h, w) bool without the connected parts that are smaller than `speck` times the largest."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    if count <= 2:
+        return mask
+    areas = stats[:, cv2.CC_STAT_AREA].copy()
+    areas[0] = 0
+    keep = areas >= speck * areas.max()
+    keep[0] = False
+    return np.asarray(keep[labels])
+
+
+def _supported(logits: np.ndarray, moved: np.ndarray, box: Box, size: int) -> np.ndarray:
+    """Logits without the parts that neither touch the moved mask nor have their middle in the box (view pixels)."""
+    m = logits.shape[0]
+    count, labels, _, centres = cv2.connectedComponentsWithStats((logits > 0).astype(np.uint8), connectivity=8)
+    if count <= 1:
+        return logits
+    reach = max(m // 64, 1)
+    near = cv2.dilate((moved > 0).astype(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) > 0
+    keep = np.zeros(count, bool)
+    keep[np.unique(labels[near])] = True
+    x, y = (centres.T + 0.5) * (size / m)
+    keep |= (x >= box.x0) & (x <= box.x1) & (y >= box.y0) & (y <= box.y1)
+    keep[0] = True
+    return np.where(keep[labels], logits, np.minimum(logits, np.float32(_OUTSIDE)))
+
+
+def _tight_box(mask: np.ndarray, unit_x: float, unit_y: float) -> Box | None:
+    """Half-open box of a mask's pixels, scaled by units; None where it is empty."""
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    if len(columns) == 0:
+        return None
+    return Box(
+        float(columns[0] * unit_x), float(rows[0] * unit_y),
+        float((columns[-1] + 1) * unit_x), float((rows[-1] + 1) * unit_y),
+    )  # fmt: skip
+
+
+def _filled(box: Box, view: View, m: int) -> np.ndarray:
+    """Logits of a mask that is the box."""
+    x, y = _cell_centres(view, m)
+    inside = (x >= box.x0) & (x <= box.x1) & (y >= box.y0) & (y <= box.y1)
+    return np.where(inside, np.float32(1), np.float32(_OUTSIDE))
+
+
+def _area(logits: np.ndarray, view: View, frame_size: tuple[int, int]) -> float:
+    """Share of the frame that a mask covers."""
+    cell = view.size / logits.shape[0]
+    sx, sy = view.scale
+    inside = np.count_nonzero(logits > 0)
+    return min(inside * cell * cell / (sx * sy * frame_size[0] * frame_size[1]), 1.0)
+
+
+def _iou(a: np.ndarray, b: np.ndarray) -> float:
+    union = float((a | b).sum())
+    return float((a & b).sum()) / union if union else 0.0
+
+
+def _fits(view: View, box: Box, frame_size: tuple[int, int], settings: ViewSettings) -> bool:
+    """Whether a box may stay in a view: clear of its edges (the frame's own edges are free) and not too small in it."""
+    h, w = frame_size
+    side = max(view.width, view.height)
+    room = settings.room * side
+    clear = (
+        (view.x0 == 0 or box.x0 - view.x0 >= room)
+        and (view.y0 == 0 or box.y0 - view.y0 >= room)
+        and (view.x0 + view.width == w or view.x0 + view.width - box.x1 >= room)
+        and (view.y0 + view.height == h or view.y0 + view.height - box.y1 >= room)
+    )
+    return clear and max(box.width, box.height) >= settings.fill * side
+
+
+def _keep_in_touch(box: Box, frame_size: tuple[int, int]) -> Box:
+    """The box, pushed back where it has left the frame so that a pixel of it stays inside."""
+    h, w = frame_size
+    dx = max(1 - box.x1, 0.0) - max(box.x0 - (w - 1), 0.0)
+    dy = max(1 - box.y1, 0.0) - max(box.y0 - (h - 1), 0.0)
+    return box.moved(dx, dy)
+
+
+def _median_box(boxes: list[Box]) -> Box:
+    """Side-wise median: one opinion that is far off has no say."""
+    x0, y0, x1, y1 = np.median([b.xyxy for b in boxes], axis=0)
+    return Box(float(x0), float(y0), float(max(x1, x0 + 1)), float(max(y1, y0 + 1)))
+
+
+def _union(a: Box, b: Box) -> Box:
+    return Box(min(a.x0, b.x0), min(a.y0, b.y0), max(a.x1, b.x1), max(a.y1, b.y1))
+
+
+def _first_point(prompt: Prompt) -> tuple[float, float]:
+    point = next(p for p in prompt.points if p.subject)
+    return point.x, point.y
