@@ -1,0 +1,214 @@
+"""Matting Anything as a `Model`: SAM finds the mask, M2M mattes it.
+
+Source: Li, Jain and Shi, "Matting Anything", 2023, arXiv 2306.05399.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+
+from mam_video.errors import UsageError, WeightsError
+from mam_video.models.base import Candidates, Embedding, ViewPrompt
+from mam_video.models.devices import resolve_device, resolve_precision
+from mam_video.models.m2m import M2M
+from mam_video.models.sam import IMAGE_SIDE, MASK_SIDE, VARIANTS, Sam, Variant, normalised
+from mam_video.models.weights import hash_of, read_tensors
+
+RANDOM = "random"  # in place of a path: random:SEED gives untrained weights, to try a run without any
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """features (B, 256, 64, 64) float32 and pictures (B, 3, 1024, 1024) float32, both on the device."""
+
+    features: torch.Tensor
+    pictures: torch.Tensor
+
+
+class MamModel:
+    """SAM and M2M, loaded, folded and on their device; see `models/base.py` for what the three calls promise.
+
+    Build one with `load` (from files), `from_states` (from state dicts of the official layouts) or `random`.
+    """
+
+    view_size = IMAGE_SIDE
+    mask_size = MASK_SIDE
+
+    def __init__(
+        self,
+        name: str,
+        sam: Sam,
+        m2m: M2M,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        *,
+        fold: bool = True,
+        weights: Mapping[str, str] | None = None,
+    ) -> None:
+        """Takes over `sam` and `m2m` (float32, on the CPU). `fold=False` leaves M2M as trained: slower, for comparison.
+
+        Raises: DeviceError, the device is not here or cannot do the precision.
+        """
+        self.name = name
+        self.weights = dict(weights or {})
+        self.device = resolve_device(device) if isinstance(device, str) else device
+        self.precision = resolve_precision(precision, self.device)
+        self._sam = sam.accelerate(self.precision).to(self.device)
+        network = m2m.fold() if fold else m2m.eval().requires_grad_(False)
+        self._m2m = network.in_precision(self.precision).to(self.device)
+
+    @classmethod
+    def load(
+        cls,
+        variant: str,
+        sam_weights: str | Path,
+        mam_weights: str | Path,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+    ) -> Self:
+        """The model of `variant` (vit-b, vit-l, vit-h) from files of the official layouts, .pth or .safetensors.
+
+        In place of a file, `random:SEED` gives untrained weights.
+        Raises: WeightsError, a file is damaged, is something else or belongs to another variant; DeviceError.
+        """
+        numbers = _variant(variant)
+        hashes = {}
+        for given in (sam_weights, mam_weights):
+            if not _is_random(given):
+                hashes[Path(given).name] = hash_of(Path(given))
+        if _is_random(sam_weights):
+            with _seeded(sam_weights):
+                sam = Sam(numbers)
+        else:
+            with _naming(sam_weights):
+                sam = Sam.from_state(numbers, read_tensors(Path(sam_weights)))
+        with _seeded(mam_weights if _is_random(mam_weights) else f"{RANDOM}:0"):
+            m2m = M2M()
+        if not _is_random(mam_weights):
+            with _naming(mam_weights):
+                m2m.load(read_tensors(Path(mam_weights), inside="state_dict"))
+        return cls(f"mam-{variant}", sam, m2m, device, precision, weights=hashes)
+
+    @classmethod
+    def from_states(
+        cls,
+        variant: str,
+        sam_state: Mapping[str, torch.Tensor],
+        mam_state: Mapping[str, torch.Tensor],
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        *,
+        fold: bool = True,
+    ) -> Self:
+        """The model from state dicts: SAM's as published, and the `state_dict` of a MAM checkpoint."""
+        m2m = M2M()
+        m2m.load(mam_state)
+        sam = Sam.from_state(_variant(variant), sam_state)
+        return cls(f"mam-{variant}", sam, m2m, device, precision, fold=fold)
+
+    @classmethod
+    def random(cls, variant: str, seed: int = 0, device: str | torch.device = "auto", precision: str = "auto") -> Self:
+        """The model with untrained weights, for tests and measurements of speed."""
+        name = f"{RANDOM}:{seed}"
+        return cls.load(variant, name, name, device, precision)
+
+    @torch.inference_mode()
+    def embed(self, pictures: Sequence[np.ndarray]) -> Embedding:
+        if not pictures:
+            raise ValueError("no pictures to embed")
+        content = pictures[0].shape[:2]
+        if any(p.shape[:2] != content for p in pictures):
+            raise ValueError("the pictures of a batch must be of one size")
+        squares = torch.stack([normalised(p) for p in pictures]).to(self.device)
+        with self._exact():
+            features = torch.cat([self._sam.image_encoder(part) for part in self._parts(squares)])
+        return Embedding(len(pictures), (content[0], content[1]), _Batch(features, squares))
+
+    @torch.inference_mode()
+    def segment(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
+        batch = _data(embedding)
+        box = points = labels = logits = None
+        if prompt.box is not None:
+            box = self._tensor(np.array([prompt.box.xyxy], np.float32))
+        if len(prompt.points):
+            points = self._tensor(prompt.points.astype(np.float32)[None])
+            labels = self._tensor(prompt.labels.astype(np.int64)[None])
+        if prompt.logits is not None:
+            logits = self._tensor(prompt.logits.astype(np.float32)[None, None])
+        if box is None and points is None and logits is None:
+            raise ValueError("an empty prompt")
+        with self._exact():
+            masks, scores = self._sam.decode(batch.features[index : index + 1], box, points, labels, logits)
+        return Candidates(masks.float().cpu().numpy(), scores.float().cpu().numpy())
+
+    @torch.inference_mode()
+    def matte(self, embedding: Embedding, logits: np.ndarray) -> torch.Tensor:
+        batch = _data(embedding)
+        if logits.shape != (embedding.count, MASK_SIDE, MASK_SIDE):
+            raise ValueError(f"logits must be ({embedding.count}, {MASK_SIDE}, {MASK_SIDE}), are {logits.shape}")
+        # A hard mask is what M2M was trained with.
+        masks = (self._tensor(logits)[:, None] > 0).float()
+        alphas = []
+        with self._exact():
+            for part in self._parts(torch.arange(embedding.count)):
+                alphas.append(torch.cat(self._m2m(batch.features[part], batch.pictures[part], masks[part]), dim=1))
+        return torch.cat(alphas)
+
+    def _parts(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """What is computed at once: all on a GPU; one by one on a CPU, where a batch gains nothing and takes memory."""
+        return torch.split(batch, 1) if self.device.type == "cpu" else (batch,)
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+    @contextlib.contextmanager
+    def _exact(self) -> Iterator[None]:
+        """float32 means float32: without this CUDA convolutions take TF32, which is off by a thousandth."""
+        if self.device.type != "cuda":
+            yield
+            return
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+
+
+def _data(embedding: Embedding) -> _Batch:
+    assert isinstance(embedding.data, _Batch), "an embedding of another model"
+    return embedding.data
+
+
+def _variant(name: str) -> Variant:
+    if name not in VARIANTS:
+        raise UsageError(f"no such variant of SAM: {name}; known: {', '.join(VARIANTS)}")
+    return VARIANTS[name]
+
+
+def _is_random(given: str | Path) -> bool:
+    return isinstance(given, str) and given.partition(":")[0] == RANDOM
+
+
+@contextlib.contextmanager
+def _seeded(given: str | Path) -> Iterator[None]:
+    """Random numbers from the seed in random:SEED inside, the caller's own afterwards."""
+    text = str(given).partition(":")[2] or "0"
+    if not text.isdecimal():
+        raise UsageError(f"{given}: the seed must be a whole number, as in {RANDOM}:0")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(text))
+        yield
+
+
+@contextlib.contextmanager
+def _naming(path: str | Path) -> Iterator[None]:
+    """Puts the file's name in front of what is wrong with it."""
+    try:
+        yield
+    except WeightsError as error:
+        text = str(error)
+        raise WeightsError(text if text.startswith(str(path)) else f"{path}: {text}") from None

@@ -1,0 +1,206 @@
+"""The merge of M2M's three alphas: the coarse one says what is sure, the finer ones replace it where it is not.
+
+Everything here happens at the size of the picture, so the widths of unknown regions are in its pixels. Each function
+takes NumPy arrays (OpenCV does the work) or torch tensors (convolutions on their device) and gives the same kind, with
+the same values bit for bit.
+
+Source: the public inference code of "Matting Anything" (arXiv 2306.05399). Differs: nothing is rounded to 8 bits, the
+inputs are never written to, and an empty mask has an answer.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from mam_video.settings import MatteSettings
+from mam_video.views import View
+
+# A map of one picture: an array of NumPy, or a tensor on any device. In and out are of one kind.
+Map = TypeVar("Map", np.ndarray, torch.Tensor)
+
+# Below the first an alpha is surely background, above the second surely subject; compared in float32, both strictly.
+SURELY_BACKGROUND = float(np.float32(1 / 255))
+SURELY_SUBJECT = float(np.float32(1 - 1 / 255))
+
+# The widths are meant for pictures no larger than the square that the model sees.
+REFERENCE_SIDE = 1024
+
+
+def kernel_of(width: int) -> np.ndarray:
+    """The structuring element for an unknown region of `width` pixels, (k, k) uint8 with k = width // 2.
+
+    OpenCV's ellipse, whose anchor is k // 2: the even ones are lopsided. Widths below 2 give OpenCV's 3x3 default.
+    """
+    k = width // 2
+    if k == 0:
+        return np.ones((3, 3), np.uint8)
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (k, k))
+
+
+def dilate(region: Map, width: int) -> Map:
+    """(H, W) bool, set where `region` (H, W) bool is set at any place that the kernel of `width` reaches."""
+    kernel = kernel_of(width)
+    if isinstance(region, np.ndarray):
+        return cv2.dilate(region.view(np.uint8), kernel).view(np.bool_)
+    k, anchor = kernel.shape[0], kernel.shape[0] // 2
+    weight = torch.from_numpy(kernel).to(region.device, torch.float32)[None, None]
+    padded = F.pad(region.float()[None, None], (anchor, k - 1 - anchor, anchor, k - 1 - anchor))
+    # Counts of whole ones: exact in float32, and in TF32 too.
+    return F.conv2d(padded, weight)[0, 0] > 0.5
+
+
+def erode(region: Map, width: int) -> Map:
+    """(H, W) bool, set where `region` is set at every place that the kernel reaches; beyond the border all is set."""
+    return ~dilate(~region, width)
+
+
+def unknown_from_alpha(alpha: Map, width: int, *, two_sided: bool) -> Map:
+    """Where `alpha` (H, W) float32 is to be replaced by a finer one, (H, W) bool.
+
+    One-sided: a zone around all that is not surely background, but nothing that is surely subject. Two-sided: a zone
+    around all that is neither.
+    """
+    unsure = ~(alpha < SURELY_BACKGROUND)
+    sure = alpha > SURELY_SUBJECT
+    if two_sided:
+        return dilate(unsure & ~sure, width)
+    return dilate(unsure, width) & ~sure
+
+
+def unknown_from_mask(mask: Map, width: int, *, two_sided: bool) -> Map:
+    """A band along the edge of `mask` (H, W) bool, (H, W) bool: outside it only, or on both sides."""
+    near = dilate(mask, width)
+    return near & ~(erode(mask, width) if two_sided else mask)
+
+
+def outside_box(mask: Map) -> Map:
+    """(H, W) bool, set outside the tight box of `mask` (H, W) bool; everywhere where the mask is empty.
+
+    The reference leaves the box's last row and column outside, and so does this.
+    """
+    outside = np.ones(mask.shape, np.bool_) if isinstance(mask, np.ndarray) else torch.ones_like(mask)
+    extent = _extent(mask)
+    if extent is not None:
+        y0, y1, x0, x1 = extent
+        outside[y0 : y1 - 1, x0 : x1 - 1] = False
+    return outside
+
+
+def merge_levels(os8: Map, os4: Map, os1: Map, mask: Map, settings: MatteSettings) -> Map:
+    """Joins the three alphas of one picture by progressive refinement.
+
+    Args:
+        os8, os4, os1: (H, W) float32 in [0, 1], each already at the picture's size.
+        mask: (H, W) bool, the segmenter's mask at that size.
+        settings: guidance, box_clean, sides and widths.
+    Returns: (H, W) float32 in [0, 1], a new map. With alpha guidance, `box_clean` and an empty mask it is 0
+        everywhere: there is no box, so all lies outside it. (The reference fails there.)
+    Raises: ValueError, the sizes differ.
+    """
+    if not (os8.shape == os4.shape == os1.shape == mask.shape) or os8.ndim != 2:
+        raise ValueError(f"maps differ in size: {os8.shape} {os4.shape} {os1.shape} {mask.shape}")
+    two_sided = settings.two_sided
+    w8, w4, w1 = widths_for((int(os8.shape[0]), int(os8.shape[1])), settings)
+
+    # What lies farther from the subject than the kernels reach stays as step 1 leaves it, so steps 1 to 3 run on a
+    # part of the picture only. It is exact: see the tests, which compare with the whole.
+    if settings.guidance == "mask":
+        base = _as_alpha(mask)
+        part = _part(mask, w8, w4, w1)
+    else:
+        cleaned = settings.box_clean
+        base = _where(outside_box(mask), _as_alpha(mask), os8) if cleaned else _copied(os8)
+        part = _part(~(base < SURELY_BACKGROUND), w4, w1)
+    if part is None:
+        return base
+    alpha, os8, os4, os1, mask = base[part], os8[part], os4[part], os1[part], mask[part]
+    if settings.guidance == "mask":
+        alpha = _where(unknown_from_mask(mask, w8, two_sided=two_sided), os8, alpha)
+    alpha = _where(unknown_from_alpha(alpha, w4, two_sided=two_sided), os4, alpha)
+    alpha = _where(unknown_from_alpha(alpha, w1, two_sided=two_sided), os1, alpha)
+    base[part] = alpha
+    return base
+
+
+def compose_alpha(levels: torch.Tensor, logits: np.ndarray, view: View, settings: MatteSettings) -> np.ndarray:
+    """The alpha of a view's rectangle from what the model gave for it.
+
+    Args:
+        levels: (levels, size, size) float32 over the view's square, as `Model.matte` gives them for one picture. One
+            level is the alpha itself; three are os8, os4, os1 and are merged.
+        logits: (m, m) float32, the mask chosen for this picture; above 0 is subject.
+        view: where the picture lies in the frame.
+        settings: of the merge.
+    Returns: (view.height, view.width) float32 in [0, 1].
+    """
+    maps = view.to_rectangle(levels[None])[0]
+    if maps.shape[0] == 1:
+        return _to_numpy(maps[0])
+    assert maps.shape[0] == 3, f"a model gives 1 level or 3, not {maps.shape[0]}"
+    mask = mask_of(logits, view, maps.device)
+    if maps.device.type == "cpu":
+        os8, os4, os1 = maps.numpy()
+        return merge_levels(os8, os4, os1, mask.numpy(), settings)
+    return _to_numpy(merge_levels(maps[0], maps[1], maps[2], mask, settings))
+
+
+def mask_of(logits: np.ndarray, view: View, device: torch.device | str = "cpu") -> torch.Tensor:
+    """The hard mask of a view's rectangle, (view.height, view.width) bool, from (m, m) float32 logits.
+
+    The logits are enlarged first and compared with 0 then: the other way round the edge would be a staircase.
+    """
+    whole = torch.from_numpy(np.ascontiguousarray(logits)).to(device)
+    return view.to_rectangle(whole[None, None])[0, 0] > 0
+
+
+def widths_for(size: tuple[int, int], settings: MatteSettings) -> tuple[int, int, int]:
+    """Widths for os8, os4, os1 in pixels of a picture of `size` (H, W).
+
+    They grow with its longer side beyond 1024 pixels, so that bands stay in proportion to it (`scale_widths`).
+    """
+    scale = max(1.0, max(size) / REFERENCE_SIDE) if settings.scale_widths else 1.0
+    return round(settings.os8_width * scale), round(settings.os4_width * scale), round(settings.os1_width * scale)
+
+
+def _extent(region: Map) -> tuple[int, int, int, int] | None:
+    """y0, y1, x0, x1 of what is set, half-open; None where nothing is."""
+    if isinstance(region, np.ndarray):
+        x, y, w, h = cv2.boundingRect(region.view(np.uint8))
+        return (y, y + h, x, x + w) if w else None
+    rows, columns = torch.nonzero(region.any(1)), torch.nonzero(region.any(0))
+    if not len(rows):
+        return None
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+
+
+def _part(region: Map, *widths: int) -> tuple[slice, slice] | None:
+    """The rows and columns that dilations of `region` by all of `widths`, one after the other, can change."""
+    extent = _extent(region)
+    if extent is None:
+        return None
+    reach = sum(kernel_of(w).shape[0] for w in widths)
+    y0, y1, x0, x1 = extent
+    return slice(max(y0 - reach, 0), y1 + reach), slice(max(x0 - reach, 0), x1 + reach)
+
+
+def _where(condition: Map, yes: Map, no: Map) -> Map:
+    if isinstance(condition, np.ndarray):
+        return np.where(condition, yes, no)
+    return torch.where(condition, yes, no)
+
+
+def _as_alpha(mask: Map) -> Map:
+    return mask.astype(np.float32) if isinstance(mask, np.ndarray) else mask.float()
+
+
+def _copied(alpha: Map) -> Map:
+    return alpha.copy() if isinstance(alpha, np.ndarray) else alpha.clone()
+
+
+def _to_numpy(alpha: torch.Tensor) -> np.ndarray:
+    return np.ascontiguousarray(alpha.cpu().numpy())

@@ -1,0 +1,53 @@
+"""Models by name. Each is imported only when it is asked for: the classic one needs no torch weights, MAM needs SAM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mam_video.errors import UsageError
+from mam_video.models.base import Model
+from mam_video.models.devices import resolve_device
+from mam_video.settings import ModelSettings
+
+_MAM = "mam-"
+_VARIANTS = ("vit-b", "vit-l", "vit-h")
+
+# What each name is, in a line; the command line shows it.
+MODELS = {
+    "classic": "GrabCut and a guided filter; needs no weights",
+    "mam-vit-b": "Matting Anything on SAM ViT-B",
+    "mam-vit-l": "Matting Anything on SAM ViT-L",
+    "mam-vit-h": "Matting Anything on SAM ViT-H",
+    "fake-colour": "for tests: segments by the colour under the prompt",
+}
+
+
+def load_model(settings: ModelSettings) -> Model:
+    """The model that `settings` asks for, loaded and on its device.
+
+    Raises: UsageError, no model is called so; WeightsError; DeviceError, the device or precision is not to be had.
+    """
+    device = resolve_device(settings.device)  # asked for and absent is an error for every model
+    name = settings.name
+    if name == "classic":
+        from mam_video.models.classic import ClassicModel
+
+        return ClassicModel()
+    if name == "fake-colour":
+        from mam_video.models.fake import ColourModel
+
+        return ColourModel()
+    if name.startswith(_MAM) and name.removeprefix(_MAM) in _VARIANTS:
+        from mam_video.models.mam import MamModel
+
+        variant = name.removeprefix(_MAM)
+        sam = _weights(settings.sam_weights, f"sam-{variant}")
+        mam = _weights(settings.mam_weights, f"mam-{variant}")
+        return MamModel.load(variant, sam, mam, device, settings.precision)
+    raise UsageError(f"no model is called '{name}'; choose one of: {', '.join(MODELS)}")
+
+
+def _weights(given: str, default: str) -> str | Path:
+    from mam_video.models.weights import resolve
+
+    return given if given.partition(":")[0] == "random" else resolve(given, default)
