@@ -1,1 +1,62 @@
-"""Matte a whole clip from one box on its first frame."""
+"""Matte a whole clip from one box on its first frame.
+
+from mam_video import Box, Prompt, matte_clip
+matte_clip("plate.mov", "matte.mov", Prompt(Box(412, 96, 890, 1010)))
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mam_video.errors import DeviceError, MamVideoError, MediaError, UsageError, WeightsError
+    from mam_video.frames import Frame, Matted, Record, State
+    from mam_video.matting import matte_clip, matte_frames
+    from mam_video.media import open_clip, open_writers
+    from mam_video.models.registry import load_model
+    from mam_video.prompts import Box, Point, Prompt
+    from mam_video.report.run import RunReport
+    from mam_video.settings import Settings
+    from mam_video.track import Track
+
+__all__ = [
+    "Box",
+    "DeviceError",
+    "Frame",
+    "MamVideoError",
+    "Matted",
+    "MediaError",
+    "Point",
+    "Prompt",
+    "Record",
+    "RunReport",
+    "Settings",
+    "State",
+    "Track",
+    "UsageError",
+    "WeightsError",
+    "load_model",
+    "matte_clip",
+    "matte_frames",
+    "open_clip",
+    "open_writers",
+]
+
+# Imported when first asked for: `mam-video --help` and a wrong argument need not wait for torch.
+_ROOMS = {
+    "errors": ("DeviceError", "MamVideoError", "MediaError", "UsageError", "WeightsError"),
+    "frames": ("Frame", "Matted", "Record", "State"),
+    "matting": ("matte_clip", "matte_frames"),
+    "media": ("open_clip", "open_writers"),
+    "models.registry": ("load_model",),
+    "prompts": ("Box", "Point", "Prompt"),
+    "report.run": ("RunReport",),
+    "settings": ("Settings",),
+    "track": ("Track",),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_ROOM_OF[name]}"), name)

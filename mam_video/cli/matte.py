@@ -1,0 +1,241 @@
+"""`mam-video matte`: a clip and a prompt in, mattes out."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mam_video.errors import UsageError
+from mam_video.settings import Settings, presets
+
+if TYPE_CHECKING:
+    from mam_video.frames import Matted
+    from mam_video.report.run import RunReport
+
+_SHOWN_RANGES = 8
+
+_EPILOG = """\
+output kinds:
+{kinds}
+examples:
+  mam-video matte plate.mov --box 412,96,890,1010 -o matte.mov
+  mam-video matte plate.mov --box 20%,10%,60%,95% -o matte.mov -o alpha.mov:alpha -o look.mp4
+  mam-video matte plate.mov --point 640,400 --point 100,80,0 -o frames/matte.####.png
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
+    from mam_video.media.kinds import describe_kinds
+
+    parser = commands.add_parser(
+        "matte",
+        help="matte a clip",
+        description="Matte the subject that a box or points on the first frame show.",
+        epilog=_EPILOG.format(kinds=describe_kinds()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("input", help="the clip: anything FFmpeg decodes")
+    parser.add_argument(
+        "-o", "--output", action="append", metavar="NAME[:KIND]", help="where to write; may be repeated"
+    )
+    parser.add_argument("--overwrite", action="store_true", default=None, help="replace outputs that exist")
+
+    prompt = parser.add_argument_group(
+        "prompt, on the first frame", "in pixels of the upright picture, or with % of it"
+    )
+    prompt.add_argument("--box", metavar="X0,Y0,X1,Y1", help="a box around the subject")
+    prompt.add_argument(
+        "--point", action="append", metavar="X,Y[,0]", help="a point on it, or with ,0 on the background"
+    )
+
+    model = parser.add_argument_group("model")
+    model.add_argument("--model", metavar="NAME", help="classic, mam-vit-b, mam-vit-l or mam-vit-h")
+    model.add_argument("--sam-weights", metavar="FILE", help="a SAM checkpoint, or a name of `mam-video weights list`")
+    model.add_argument("--mam-weights", metavar="FILE", help="a MAM checkpoint, or a name of `mam-video weights list`")
+    model.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or mps")
+    model.add_argument("--precision", metavar="NAME", help="auto, float32, bfloat16 or float16")
+
+    look = parser.add_argument_group("matte")
+    look.add_argument("--guidance", metavar="NAME", help="what the merge starts from: mask or alpha")
+    look.add_argument("--roi", metavar="NAME", help="auto: look around the subject; frame: at the whole picture")
+    look.add_argument("--smooth", type=float, metavar="S", help="flow-guided smoothing, 0 (off) to 1")
+    look.add_argument("--premultiply", action="store_true", default=None, help="write colour times alpha")
+    look.add_argument("--background", metavar="COLOUR", help="of the preview: #rrggbb, or a picture")
+
+    job = parser.add_argument_group("job")
+    job.add_argument("--range", metavar="FIRST-LAST", help="only these frames, counted from 0, both inclusive")
+    job.add_argument("--save-track", metavar="FILE", help="keep where the subject was found")
+    job.add_argument("--track", metavar="FILE", help="follow a saved track: nothing is tracked again")
+    job.add_argument("--report", metavar="FILE", help="write one record a frame as JSON")
+    job.add_argument("--config", action="append", metavar="NAME|FILE", help=f"settings: {', '.join(presets())} or TOML")
+    job.add_argument("--set", action="append", metavar="SECTION.KEY=VALUE", help="one setting, as in the TOML files")
+    job.add_argument("--strict", action="store_true", help="exit code 3 where frames were flagged")
+    job.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    job.add_argument("--debug", action="store_true", help="show tracebacks")
+
+
+def run(options: argparse.Namespace) -> int:
+    settings = settings_from(options)
+    outputs = options.output or []
+    if not outputs:
+        raise UsageError("no output: give -o NAME, as in -o matte.mov")
+    frames = _parse_range(options.range)
+    if not (options.box or options.point or options.track):
+        raise UsageError("no prompt: give --box x0,y0,x1,y1 or --point x,y on the subject in the first frame")
+
+    from mam_video.media import open_clip
+    from mam_video.media.kinds import check_outputs, expected_bytes
+    from mam_video.prompts import Prompt
+
+    if options.report:
+        _check_folder_of(options.report)
+    with open_clip(options.input) as reader:
+        info = reader.info
+        prompt = Prompt.parse(options.box, options.point or [], info.size) if options.box or options.point else None
+        specs = check_outputs(outputs, info, settings.output)
+    count = info.frames_in_header
+    if frames is not None:
+        count = frames[1] - frames[0] + 1 if count is None else min(frames[1] + 1, count) - frames[0]
+
+    from mam_video.matting import matte_clip  # brings torch: only once all that can be checked without it is right
+
+    with _progress(options.quiet, count) as shown:
+        if not options.quiet:
+            size = [s for s in (expected_bytes(spec, info, count) for spec in specs) if s is not None] if count else []
+            frames_text = f"about {count} frames" if count else "an unknown number of frames"
+            print(
+                f"{info.path.name}: {info.width}x{info.height}, {float(info.rate):.6g} fps, {frames_text}"
+                + (f"; expect about {_readable(sum(size))} on disk" if size else "")
+            )
+        report = matte_clip(
+            options.input,
+            outputs,
+            prompt,
+            settings,
+            track_from=options.track,
+            track_to=options.save_track,
+            frames=frames,
+            on_frame=shown,
+        )
+    if options.report:
+        report.save(Path(options.report))
+    if not options.quiet:
+        _print_end(report, options)
+    return 3 if options.strict and report.flagged else 0
+
+
+def settings_from(options: argparse.Namespace) -> Settings:
+    """Defaults < files < flags."""
+    settings = Settings()
+    for name in options.config or []:
+        settings = settings.with_file(name)
+    for text in options.set or []:
+        settings = settings.with_values(_parse_set(text), "--set")
+    flags = {
+        "model": {
+            "name": options.model,
+            "device": options.device,
+            "precision": options.precision,
+            "sam_weights": options.sam_weights,
+            "mam_weights": options.mam_weights,
+        },
+        "view": {"roi": options.roi},
+        "matte": {"guidance": options.guidance},
+        "smooth": {"strength": options.smooth},
+        "output": {
+            "premultiply": options.premultiply,
+            "background": options.background,
+            "overwrite": options.overwrite,
+        },
+    }
+    given = {s: {k: v for k, v in keys.items() if v is not None} for s, keys in flags.items()}
+    return settings.with_values(given, "command line")
+
+
+def _parse_set(text: str) -> dict[str, dict[str, Any]]:
+    match = re.fullmatch(r"(\w+)\.(\w+)=(.+)", text.strip())
+    if match is None:
+        raise UsageError(f"--set '{text}' is not of the form SECTION.KEY=VALUE, as in smooth.radius=2")
+    section, key, value = match.groups()
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value  # a bare word is a text
+    return {section: {key: parsed}}
+
+
+def _parse_range(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)-(\d+)", text.strip())
+    if match is None or int(match[1]) > int(match[2]):
+        raise UsageError(f"--range '{text}' is not of the form FIRST-LAST, as in 20-39, counted from 0")
+    return int(match[1]), int(match[2])
+
+
+def _check_folder_of(name: str) -> None:
+    folder = Path(name).resolve().parent
+    if not folder.is_dir():
+        raise UsageError(f"{name}: the folder {folder} does not exist")
+
+
+@contextmanager
+def _progress(quiet: bool, count: int | None) -> Iterator[Any]:
+    """A bar with frames, speed, time left and flagged frames; None where quiet."""
+    if quiet:
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("matting"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[fps]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[flagged]}"),
+    )
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task("matting", total=count, fps="", flagged="")
+        flagged = 0
+
+        def shown(matted: Matted, report: RunReport) -> None:
+            nonlocal flagged
+            flagged += matted.record.state.flagged
+            recent = report.frame_seconds[-20:]
+            speed = len(recent) / max(sum(recent), 1e-9)
+            note = f"{flagged} flagged" if flagged else ""
+            bar.update(task, advance=1, fps=f"{speed:.2f} fps", flagged=note)
+
+        yield shown
+
+
+def _print_end(report: RunReport, options: argparse.Namespace) -> None:
+    print(report.summary())
+    for path in report.outputs:
+        print(f"wrote {path}")
+    flagged = report.flagged
+    if not flagged:
+        print("no frame was flagged")
+        return
+    print(f"look at {'this range' if len(flagged) == 1 else f'these {len(flagged)} ranges'}:")
+    for found in flagged[:_SHOWN_RANGES]:
+        print(f"  {found}")
+    if len(flagged) > _SHOWN_RANGES:
+        hint = f"; all of them are in {options.report}" if options.report else "; --report run.json lists them all"
+        print(f"  and {len(flagged) - _SHOWN_RANGES} more{hint}")
+
+
+def _readable(size: int) -> str:
+    value = float(size)
+    for unit in ("B", "KB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"

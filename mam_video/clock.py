@@ -1,0 +1,83 @@
+"""Where the time goes: seconds a stage, added up over threads.
+
+Stages overlap, so their sum is more than the run's own time; what is largest is what holds the run back.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from mam_video.models.base import Candidates, Embedding, Model, ViewPrompt
+
+T = TypeVar("T")
+
+
+class Clock:
+    """Seconds by stage. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """A copy of what was counted so far, the largest first."""
+        with self._lock:
+            return dict(sorted(self._seconds.items(), key=lambda item: -item[1]))
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - start
+            with self._lock:
+                self._seconds[name] = self._seconds.get(name, 0.0) + spent
+
+    def timed(self, items: Iterable[T], name: str) -> Generator[T, None, None]:
+        """`items`, with the time that each takes to come counted for stage `name`."""
+        iterator = iter(items)
+        try:
+            while True:
+                with self.stage(name):
+                    try:
+                        item = next(iterator)
+                    except StopIteration:
+                        return
+                yield item
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+
+
+class TimedModel:
+    """A model whose three calls are counted as the stages embed, segment and matte; all else is the model's own."""
+
+    def __init__(self, model: Model, clock: Clock) -> None:
+        self._model, self._clock = model, clock
+        self.name, self.weights = model.name, model.weights
+        self.view_size, self.mask_size = model.view_size, model.mask_size
+
+    def embed(self, pictures: Sequence[np.ndarray]) -> Embedding:
+        with self._clock.stage("embed"):
+            return self._model.embed(pictures)
+
+    def segment(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
+        with self._clock.stage("segment"):
+            return self._model.segment(embedding, index, prompt)
+
+    def matte(self, embedding: Embedding, logits: np.ndarray) -> torch.Tensor:
+        with self._clock.stage("matte"):
+            return self._model.matte(embedding, logits)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)

@@ -1,0 +1,199 @@
+"""The recipe: from a clip and a prompt to mattes. Read it top to bottom; each arrow of docs/design.md is one call.
+
+Two questions are asked of every frame. *Where is the subject?* must be asked in order and is the tracker's; its answer
+is the track. *How opaque is each pixel?* needs the frame and its track alone, so it is answered in batches. Given the
+track, a frame's matte depends only on the frames within the smoothing's radius: batches fall on absolute frame numbers,
+so a range comes out as in the whole run, bit for bit on the same device.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mam_video.clock import Clock, TimedModel
+from mam_video.errors import UsageError
+from mam_video.frames import Frame, Matted
+from mam_video.media import open_clip, open_writers
+from mam_video.models.base import Embedding, Model
+from mam_video.models.merge import compose_alpha
+from mam_video.models.registry import load_model
+from mam_video.motion import Motion, with_motion
+from mam_video.prompts import Prompt
+from mam_video.refine import refine
+from mam_video.report.run import RunReport
+from mam_video.settings import Settings
+from mam_video.smooth import smooth
+from mam_video.streams import ahead
+from mam_video.track import Track, Tracked, TrackWriter, saved, track
+
+_DECODED_AHEAD = 4  # frames; each queue holds a few, so that memory does not grow with the clip
+_MATTED_AHEAD = 2
+
+
+def matte_frames(
+    frames: Iterable[Frame],
+    prompt: Prompt | None,
+    model: Model,
+    settings: Settings | None = None,
+    *,
+    given: Track | None = None,
+    save_track: TrackWriter | None = None,
+    clock: Clock | None = None,
+) -> Generator[Matted, None, None]:
+    """Matte the prompted subject in every frame. As many frames come out as go in, in order, with their own times.
+
+    Args:
+        frames: of one size, in display order, indices counting up by one.
+        prompt: where the subject is in the first of them; not needed where a track is given.
+        model: see `models.base`; `load_model` makes one.
+        settings: all knobs; the defaults where None.
+        given: a saved track to follow; nothing is tracked then.
+        save_track: takes the track as it is found.
+        clock: counts the seconds of each stage.
+    Memory does not grow with the clip.
+    """
+    settings, clock = settings or Settings(), clock or Clock()
+    timed = TimedModel(model, clock)
+
+    decoded = ahead(clock.timed(frames, "decode"), _DECODED_AHEAD, "decode")
+    moved = with_motion(decoded, settings.motion)
+    if given is not None:
+        tracked = given.follow(moved)
+    elif prompt is not None:
+        size = batch_size(model, settings)
+        tracked = track(moved, timed, prompt, settings=settings.track, view=settings.view, batch=size)
+    else:
+        raise UsageError("no prompt: give a box or points on the first frame, or a saved track")
+    if save_track is not None:
+        tracked = saved(tracked, save_track)
+    mattes = ahead(matte(tracked, timed, settings, clock), _MATTED_AHEAD, "model")
+    with closing(mattes):
+        yield from smooth(mattes, settings.smooth, clock)
+
+
+def matte(
+    tracked: Iterable[Tracked], model: Model, settings: Settings, clock: Clock
+) -> Generator[tuple[Matted, Motion | None], None, None]:
+    """How opaque is each pixel? Frame by frame, with the motion that led to it; batches fall on absolute numbers."""
+    size = batch_size(model, settings)
+    for (_, view), group in groupby(tracked, key=lambda t: (t.frame.index // size, t.view)):
+        batch = list(group)
+        logits = np.stack([t.logits for t in batch]).astype(np.float32)
+        with torch.inference_mode():
+            levels = model.matte(_embedding(batch, model), logits)
+        for item, maps, mask in zip(batch, levels, logits, strict=True):
+            with clock.stage("merge"), torch.inference_mode():
+                if (mask > 0).any():
+                    alpha = compose_alpha(maps, mask, view, settings.matte)
+                else:  # no mask, no subject: whatever the model makes of an empty mask is noise
+                    alpha = np.zeros((view.height, view.width), np.float32)
+            with clock.stage("refine"):
+                picture = item.frame.rgb8[view.y0 : view.y0 + view.height, view.x0 : view.x0 + view.width]
+                alpha = view.lay_down(refine(alpha, picture, view, settings.refine), item.frame.size)
+            yield Matted(item.frame, alpha, item.record), item.motion
+
+
+def _embedding(batch: Sequence[Tracked], model: Model) -> Embedding:
+    """The tracker's embedding where it holds just these frames; else made again: batches are always the same."""
+    if batch[0].embedding is not None:
+        return batch[0].embedding[0]
+    return model.embed([t.view.cut(t.frame.rgb8) for t in batch])
+
+
+def matte_clip(
+    source: str | Path,
+    outputs: str | Path | Sequence[str | Path],
+    prompt: Prompt | None,
+    settings: Settings | None = None,
+    *,
+    model: Model | None = None,
+    track_from: str | Path | None = None,
+    track_to: str | Path | None = None,
+    frames: tuple[int, int] | None = None,
+    on_frame: Callable[[Matted, RunReport], None] | None = None,
+) -> RunReport:
+    """Matte the prompted subject in a clip and write it. Outputs appear under their names when all of them are whole.
+
+    Args:
+        source: anything PyAV decodes.
+        outputs: one or several of `NAME[:KIND]`; see `media.kinds`.
+        prompt: where the subject is in the first frame (of the range); not needed with `track_from`.
+        settings: all knobs; the defaults where None.
+        model: one already loaded; else loaded by `settings.model`.
+        track_from, track_to: a track file to follow, and one to write.
+        frames: first and last index, both inclusive, 0-based; the whole clip where None. Without a track to follow, the
+            prompt is of the first of them.
+        on_frame: called after each frame is written.
+    Returns: what the run tells.
+    Raises: MamVideoError, anything the user can mend; then nothing stands under any output's name.
+    """
+    settings = settings or Settings()
+    names = [outputs] if isinstance(outputs, str | Path) else list(outputs)
+    first, last = frames or (0, None)
+    if first < 0 or (last is not None and last < first):
+        raise UsageError(f"range {first}-{last} is not a range of frames; give FIRST-LAST, counted from 0")
+    with open_clip(source) as reader:
+        if prompt is not None:
+            prompt.check_inside(reader.info.size)
+        given = Track.load(track_from, reader.info.size) if track_from is not None else None
+        if given is None and prompt is None:
+            raise UsageError("no prompt: give a box or points on the first frame, or a saved track")
+        with open_writers(names, reader.info, settings.output) as writers:
+            model = model or load_model(settings.model)
+            report = RunReport(reader.info, model.name, model.weights, _device_of(model), settings, writers.paths)
+            clock = Clock()
+            start = beat = time.perf_counter()
+            size = batch_size(model, settings)
+            lead = first if given is None else _lead(first, settings, size)
+            tail = None if last is None else _tail(last, settings, size)
+            with _track_writer(track_to, reader.info.size, model, settings) as writer:
+                stream = matte_frames(
+                    reader.frames(lead, tail), prompt, model, settings, given=given, save_track=writer, clock=clock
+                )
+                with closing(stream):
+                    for matted in stream:
+                        if matted.frame.index < first or (last is not None and matted.frame.index > last):
+                            continue
+                        with clock.stage("write"):
+                            writers.write(matted)
+                        now = time.perf_counter()
+                        report.records.append(matted.record)
+                        report.frame_seconds.append(now - beat)
+                        beat = now
+                        if on_frame is not None:
+                            on_frame(matted, report)
+                if not report.records:
+                    raise UsageError(f"{source}: holds no frame of the range {first}-{last}")
+    report.wall, report.seconds = time.perf_counter() - start, clock.seconds
+    return report
+
+
+def _lead(first: int, settings: Settings, size: int) -> int:
+    """The frame to begin with so that frame `first` comes out as in the whole run: its batch, and what smoothing sees.
+
+    One frame more, since motion is measured from the frame before.
+    """
+    reach = first - settings.smooth.radius if settings.smooth.strength > 0 else first
+    return max(reach // size * size - 1, 0)
+
+
+def _tail(last: int, settings: Settings, size: int) -> int:
+    """One past the frame to end with so that frame `last` comes out as in the whole run."""
+    reach = last + settings.smooth.radius if settings.smooth.strength > 0 else last
+    return (reach // size + 1) * size
+
+
+def _device_of(model: Model) -> str:
+    return str(getattr(model, "device", "cpu"))
+
+
+def batch_size(model: Model, settings: Settings) -> int:
+    """Frames embedded and matted at once: on a CPU batches gain nothing, a GPU they fill."""
+    return settings.model.batch or (1 if _device_of(model) == "cpu" else 8)
