@@ -1,0 +1,239 @@
+"""What can be written, in one table, and the doors of this room: open_clip, open_writer, open_writers.
+
+An output is asked for as NAME or NAME:kind. The kind is read from the name's ending where it is not given; `:alpha`
+is the alpha alone in the name's own family.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from mam_video.errors import UsageError
+from mam_video.frames import Matted
+from mam_video.media.base import ClipInfo, Reader, Writer
+from mam_video.media.movies import (
+    Content,
+    Ffv1Picture,
+    MovieReader,
+    MovieWriter,
+    Picture,
+    PreviewPicture,
+    ProResPicture,
+    Vp9Picture,
+)
+from mam_video.media.outputs import Pattern
+from mam_video.media.sequences import PngWriter
+from mam_video.settings import OutputSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One way to write.
+
+    name            as typed after the colon
+    family          codec family: prores, ffv1, png, vp9, preview
+    content         rgba, alpha (alone), or preview (over a background)
+    suffixes        names that it can have; the first ones also choose it (see `_BY_SUFFIX`)
+    bytes_a_pixel   measured on real plates; a plan for the disk, not a promise
+    says            one line for the help
+    """
+
+    name: str
+    family: str
+    content: Content
+    suffixes: tuple[str, ...]
+    bytes_a_pixel: float
+    says: str
+
+
+_KINDS: Final = {
+    kind.name: kind
+    for kind in (
+        Kind("prores", "prores", "rgba", (".mov", ".mkv"), 1.1, "ProRes 4444 with alpha (.mov)"),
+        Kind("prores-alpha", "prores", "alpha", (".mov", ".mkv"), 0.1, "ProRes 4444, the alpha alone in gray"),
+        Kind("ffv1", "ffv1", "rgba", (".mkv", ".mov"), 4.5, "FFV1, lossless RGBA of 16 bits (.mkv)"),
+        Kind("ffv1-alpha", "ffv1", "alpha", (".mkv", ".mov"), 0.3, "FFV1, the alpha alone, lossless gray of 16 bits"),
+        Kind("png", "png", "rgba", (".png", "/"), 5.0, "PNG sequence, RGBA of 16 bits (name.%04d.png, or a folder/)"),
+        Kind("png-alpha", "png", "alpha", (".png", "/"), 0.3, "PNG sequence, the alpha alone, gray of 16 bits"),
+        Kind("vp9", "vp9", "rgba", (".webm", ".mkv"), 0.05, "WebM VP9 with alpha, 8 bits, for the web (.webm)"),
+        Kind("vp9-alpha", "vp9", "alpha", (".webm", ".mkv"), 0.02, "WebM VP9, the alpha alone in gray"),
+        Kind("preview", "preview", "preview", (".mp4", ".m4v", ".mov", ".mkv"), 0.1, "H.264 over a background (.mp4)"),
+        Kind("preview-alpha", "preview", "alpha", (".mp4", ".m4v", ".mov", ".mkv"), 0.03, "H.264, the alpha in gray"),
+    )
+}
+_BY_SUFFIX: Final = {
+    ".mov": "prores",
+    ".mkv": "ffv1",
+    ".png": "png",
+    "/": "png",
+    ".webm": "vp9",
+    ".mp4": "preview",
+    ".m4v": "preview",
+}
+_PICTURES: Final[dict[str, Any]] = {"prores": ProResPicture, "ffv1": Ffv1Picture, "vp9": Vp9Picture}
+_AFTER_COLON = re.compile(r"(?P<name>.+):(?P<kind>[A-Za-z][A-Za-z0-9_-]*)", re.DOTALL)
+
+
+def kinds() -> tuple[Kind, ...]:
+    """All that can be written, for the help."""
+    return tuple(_KINDS.values())
+
+
+def parse_output(output: str | Path) -> tuple[str, Kind]:
+    """NAME or NAME:kind, as the name and what will be written there.
+
+    Raises: UsageError, naming the kinds.
+    """
+    text = str(output)
+    if not text.strip():
+        raise UsageError("an output needs a name, as matte.mov")
+    name, asked = text, None
+    found = _AFTER_COLON.fullmatch(text)
+    if found and len(found["name"]) > 1:  # one letter before the colon is a drive: C:matte
+        name, asked = found["name"], found["kind"].lower()
+    suffix = "/" if name.endswith(("/", "\\")) else Path(name).suffix.lower()
+    by_name = _BY_SUFFIX.get(suffix)
+    if asked is None or asked == "alpha":
+        if by_name is None:
+            raise UsageError(f"{text}: no kind is known for '{suffix or name}'; {_choices()}")
+        return name, _KINDS[by_name if asked is None else f"{by_name}-alpha"]
+    if asked not in _KINDS:
+        raise UsageError(f"{text}: unknown kind '{asked}'; {_choices()}")
+    kind = _KINDS[asked]
+    if suffix not in kind.suffixes:
+        raise UsageError(f"{text}: {asked} is written to {' or '.join(kind.suffixes)}, not to '{suffix or name}'")
+    return name, kind
+
+
+def _choices() -> str:
+    return f"names end in {', '.join(_BY_SUFFIX)}; kinds are alpha, {', '.join(_KINDS)}"
+
+
+def expected_bytes(kind: Kind | str | Path, info: ClipInfo, frames: int | None = None) -> int | None:
+    """About how many bytes an output will take, for a look at the disk before a long run; None where it is not known.
+
+    `kind` is a Kind or an output as typed; `frames` defaults to what the header claims. From rates measured on real
+    plates at 720p and 1080p: noise and grain can double them, cartoons halve them.
+    """
+    chosen = kind if isinstance(kind, Kind) else parse_output(kind)[1]
+    count = info.frames_in_header if frames is None else frames
+    if count is None:
+        return None
+    return round(chosen.bytes_a_pixel * info.width * info.height * count)
+
+
+def open_clip(path: str | Path) -> Reader:
+    """A reader of a clip. Raises: MediaError, in one line."""
+    return MovieReader(Path(path))
+
+
+class WholeWriter(Writer):
+    """What this room's writers are beyond the contract: two steps to write, two to close.
+
+    `write(m)` is `put(prepare(m))`; prepare is pure and may run ahead in threads. `close()` is `finish()` and
+    `publish()`.
+    """
+
+    def prepare(self, matted: Matted) -> Any: ...
+
+    def put(self, frame: Any) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def publish(self) -> None: ...
+
+
+def open_writer(output: str | Path, info: ClipInfo, settings: OutputSettings) -> WholeWriter:
+    """A writer for NAME or NAME:kind, for a clip as `info` says. Everything is checked here, before long work.
+
+    Raises: UsageError for an unknown kind, a name that is taken (unless settings.overwrite) or the input's own;
+        MediaError where nothing can be written there.
+    """
+    name, kind = parse_output(output)
+    if kind.family == "png":
+        return PngWriter(Pattern(name), kind.content == "alpha", info, settings)  # type: ignore[return-value]
+    height, width = info.size
+    picture: Picture
+    if kind.family == "preview":
+        picture = PreviewPicture(kind.content, info.colour, height, width, settings.background)
+    else:
+        picture = _PICTURES[kind.family](kind.content, info.colour, height, width)
+    return MovieWriter(Path(name), picture, info, settings)  # type: ignore[return-value]
+
+
+class WriterGroup:
+    """Several outputs of one run, which get their final names together: all of them, or none.
+
+    Has the same methods as one writer, so that a loop needs not know how many there are.
+    """
+
+    def __init__(self, outputs: Sequence[str | Path], info: ClipInfo, settings: OutputSettings) -> None:
+        if not outputs:
+            raise UsageError("no output is named; give one, as -o matte.mov")
+        self._writers: list[WholeWriter] = []
+        try:
+            for output in outputs:
+                writer = open_writer(output, info, settings)
+                self._writers.append(writer)
+                if any(writer.path.absolute() == other.path.absolute() for other in self._writers[:-1]):
+                    raise UsageError(f"{writer.path}: named twice as an output; give each its own name")
+        except BaseException:
+            self.abort()
+            raise
+        self.path = self._writers[0].path
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Final names, in the order given."""
+        return tuple(writer.path for writer in self._writers)
+
+    def __iter__(self) -> Iterator[WholeWriter]:
+        return iter(self._writers)
+
+    def prepare(self, matted: Matted) -> list[Any]:
+        """What each writer makes of the frame. Pure: any thread, any order."""
+        return [writer.prepare(matted) for writer in self._writers]
+
+    def put(self, prepared: list[Any]) -> None:
+        """Write a prepared frame to every output; in display order."""
+        for writer, frame in zip(self._writers, prepared, strict=True):
+            writer.put(frame)
+
+    def write(self, matted: Matted) -> None:
+        self.put(self.prepare(matted))
+
+    def close(self) -> None:
+        """Finish every file, and only then rename them all."""
+        try:
+            for writer in self._writers:
+                writer.finish()
+            for writer in self._writers:
+                writer.publish()
+        except BaseException:
+            self.abort()
+            raise
+
+    def abort(self) -> None:
+        for writer in self._writers:
+            writer.abort()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+
+def open_writers(outputs: Sequence[str | Path], info: ClipInfo, settings: OutputSettings) -> WriterGroup:
+    """One writer over all outputs of a run. Raises: as `open_writer`, and UsageError for a name given twice."""
+    return WriterGroup(outputs, info, settings)

@@ -1,0 +1,530 @@
+"""Movies through PyAV: a reader for all that FFmpeg decodes, and a writer for ProRes, FFV1, VP9 and H.264.
+
+Time is ticks of an exact time base from the reader to the writer. Pixels are converted by `colour.py`. Timecode,
+audio and metadata will be carried here too: `MovieReader` sees them all, `MovieWriter` has the streams' headers in
+one place (`_open`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal, Protocol, Self
+
+import av
+import av.container
+import av.video.stream
+import cv2
+import numpy as np
+from av.stream import Disposition
+
+from mam_video.errors import MediaError, UsageError
+from mam_video.frames import Frame, Matted
+from mam_video.media import colour
+from mam_video.media.base import ClipInfo, Colour
+from mam_video.media.edge import fraction, reason, ticks, url, writing
+from mam_video.media.outputs import FileOutput
+from mam_video.settings import OutputSettings
+from mam_video.streams import ordered_map
+
+logging.getLogger("libav").setLevel(logging.CRITICAL)  # FFmpeg's own lines would stand between ours; errors raise
+
+CONVERSIONS_AHEAD: Final = 2  # pictures converted to RGB at a time while the decoder goes on
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """One frame as the decoder gave it, with the time that it will keep."""
+
+    index: int
+    pts: int
+    picture: av.VideoFrame = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Upright:
+    """How the stored picture is turned (and mirrored) to stand as displayed. Source: the container's display matrix."""
+
+    quarter_turns: int = 0  # counter-clockwise
+    mirrored: bool = False  # left to right, before the turn
+
+    def __call__(self, rgb: np.ndarray) -> np.ndarray:
+        if self.mirrored:
+            rgb = cv2.flip(rgb, 1)
+        if self.quarter_turns:
+            turn = (cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)[self.quarter_turns - 1]
+            rgb = cv2.rotate(rgb, turn)
+        return rgb
+
+
+def _upright(frame: av.VideoFrame) -> _Upright:
+    """Read the display matrix: a b / c d of (x', y') = (a x + c y, b x + d y), y downwards, 16.16 fixed point."""
+    sides: Any = frame.side_data
+    data = next((bytes(sides[i]) for i in range(len(sides)) if sides[i].type.name == "DISPLAYMATRIX"), None)
+    if data is None or len(data) < 36:
+        return _Upright()
+    a, b, _, c, d = np.frombuffer(data, "<i4" if np.little_endian else ">i4")[:5].astype(float)
+    mirrored = a * d - b * c < 0
+    if mirrored:
+        a, b = -a, -b
+    if a == b == 0:
+        return _Upright()
+    turns = round(np.degrees(np.arctan2(-b, a)) / 90) % 4  # y points down, so a turn towards -y is counter-clockwise
+    return _Upright(turns, bool(mirrored))
+
+
+class MovieReader:
+    """Frames of one movie, in display order, upright, as 16-bit RGB. See `Reader` for the promises.
+
+    Timestamps are the source's own, in its stream's time base. A frame without one gets its packet's decoding time
+    if that fits, else the previous frame's plus one frame's duration; one that does not come after the previous
+    frame's is moved to one tick behind it, so that times always grow.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open and decode the first frame, which says what the header may leave open.
+
+        Raises: MediaError, in one line, for a missing file, a folder, not a video, no video stream, a cut-off file.
+        """
+        self.path = path
+        self._closed = False
+        with self._container() as (container, stream):
+            self._missing = _missing_data(path, container, stream)
+            if self._missing:
+                raise MediaError(f"{path}: {self._missing}; get a whole copy, or cut off the part that can be read")
+            first = self._first_frame(container, stream)
+            self.info, self._decoding, self._turn = _describe(path, stream, first)
+        self._stored = (first.height, first.width)
+        step = 1 / (self.info.rate * self.info.time_base)
+        self._step = max(1, round(step))
+
+    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
+        """Frames start <= index < stop; see `Reader.frames`.
+
+        Raises: MediaError where a frame cannot be decoded or the file ends before its time, naming the frame.
+        """
+        if self._closed:
+            raise ValueError("frames() of a closed reader")
+        return ordered_map(self._convert, self._decoded(start, stop), CONVERSIONS_AHEAD)
+
+    def close(self) -> None:
+        self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _convert(self, decoded: _Decoded) -> Frame:
+        rgb = self._turn(self._decoding(decoded.picture))
+        return Frame(decoded.index, decoded.pts, self.info.time_base, rgb)
+
+    def _decoded(self, start: int, stop: int | None) -> Iterator[_Decoded]:
+        index, pts = 0, None
+        with self._container() as (container, stream):
+            try:
+                for picture in container.decode(stream):
+                    if stop is not None and index >= stop:
+                        return
+                    if (picture.height, picture.width) != self._stored:
+                        raise MediaError(
+                            f"{self.path}: frame {index} is {picture.width}x{picture.height}, those before it "
+                            f"{self._stored[1]}x{self._stored[0]}; split the clip where its size changes"
+                        )
+                    pts = self._time(picture, pts)
+                    if index >= start:
+                        yield _Decoded(index, pts, picture)
+                    index += 1
+            except (av.FFmpegError, OSError, ValueError) as error:
+                raise self._broken(index, error) from error
+        if index == 0:
+            raise MediaError(f"{self.path}: holds no frame that can be decoded")
+
+    def _time(self, picture: av.VideoFrame, previous: int | None) -> int:
+        own = ticks(picture.pts)
+        if own is None:
+            own = ticks(picture.dts)
+            if own is None or (previous is not None and own <= previous):
+                own = 0 if previous is None else previous + self._step
+        return own if previous is None else max(own, previous + 1)
+
+    def _broken(self, index: int, error: BaseException) -> MediaError:
+        readable = f"frames 0 to {index - 1} can" if index > 1 else "frame 0 can" if index else "no frame can"
+        return MediaError(
+            f"{self.path}: frame {index} cannot be read ({reason(error)}), {readable}; "
+            "the file is damaged or cut off there"
+        )
+
+    def _first_frame(self, container: Any, stream: Any) -> av.VideoFrame:
+        try:
+            for frame in container.decode(stream):
+                return frame  # type: ignore[no-any-return]
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise self._broken(0, error) from error
+        raise MediaError(f"{self.path}: holds no frame that can be decoded; the file is empty or cut off")
+
+    def _container(self) -> _Opened:
+        return _Opened(self.path)
+
+
+class _Opened:
+    """An open container and its video stream, closed at the end."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists() and "%" not in path.name:
+            raise MediaError(f"{path}: no such file")
+        if path.is_dir():
+            raise MediaError(f"{path}: is a folder, not a clip; for a sequence give its pattern, as name.%04d.png")
+        if path.is_file() and path.stat().st_size == 0:
+            raise MediaError(f"{path}: the file is empty")
+        try:
+            self._container = av.open(str(path) if "%" in path.name else url(path), "r")
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise MediaError(f"{path}: not a video that can be read ({reason(error)}); try `ffprobe` on it") from error
+        try:
+            self._stream = _video_stream(path, self._container)
+            self._stream.thread_type = "AUTO"
+        except BaseException:
+            self._container.close()
+            raise
+
+    def __enter__(self) -> tuple[Any, Any]:
+        return self._container, self._stream
+
+    def __exit__(self, *_: object) -> None:
+        self._container.close()
+
+
+def _video_stream(path: Path, container: Any) -> Any:
+    """The best video stream that is not a cover picture."""
+    movies = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not movies:
+        what = "only sound" if container.streams.audio else "no video stream"
+        raise MediaError(f"{path}: holds {what}; a clip with pictures is needed")
+    best = container.streams.best("video")
+    stream = best if best is not None and best.index in (s.index for s in movies) else movies[0]
+    if stream.codec_context is None:
+        raise MediaError(f"{path}: this FFmpeg has no decoder for its video; convert the clip first")
+    return stream
+
+
+def _missing_data(path: Path, container: Any, stream: Any) -> str | None:
+    """Why the file cannot hold all that its header promises, or None."""
+    return None
+
+
+def _describe(path: Path, stream: Any, first: av.VideoFrame) -> tuple[ClipInfo, colour.Decoding, _Upright]:
+    turn = _upright(first)
+    codec = stream.codec_context.name
+    tags = colour.colour_of(first, codec)
+    aspect = fraction(stream.sample_aspect_ratio) or Fraction(1)
+    height, width = first.height, first.width
+    if turn.quarter_turns % 2:
+        height, width, aspect = width, height, 1 / aspect
+    rate = fraction(stream.average_rate) or fraction(stream.guessed_rate) or fraction(stream.base_rate) or Fraction(25)
+    info = ClipInfo(
+        path=path,
+        width=width,
+        height=height,
+        rate=rate,
+        time_base=fraction(stream.time_base) or 1 / rate,
+        frames_in_header=stream.frames or None,
+        pixel_format=first.format.name,
+        bits=max(component.bits for component in first.format.components),
+        rotation=90 * turn.quarter_turns,
+        sample_aspect=aspect,
+        colour=tags,
+        has_alpha=colour.pixel_format_has_alpha(first.format),
+    )
+    return info, colour.Decoding(tags.matrix, tags.range == "pc", centred=codec == "mjpeg"), turn
+
+
+Content = Literal["rgba", "alpha", "preview"]
+
+
+class Picture(Protocol):
+    """What a movie kind makes of a matted frame: planes in its pixel format. Pure, so that threads can share it."""
+
+    codec: str
+    pixel_format: str
+    options: dict[str, str]
+    colour: Colour
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """(H, W) as coded."""
+        ...
+
+    def planes(self, rgb: np.ndarray, alpha: np.ndarray) -> list[np.ndarray]:
+        """Of (H, W, 3) uint16 and (H, W) float32: an array for every plane, in the codec's codes."""
+        ...
+
+
+class _Same:
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        return height, width
+
+
+class ProResPicture(_Same):
+    """ProRes 4444: limited-range YUV 4:4:4 of 10 bits, and alpha of 10 bits in that profile's 16-bit coding.
+
+    The planes are made here and not by swscale, which truncates alpha (80/65535 off after reading back; rounding
+    leaves 44). Quality is a constant quantiser of 1: within 4/1023 of the YUV given, in half the time of the encoder's
+    search for a bit rate, whatever the picture. The alpha kind has the matte in R = G = B.
+    """
+
+    codec = "prores_ks"
+
+    def __init__(self, content: Content, source: Colour, height: int, width: int) -> None:
+        self._alpha_only = content == "alpha"
+        self.pixel_format = "yuv444p10le" if self._alpha_only else "yuva444p10le"
+        self.options = {"profile": "4444", "flags": "+qscale", "global_quality": "118"}
+        if not self._alpha_only:
+            self.options["alpha_bits"] = "16"
+        self.colour = replace(source, range="tv", matrix=colour.writable_matrix(source, height, width))
+
+    def planes(self, rgb: np.ndarray, alpha: np.ndarray) -> list[np.ndarray]:
+        if self._alpha_only:
+            neutral = np.full(alpha.shape, 512, np.uint16)
+            luma = np.rint(np.clip(alpha, 0, 1) * np.float32(876) + np.float32(64)).astype(np.uint16)
+            return [luma, neutral, neutral]
+        return [*colour.yuv444(rgb, self.colour.matrix, 10), colour.alpha_codes(alpha, 10)]
+
+
+class Ffv1Picture(_Same):
+    """FFV1, lossless: RGB and alpha of 16 bits each, or alpha alone as gray of 16 bits."""
+
+    codec = "ffv1"
+
+    def __init__(self, content: Content, source: Colour, height: int, width: int) -> None:
+        self._alpha_only = content == "alpha"
+        self.pixel_format = "gray16le" if self._alpha_only else "gbrap16le"
+        self.options = {"level": "3", "slicecrc": "1", "slices": "16", "g": "1"}
+        self.colour = replace(source, range="pc", matrix="unknown" if self._alpha_only else "gbr")
+
+    def planes(self, rgb: np.ndarray, alpha: np.ndarray) -> list[np.ndarray]:
+        codes = colour.alpha_codes(alpha, 16)
+        if self._alpha_only:
+            return [codes]
+        red, green, blue = cv2.split(rgb)
+        return [green, blue, red, codes]
+
+
+class Vp9Picture(_Same):
+    """VP9 for the web: 8-bit 4:2:0 with an alpha of 8 bits in WebM's side channel, both lossy."""
+
+    codec = "libvpx-vp9"
+
+    def __init__(self, content: Content, source: Colour, height: int, width: int) -> None:
+        self._alpha_only = content == "alpha"
+        self.pixel_format = "yuv420p" if self._alpha_only else "yuva420p"
+        self.options = {
+            "crf": "18", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1", "auto-alt-ref": "0",
+        }  # fmt: skip
+        self.colour = replace(source, range="tv", matrix=colour.writable_matrix(source, height, width))
+
+    def planes(self, rgb: np.ndarray, alpha: np.ndarray) -> list[np.ndarray]:
+        codes = colour.alpha_codes(alpha, 16 if self._alpha_only else 8)
+        if self._alpha_only:
+            return colour.yuv420(cv2.merge([codes, codes, codes]), self.colour.matrix)
+        return [*colour.yuv420(rgb, self.colour.matrix), codes.astype(np.uint8)]
+
+
+class PreviewPicture:
+    """H.264 to look at: the subject over a colour or a picture, or its matte in gray. Odd sizes get one more row or
+    column (the last one repeated), since 4:2:0 has none."""
+
+    codec = "libx264"
+    pixel_format = "yuv420p"
+
+    def __init__(self, content: Content, source: Colour, height: int, width: int, background: str) -> None:
+        self.options = {"crf": "18", "preset": "veryfast"}
+        self.colour = replace(source, range="tv", matrix=colour.writable_matrix(source, height, width))
+        self._background = None if content == "alpha" else load_background(background, height, width)
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        return height + height % 2, width + width % 2
+
+    def planes(self, rgb: np.ndarray, alpha: np.ndarray) -> list[np.ndarray]:
+        if self._background is None:
+            codes = colour.alpha_codes(alpha, 16)
+            picture = cv2.merge([codes, codes, codes])
+        else:
+            picture = colour.composite(rgb, alpha, self._background)
+        height, width = alpha.shape
+        if height % 2 or width % 2:
+            picture = cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+        return colour.yuv420(picture, self.colour.matrix)
+
+
+def load_background(text: str, height: int, width: int) -> np.ndarray:
+    """(H, W, 3) uint16 of a colour (#rrggbb) or a picture file, which is scaled to cover the frame and centred.
+
+    Raises: UsageError, where it is neither.
+    """
+    if text.startswith("#"):
+        digits = text[1:]
+        if len(digits) != 6 or any(digit not in "0123456789abcdefABCDEF" for digit in digits):
+            raise UsageError(f"background {text}: a colour is written #rrggbb, as #33ff92")
+        one = np.array([int(digits[i : i + 2], 16) * 257 for i in (0, 2, 4)], np.uint16)
+        return np.broadcast_to(one, (height, width, 3)).copy()
+    try:
+        data = np.frombuffer(Path(text).read_bytes(), np.uint8)
+    except OSError as error:
+        raise UsageError(f"background {text}: cannot be read ({reason(error)}); give #rrggbb or a picture") from error
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    picture = cv2.imdecode(data, flags) if data.size else None
+    if picture is None or picture.dtype not in (np.uint8, np.uint16):
+        raise UsageError(f"background {text}: neither a colour (#rrggbb) nor a PNG or JPEG picture")
+    picture = colour.as_16_bit(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+    scale = max(height / picture.shape[0], width / picture.shape[1])
+    tall, wide = max(height, round(picture.shape[0] * scale)), max(width, round(picture.shape[1] * scale))
+    picture = cv2.resize(picture, (wide, tall), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    top, left = (tall - height) // 2, (wide - width) // 2
+    return np.ascontiguousarray(picture[top : top + height, left : left + width])
+
+
+class MovieWriter:
+    """One movie file. `write` is `put(prepare(matted))`: prepare is pure and may run ahead in threads, put is in order.
+
+    Every frame keeps its own timestamp. MOV and MP4 keep the time base exactly; Matroska and WebM count in
+    milliseconds, so times there are rounded to the nearest (half a millisecond at most).
+    """
+
+    def __init__(self, path: Path, picture: Picture, info: ClipInfo, settings: OutputSettings) -> None:
+        """Raises: UsageError or MediaError, before anything is written, where the output is not possible."""
+        self.path = path
+        self._picture = picture
+        self._info = info
+        self._premultiply = settings.premultiply
+        self._unit = Fraction(1, info.time_base.denominator)
+        self._times = info.time_base.numerator
+        self._duration = max(1, round(1 / (info.rate * self._unit)))
+        self._coded = picture.size(info.height, info.width)
+        self._tags = _numbers(picture.colour)
+        self._count = 0
+        self._last: int | None = None
+        self._output = FileOutput(path, info.path, settings.overwrite)
+        try:
+            with writing(path):
+                self._open()
+        except BaseException:
+            self.abort()
+            raise
+
+    def _open(self) -> None:
+        """Container, stream, tags: all that stands in the headers."""
+        self._container: Any = None
+        unit = str(self._unit.denominator)
+        options: dict[str, str] = {}
+        if self.path.suffix.lower() in (".mov", ".mp4", ".m4v"):
+            options = {"video_track_timescale": unit, "movie_timescale": unit, "movflags": "+write_colr"}
+            if self._picture.codec == "libx264":
+                options["movflags"] += "+faststart"
+        try:
+            self._container = av.open(url(self._output.partial), "w", options=options)
+            stream: Any = self._container.add_stream(self._picture.codec, rate=self._info.rate)
+        except ValueError as error:
+            raise MediaError(f"{self.path}: cannot be written ({reason(error)})") from error
+        height, width = self._coded
+        stream.width, stream.height = width, height
+        stream.pix_fmt = self._picture.pixel_format
+        context = stream.codec_context
+        context.time_base = self._unit
+        stream.time_base = self._unit
+        context.sample_aspect_ratio = self._info.sample_aspect
+        context.color_range, context.colorspace, context.color_primaries, context.color_trc = self._tags
+        context.thread_type = "AUTO"
+        context.thread_count = 0
+        if self._picture.pixel_format == "yuva420p":
+            stream.metadata["alpha_mode"] = "1"
+        stream.options.update(self._picture.options)
+        self._stream = stream
+        self._container.start_encoding()
+
+    def prepare(self, matted: Matted) -> av.VideoFrame:
+        """The frame in the codec's own pixels. Pure: any thread, any order."""
+        rgb = colour.as_16_bit(matted.frame.rgb)
+        if matted.frame.size != self._info.size:
+            raise ValueError(f"frame {matted.frame.index} is {matted.frame.size}, the clip {self._info.size}")
+        if self._premultiply:
+            rgb = colour.premultiplied(rgb, matted.alpha)
+        height, width = self._coded
+        frame = av.VideoFrame(width, height, self._picture.pixel_format)
+        colour.fill(frame, self._picture.planes(rgb, matted.alpha))
+        frame.color_range, frame.colorspace, frame.color_primaries, frame.color_trc = self._tags
+        frame.pts = matted.frame.pts * self._times
+        frame.time_base = self._unit
+        frame.duration = self._duration
+        return frame
+
+    def put(self, frame: av.VideoFrame) -> None:
+        """Encode a prepared frame; in display order."""
+        pts = ticks(frame.pts)
+        assert pts is not None
+        if self._last is not None and pts <= self._last:
+            raise ValueError(f"frame at {pts} comes after one at {self._last}")
+        with writing(self.path):
+            for packet in self._stream.encode(frame):
+                self._container.mux(packet)
+        self._last = pts
+        self._count += 1
+
+    def write(self, matted: Matted) -> None:
+        """Raises: MediaError, where the disk is full or the encoder fails."""
+        self.put(self.prepare(matted))
+
+    def finish(self) -> None:
+        """Complete the file under its hidden name."""
+        if not self._count:
+            raise MediaError(f"{self.path}: no frame was written to it")
+        with writing(self.path):
+            for packet in self._stream.encode(None):
+                self._container.mux(packet)
+            self._container.close()
+
+    def publish(self) -> None:
+        """Give the finished file its name."""
+        self._output.publish()
+
+    def close(self) -> None:
+        try:
+            self.finish()
+            self.publish()
+        except BaseException:
+            self.abort()
+            raise
+
+    def abort(self) -> None:
+        with suppress(Exception):
+            if self._container is not None:
+                self._container.close()
+        self._output.discard()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+
+def _numbers(tags: Colour) -> tuple[int, int, int, int]:
+    """Range, matrix, primaries, transfer as FFmpeg counts them."""
+    return (
+        colour.number(tags.range, colour.RANGES),
+        colour.number(tags.matrix, colour.MATRICES),
+        colour.number(tags.primaries, colour.PRIMARIES),
+        colour.number(tags.transfer, colour.TRANSFERS),
+    )

@@ -1,0 +1,146 @@
+"""Writing beside the final name: everything is checked before the first frame, and nothing partial gets the name.
+
+A movie grows in a hidden file beside its final name, a sequence in a hidden folder; `publish` renames. An interrupted
+process can leave the hidden one behind (a name that starts with a dot and holds ".part-"), never a partial result.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from mam_video.errors import MediaError, UsageError
+from mam_video.media.edge import reason, writing
+
+_DIGITS = re.compile(r"%0?(?P<printf>\d*)d|(?P<hashes>#+)|\$F(?P<houdini>\d?)")
+
+
+def _check_folder(folder: Path, name: Path) -> None:
+    if not folder.exists():
+        raise MediaError(f"{name}: there is no folder {folder}; make it first")
+    if not folder.is_dir():
+        raise MediaError(f"{name}: {folder} is a file, not a folder")
+
+
+class FileOutput:
+    """One file under construction."""
+
+    def __init__(self, path: Path, source: Path, overwrite: bool) -> None:
+        """Claim a place beside `path`.
+
+        Raises: UsageError where the name is taken or the source's own; MediaError where nothing can be written there.
+        """
+        _check_folder(path.parent, path)
+        if path.exists() and source.exists() and path.samefile(source):
+            raise UsageError(f"{path}: this is the input; choose another name for the output")
+        if path.is_dir():
+            raise UsageError(f"{path}: is a folder; give a file name, or {path}/ for a PNG sequence")
+        if path.exists() and not overwrite:
+            raise UsageError(f"{path}: exists; give --overwrite to replace it, or choose another name")
+        self.path = path
+        self.partial = path.with_name(f".{path.stem}.part-{secrets.token_hex(4)}{path.suffix}")
+        with writing(path):
+            self.partial.touch(exist_ok=False)
+
+    def publish(self) -> None:
+        """Give the finished file its name."""
+        with writing(self.path):
+            self.partial.replace(self.path)
+
+    def discard(self) -> None:
+        """Remove what was written so far. Never raises: it runs while another error is on its way."""
+        with suppress(OSError):
+            self.partial.unlink(missing_ok=True)
+
+
+class Pattern:
+    """A sequence's name: `name.%04d.png`, `name.####.png`, `name.$F4.png`, a folder (`mattes/`), or `name.png`.
+
+    A folder gets `mattes/mattes.000000.png`, a plain name `name.000000.png`. Numbers are frame indices.
+    """
+
+    def __init__(self, text: str, suffix: str = ".png") -> None:
+        as_folder = text.endswith(("/", "\\"))
+        path = Path(text)
+        if as_folder:
+            path = path / f"{path.name or 'frame'}.%06d{suffix}"
+        elif not _DIGITS.search(path.name):
+            path = path.with_name(f"{path.stem}.%06d{path.suffix}")
+        found = list(_DIGITS.finditer(path.name))
+        if len(found) > 1:
+            raise UsageError(f"{text}: more than one place for the frame number; keep one of %04d, ####, $F4")
+        if _DIGITS.search(str(path.parent)):
+            raise UsageError(f"{text}: the frame number belongs into the file's name, not the folder's")
+        only = found[0]
+        digits = only["printf"] or (str(len(only["hashes"])) if only["hashes"] else only["houdini"]) or "1"
+        self.folder = path.parent
+        self.makes_folder = as_folder
+        self._width = int(digits)
+        self._head, self._tail = path.name[: only.start()], path.name[only.end() :]
+        self.path = path.with_name(f"{self._head}%0{self._width}d{self._tail}")
+
+    def name(self, index: int) -> str:
+        """File name (without folder) of a frame."""
+        return f"{self._head}{index:0{self._width}d}{self._tail}"
+
+    def matches(self, name: str) -> bool:
+        """Whether a file name is one of this sequence."""
+        digits = name[len(self._head) : len(name) - len(self._tail)]
+        return name == f"{self._head}{digits}{self._tail}" and digits.isdigit() and len(digits) >= self._width
+
+    def existing(self) -> list[Path]:
+        """Files of this sequence that stand in its folder now."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(entry for entry in self.folder.iterdir() if self.matches(entry.name))
+
+
+class SequenceOutput:
+    """A sequence under construction: frames in a hidden folder beside the final names, moved there when all are whole.
+
+    With `overwrite`, frames of the same pattern that the new sequence does not have are removed at the end, so that
+    an older, longer one does not show through.
+    """
+
+    def __init__(self, pattern: Pattern, source: Path, overwrite: bool) -> None:
+        folder = pattern.folder
+        self._made = pattern.makes_folder and not folder.exists()
+        _check_folder(folder.parent if self._made else folder, pattern.path)
+        standing = pattern.existing()
+        if any(source.exists() and entry.samefile(source) for entry in standing) or pattern.path == source:
+            raise UsageError(f"{pattern.path}: the input is part of this sequence; choose another name for the output")
+        if standing and not overwrite:
+            raise UsageError(
+                f"{pattern.path}: {len(standing)} files of this name exist; give --overwrite to replace them, "
+                "or choose another name"
+            )
+        self.pattern = pattern
+        parent = folder.parent if self._made else folder
+        self.partial = parent / f".{folder.name or 'frames'}.part-{secrets.token_hex(4)}"
+        with writing(pattern.path):
+            self.partial.mkdir()
+
+    def write(self, index: int, data: bytes) -> None:
+        path = self.pattern.folder / self.pattern.name(index)
+        try:
+            (self.partial / path.name).write_bytes(data)
+        except OSError as error:
+            raise MediaError(f"{path}: cannot be written ({reason(error)})") from error
+
+    def publish(self) -> None:
+        with writing(self.pattern.path):
+            written = sorted(self.partial.iterdir())
+            names = {entry.name for entry in written}
+            self.pattern.folder.mkdir(exist_ok=True)
+            for entry in written:
+                entry.replace(self.pattern.folder / entry.name)
+            for entry in self.pattern.existing():
+                if entry.name not in names:
+                    entry.unlink()
+            self.partial.rmdir()
+
+    def discard(self) -> None:
+        shutil.rmtree(self.partial, ignore_errors=True)
