@@ -143,12 +143,10 @@ class Motion:
         """
         flow = self.backward if back else self.forward
         h, w = self.size
-        inside = np.asarray(region).astype(np.uint8)
-        if inside.shape != (h, w):
-            inside = cv2.resize(
-                inside, (w, h), interpolation=cv2.INTER_AREA if inside.size > h * w else cv2.INTER_NEAREST
-            )
-        inside = inside > 0
+        voters = np.asarray(region).astype(np.uint8)
+        if voters.shape != (h, w):
+            voters = cv2.resize(voters, (w, h), interpolation=cv2.INTER_NEAREST)
+        inside: np.ndarray = np.asarray(voters > 0)
         if not inside.any():
             return Shift(0.0, 0.0, 0.0)
         sure = inside & self.trusted(back=not back)
