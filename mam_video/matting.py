@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,8 +31,9 @@ from mam_video.refine import refine
 from mam_video.report.run import RunReport
 from mam_video.settings import Settings
 from mam_video.smooth import smooth
-from mam_video.streams import ahead
-from mam_video.track import Track, Tracked, TrackWriter, saved, track
+from mam_video.streams import ahead, ordered_map
+from mam_video.track import Tracked, track
+from mam_video.track_file import Track, TrackWriter, saved
 
 _DECODED_AHEAD = 4  # frames; each queue holds a few, so that memory does not grow with the clip
 _MATTED_AHEAD = 2
@@ -147,22 +149,26 @@ def matte_clip(
             raise UsageError("no prompt: give a box or points on the first frame, or a saved track")
         with open_writers(names, reader.info, settings.output) as writers:
             model = model or load_model(settings.model)
-            report = RunReport(reader.info, model.name, model.weights, _device_of(model), settings, writers.paths)
+            report = RunReport(reader.info, model.name, model.weights, _device_of(model), settings, list(writers.paths))
             clock = Clock()
             start = beat = time.perf_counter()
             size = batch_size(model, settings)
+
+            def prepare(matted: Matted) -> tuple[Matted, Any]:
+                with clock.stage("convert"):
+                    return matted, writers.prepare(matted)
+
             lead = first if given is None else _lead(first, settings, size)
             tail = None if last is None else _tail(last, settings, size)
             with _track_writer(track_to, reader.info.size, model, settings) as writer:
                 stream = matte_frames(
                     reader.frames(lead, tail), prompt, model, settings, given=given, save_track=writer, clock=clock
                 )
-                with closing(stream):
-                    for matted in stream:
-                        if matted.frame.index < first or (last is not None and matted.frame.index > last):
-                            continue
-                        with clock.stage("write"):
-                            writers.write(matted)
+                wanted = (m for m in stream if first <= m.frame.index and (last is None or m.frame.index <= last))
+                with closing(stream), closing(ordered_map(prepare, wanted, 1)) as prepared:
+                    for matted, pictures in prepared:
+                        with clock.stage("encode"):
+                            writers.put(pictures)
                         now = time.perf_counter()
                         report.records.append(matted.record)
                         report.frame_seconds.append(now - beat)

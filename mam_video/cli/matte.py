@@ -15,6 +15,7 @@ from mam_video.settings import Settings, presets
 
 if TYPE_CHECKING:
     from mam_video.frames import Matted
+    from mam_video.media import ClipInfo
     from mam_video.report.run import RunReport
 
 _SHOWN_RANGES = 8
@@ -30,13 +31,14 @@ examples:
 
 
 def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
-    from mam_video.media.kinds import describe_kinds
+    from mam_video.media import kinds
 
+    lines = "".join(f"  {kind.name:15}{kind.says}\n" for kind in kinds())
     parser = commands.add_parser(
         "matte",
         help="matte a clip",
         description="Matte the subject that a box or points on the first frame show.",
-        epilog=_EPILOG.format(kinds=describe_kinds()),
+        epilog=_EPILOG.format(kinds=lines),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
@@ -89,16 +91,16 @@ def run(options: argparse.Namespace) -> int:
     if not (options.box or options.point or options.track):
         raise UsageError("no prompt: give --box x0,y0,x1,y1 or --point x,y on the subject in the first frame")
 
-    from mam_video.media import open_clip
-    from mam_video.media.kinds import check_outputs, expected_bytes
+    from mam_video.media import expected_bytes, open_clip, parse_output
     from mam_video.prompts import Prompt
 
     if options.report:
         _check_folder_of(options.report)
+    for output in outputs:
+        parse_output(output)
     with open_clip(options.input) as reader:
         info = reader.info
         prompt = Prompt.parse(options.box, options.point or [], info.size) if options.box or options.point else None
-        specs = check_outputs(outputs, info, settings.output)
     count = info.frames_in_header
     if frames is not None:
         count = frames[1] - frames[0] + 1 if count is None else min(frames[1] + 1, count) - frames[0]
@@ -107,12 +109,7 @@ def run(options: argparse.Namespace) -> int:
 
     with _progress(options.quiet, count) as shown:
         if not options.quiet:
-            size = [s for s in (expected_bytes(spec, info, count) for spec in specs) if s is not None] if count else []
-            frames_text = f"about {count} frames" if count else "an unknown number of frames"
-            print(
-                f"{info.path.name}: {info.width}x{info.height}, {float(info.rate):.6g} fps, {frames_text}"
-                + (f"; expect about {_readable(sum(size))} on disk" if size else "")
-            )
+            print(_announcement(info, count, [expected_bytes(output, info, count) for output in outputs]))
         report = matte_clip(
             options.input,
             outputs,
@@ -214,6 +211,14 @@ def _progress(quiet: bool, count: int | None) -> Iterator[Any]:
             bar.update(task, advance=1, fps=f"{speed:.2f} fps", flagged=note)
 
         yield shown
+
+
+def _announcement(info: ClipInfo, count: int | None, sizes: list[int | None]) -> str:
+    """What lies ahead, in a line, before a long run."""
+    frames = f"{count} frames" if count is not None else "an unknown number of frames"
+    known = [size for size in sizes if size is not None]
+    disk = f"; expect about {_readable(sum(known))} on disk" if known else ""
+    return f"{info.path.name}: {info.width}x{info.height}, {float(info.rate):.6g} fps, {frames}{disk}"
 
 
 def _print_end(report: RunReport, options: argparse.Namespace) -> None:
