@@ -85,12 +85,11 @@ def _similarity(name: str, prediction: np.ndarray, truth: np.ndarray, iou: float
     if name == "iou":
         return iou
     union = (prediction > 0) | (truth > 0)
-    error = {
-        "mad": lambda: of_alpha.sad(prediction, truth, union) * 1000,
-        "mse": lambda: of_alpha.mse(prediction, truth, union) * np.count_nonzero(union),
-        "grad": lambda: of_alpha.grad(prediction, truth, union) * 1000,
-        "conn": lambda: of_alpha.conn(prediction, truth, union) * 1000,
-    }[name]()
+    if name == "mse":
+        error = of_alpha.mse(prediction, truth, union) * int(np.count_nonzero(union))
+    else:
+        summed = {"mad": of_alpha.sad, "grad": of_alpha.grad, "conn": of_alpha.conn}[name]
+        error = summed(prediction, truth, union) * 1000
     # One more than the pixels, as the source divides; here all four are means.
     mean = error / (np.count_nonzero(union) + 1)
     return float(1 - min(_WEIGHT * mean, 1))

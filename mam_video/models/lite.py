@@ -1,0 +1,169 @@
+"""The embedded small model: no download, fast on an ordinary CPU. What it is made of stands in `lite_net.py`.
+
+It looks at views of 512 pixels: the segmenter at half of that, the matte head at all of it. Batch norms are folded into
+their convolutions and the weights laid out channels-last when it is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load as read_safetensors
+from torch import Tensor, nn
+
+from mam_video.errors import WeightsError
+from mam_video.models.base import Candidates, Embedding, Reference, ViewPrompt
+from mam_video.models.devices import resolve_device
+from mam_video.models.lite_net import MATCH_MAPS, SEGMENTER_SIZE, ConvNorm, Features, LiteNet, prompt_maps
+
+WEIGHTS = Path(__file__).with_name("lite.safetensors")
+SHA256 = ""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """pictures (B, 3, V, V) in [-1, 1]; f2, f4 of the backbone; what the segmenter needs, made when first asked for."""
+
+    pictures: Tensor
+    f2: Tensor
+    f4: Tensor
+    valid: Tensor  # (1, 1, S/8, S/8): the share of each cell that is picture
+    features: Features | None = None
+
+
+class LiteModel:
+    """See `models/base.py` for what the three calls promise. Build one with `load`."""
+
+    name = "lite"
+    view_size = 2 * SEGMENTER_SIZE
+    mask_size = SEGMENTER_SIZE // 2
+    references = 3
+
+    def __init__(
+        self, net: LiteNet, device: str | torch.device = "auto", *, weights: dict[str, str] | None = None
+    ) -> None:
+        """Takes over `net`. Raises DeviceError, the device is not here."""
+        self.device = resolve_device(device) if isinstance(device, str) else device
+        self.weights = dict(weights or {})
+        net = folded(net.eval()).requires_grad_(False)
+        self._net: LiteNet = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @classmethod
+    def load(cls, path: Path | None = None, device: str | torch.device = "auto") -> Self:
+        """From a safetensors file of the trainer's; by default the package's own, whose hash is pinned.
+
+        Raises: WeightsError, the file is missing, damaged or of another network.
+        """
+        own = path is None
+        path = path or WEIGHTS
+        try:
+            data = path.read_bytes()
+            state = read_safetensors(data)
+        except (OSError, SafetensorError) as e:
+            raise WeightsError(
+                f"{path}: cannot read the weights of the model lite ({e}); install the package again"
+            ) from e
+        digest = hashlib.sha256(data).hexdigest()
+        if own and digest != SHA256:
+            raise WeightsError(f"{path}: not the weights that came with the package; install the package again")
+        net = LiteNet()
+        wanted = {k: v for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
+        if set(wanted) != set(state) or any(wanted[k].shape != state[k].shape for k in wanted):
+            raise WeightsError(f"{path}: these weights are not of the model lite")
+        net.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
+        return cls(net, device, weights={path.name: digest})
+
+    # -------------------------------------------------------------------------------------------- the contract
+    def embed(self, pictures: Sequence[np.ndarray]) -> Embedding:
+        h, w = pictures[0].shape[:2]
+        size = self.view_size
+        batch = torch.zeros(len(pictures), 3, size, size)
+        for row, picture in zip(batch, pictures, strict=True):
+            row[:, :h, :w] = (
+                torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float().div_(127.5).sub_(1)
+            )
+        batch = batch.to(self.device).contiguous(memory_format=torch.channels_last)
+        f2, f4 = self._net.backbone.low(F.avg_pool2d(batch, 2))
+        valid = torch.zeros(1, 1, size, size, device=self.device)
+        valid[..., :h, :w] = 1
+        return Embedding(len(pictures), (h, w), _Batch(batch, f2, f4, F.avg_pool2d(valid, 16)))
+
+    def segment(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
+        features = self._features(embedding).pick(index)
+        m, device = self.mask_size, self.device
+        scale = 1 / self.view_size
+        box = torch.tensor([prompt.box.xyxy if prompt.box else (0.0, 0.0, 1.0, 1.0)], device=device) * scale
+        previous = torch.zeros(1, 1, m, m, device=device)
+        if prompt.logits is not None:
+            previous = torch.from_numpy(prompt.logits.astype(np.float32)).to(device)[None, None].sigmoid()
+        maps = prompt_maps(
+            m,
+            box,
+            torch.tensor([float(prompt.box is not None)], device=device),
+            previous,
+            torch.tensor([float(prompt.logits is not None)], device=device),
+            [(torch.from_numpy(prompt.points) * scale, torch.from_numpy(prompt.labels))],
+        )
+        logits, score = self._net.segmenter.decode(features, maps, self._matches(features, prompt.references))
+        # What lies in the padding is nobody's subject.
+        cell = self.view_size / m
+        rows, columns = (int(np.ceil(n / cell)) for n in embedding.content)
+        out = logits[0, 0]
+        out[rows:] = -20.0
+        out[:, columns:] = -20.0
+        return Candidates(out[None].float().cpu().numpy(), score.sigmoid().float().cpu().numpy())
+
+    def matte(self, embedding: Embedding, logits: np.ndarray) -> Tensor:
+        batch: _Batch = embedding.data
+        masks = torch.from_numpy(logits.astype(np.float32))[:, None].to(self.device)
+        alpha, _ = self._net.matte(batch.pictures, batch.f2, batch.f4, masks)
+        return to_alpha(alpha).float()
+
+    # -------------------------------------------------------------------------------------------- its own
+    def _features(self, embedding: Embedding) -> Features:
+        batch: _Batch = embedding.data
+        if batch.features is None:
+            batch.features = self._net.segmenter.features(batch.f4, *self._net.backbone.deep(batch.f4))
+        return batch.features
+
+    def _matches(self, now: Features, references: Sequence[Reference]) -> Tensor:
+        """(1, MATCH_MAPS, S/8, S/8): of the prompted frames, then the best of the recent ones."""
+        h, w = now.key.shape[2:]
+        maps = torch.zeros(1, MATCH_MAPS, h, w, device=self.device)
+        for place, kind in ((0, True), (3, False)):
+            found = [self._match(now, r) for r in references if r.prompted == kind]
+            if found:
+                maps[:, place : place + 2] = torch.stack(found).amax(0)
+                maps[:, place + 2] = 1
+        return maps
+
+    def _match(self, now: Features, reference: Reference) -> Tensor:
+        then: _Batch = reference.embedding.data
+        key = self._features(reference.embedding).pick(reference.index).key
+        mask = torch.from_numpy(reference.logits.astype(np.float32)).to(self.device)[None, None].sigmoid()
+        return self._net.segmenter.match(now.key, key, F.avg_pool2d(mask, 4), then.valid)
+
+
+def to_alpha(logits: Tensor) -> Tensor:
+    """Alpha in [0, 1] of the matte head's logits; 0 and 1 themselves are reached at about -4.6 and 4.6."""
+    return (logits.sigmoid() * 1.02 - 0.01).clamp(0, 1)
+
+
+@torch.no_grad()
+def folded(net: LiteNet) -> LiteNet:
+    """The same network in evaluation, each batch norm taken into the convolution before it."""
+    for module in net.modules():
+        if isinstance(module, ConvNorm) and isinstance(module[1], nn.BatchNorm2d):
+            conv = module[0]
+            assert isinstance(conv, nn.Conv2d)
+            module[0] = torch.nn.utils.fuse_conv_bn_eval(conv, module[1])
+            module[1] = nn.Identity()
+    return net

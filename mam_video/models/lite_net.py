@@ -1,0 +1,311 @@
+"""The embedded small model's network: a backbone, a promptable segmenter and a matte head. Tensors in, tensors out.
+
+Of a view of V = 2 S pixels, the segmenter sees S and the matte head all V.
+
+    picture V --- 1/2 ---> S --> backbone: f2 (16), f4 (24), f8 (40), f16 (112), f32 (320)   # fN at stride N of S
+                                   |     |     |______|_______|
+                                   |     |            |--> top-down: features, keys      # knows no prompt
+                                   |     |                    |--> decoder + prompts, matches --> mask logits at S/2
+    picture, mask logits, f2, f4 --------> matte head --> alpha at V
+
+As in SAM the prompt enters after the backbone. What ties a frame to the prompted one are two match maps: for each cell,
+the highest cosine similarity of its key to any cell of the reference inside its mask, and outside.
+
+The backbone is EfficientNet-Lite0 with TensorFlow's padding and its batch norms folded into the convolutions. Its stem
+and first two stages stay as ImageNet made them, and only those reach the matte head: the head can be trained beside the
+segmenter. Source: Tan and Le, EfficientNet, ICML 2019, in the Lite form (no squeeze-excite, ReLU6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SEGMENTER_SIZE = 256
+"""S: the side of the square that the segmenter was trained at."""
+
+_STAGES = (  # expansion, kernel, stride, channels, repeats
+    (1, 3, 1, 16, 1),
+    (6, 3, 2, 24, 2),
+    (6, 5, 2, 40, 2),
+    (6, 3, 2, 80, 3),
+    (6, 5, 1, 112, 3),
+    (6, 5, 2, 192, 4),
+    (6, 3, 1, 320, 1),
+)
+_BN_EPS = 1e-3  # of the backbone
+FROZEN_STAGES = 2
+_FEATURE_SCALE = 0.1  # f2 and f4 have a deviation of about 10: brought to that of pictures and masks
+
+KEY = 32  # channels of a key
+PROMPT_MAPS = 6  # box, is there one, previous mask, is there one, points on the subject, points on the background
+MATCH_MAPS = 6  # inside, outside, is there one: of the prompted frame, then of the recent ones
+
+
+class SameConv(nn.Conv2d):
+    """A convolution that pads as TensorFlow's SAME does: at stride 2 one pixel more to the right and below."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(in_channels, out_channels, kernel, stride, 0 if stride > 1 else kernel // 2, groups=groups)
+        # For even sides, as all of ours are.
+        self._same = ((kernel - 2) // 2, (kernel - 1) // 2) * 2 if stride > 1 else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pad(x, self._same) if self._same else x)
+
+
+class InvertedResidual(nn.Module):
+    def __init__(self, c_in: int, c_out: int, expansion: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        mid = c_in * expansion
+        self.expand = SameConv(c_in, mid, 1) if expansion > 1 else None
+        self.depthwise = SameConv(mid, mid, kernel, stride, groups=mid)
+        self.project = SameConv(mid, c_out, 1)
+        self.residual = stride == 1 and c_in == c_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
+        y = self.project(F.relu6(self.depthwise(y), inplace=True))
+        return x + y if self.residual else y
+
+
+class Backbone(nn.Module):
+    """EfficientNet-Lite0 without its classifier, batch norms folded. Input: RGB in [-1, 1]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = SameConv(3, 32, 3, 2)
+        stages, channels = [], 32
+        for expansion, kernel, stride, out, repeats in _STAGES:
+            blocks = []
+            for i in range(repeats):
+                blocks.append(InvertedResidual(channels, out, expansion, kernel, stride if i == 0 else 1))
+                channels = out
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.ModuleList(stages)
+
+    def low(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """f2 and f4 of pictures (B, 3, S, S): what never was trained further."""
+        f2 = self.stages[0](F.relu6(self.stem(x), inplace=True))
+        return f2, self.stages[1](f2)
+
+    def deep(self, f4: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """f8, f16 and f32."""
+        f8 = self.stages[2](f4)
+        f16 = self.stages[4](self.stages[3](f8))
+        return f8, f16, self.stages[6](self.stages[5](f16))
+
+    def frozen(self) -> list[nn.Parameter]:
+        return [p for m in (self.stem, *self.stages[:FROZEN_STAGES]) for p in m.parameters()]
+
+    def load_efficientnet_lite0(self, state: Mapping[str, Tensor]) -> None:
+        """The ImageNet weights in the order of the TensorFlow conversion: each convolution followed by its batch norm.
+
+        Raises ValueError where the shapes do not fit.
+        """
+        arrays = [v for k, v in state.items() if not k.endswith("num_batches_tracked")]
+        convs = [m for m in self.modules() if isinstance(m, SameConv)]
+        with torch.no_grad():
+            for i, conv in enumerate(convs):
+                weight, gamma, beta, mean, var = arrays[5 * i : 5 * i + 5]
+                if weight.shape != conv.weight.shape or gamma.shape != mean.shape:
+                    raise ValueError(f"not EfficientNet-Lite0: array {5 * i} is {tuple(weight.shape)}")
+                scale = gamma.double() / torch.sqrt(var.double() + _BN_EPS)
+                conv.weight.copy_(weight.double() * scale.view(-1, 1, 1, 1))
+                assert conv.bias is not None
+                conv.bias.copy_(beta.double() - mean.double() * scale)
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution, batch norm and, unless `act` says no, ReLU6."""
+
+    def __init__(self, c_in: int, c_out: int, kernel: int = 3, *, stride: int = 1, groups: int = 1, act: bool = True):
+        conv = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False)
+        layers: list[nn.Module] = [conv, nn.BatchNorm2d(c_out)]
+        super().__init__(*layers, *([nn.ReLU6(inplace=True)] if act else []))
+
+
+class Block(nn.Module):
+    """5x5 depthwise, then 1x1, added to the input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.depthwise = ConvNorm(channels, channels, 5, groups=channels)
+        self.mix = ConvNorm(channels, channels, 1, act=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu6(x + self.mix(self.depthwise(x)))
+
+
+def up(x: Tensor, factor: int = 2) -> Tensor:
+    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """The prompt-free half of the segmenter, for a batch."""
+
+    l4: Tensor
+    l8: Tensor
+    top: Tensor  # stride 16
+    key: Tensor  # (B, KEY, S/8, S/8), of length 1
+
+    def pick(self, index: int) -> Features:
+        one = slice(index, index + 1)
+        return Features(self.l4[one], self.l8[one], self.top[one], self.key[one])
+
+
+class Segmenter(nn.Module):
+    """Mask logits at S/2 and a guess of their IoU, from features, prompt maps and match maps."""
+
+    def __init__(self, wide: int = 96, middle: int = 64, narrow: int = 32) -> None:
+        super().__init__()
+        self.lateral32 = ConvNorm(320, wide, 1)
+        self.lateral16 = ConvNorm(112, wide, 1)
+        self.lateral8 = ConvNorm(40, middle, 1)
+        self.lateral4 = ConvNorm(24, narrow, 1)
+        self.join16 = nn.Sequential(ConvNorm(2 * wide, wide, 1), Block(wide))
+        self.down8 = ConvNorm(wide, middle, 1)
+        self.key = nn.Conv2d(2 * middle, KEY, 1)
+        self.in16 = ConvNorm(wide + PROMPT_MAPS + MATCH_MAPS, wide)
+        self.body16 = nn.Sequential(Block(wide), Block(wide), Block(wide))
+        self.in8 = ConvNorm(wide + middle + PROMPT_MAPS + MATCH_MAPS, middle)
+        self.body8 = nn.Sequential(Block(middle), Block(middle))
+        self.in4 = ConvNorm(middle + narrow + PROMPT_MAPS, narrow)
+        self.body4 = nn.Sequential(Block(narrow), Block(narrow))
+        self.out = nn.Conv2d(narrow, 4, 3, padding=1)
+        self.score = nn.Sequential(nn.Linear(2 * wide + 1, 32), nn.ReLU6(), nn.Linear(32, 1))
+        # How much the match of a cell counts when the reference's mask covers it in part.
+        self.register_buffer("cover", torch.tensor(0.2))
+        self.cover: Tensor
+
+    def features(self, f4: Tensor, f8: Tensor, f16: Tensor, f32: Tensor) -> Features:
+        top = self.join16(torch.cat([self.lateral16(f16), up(self.lateral32(f32))], 1))
+        l8 = self.lateral8(f8)
+        key = self.key(torch.cat([l8, up(self.down8(top))], 1))
+        return Features(self.lateral4(f4), l8, top, F.normalize(key, dim=1))
+
+    def match(self, key: Tensor, reference: Tensor, inside: Tensor, valid: Tensor) -> Tensor:
+        """(B, 2, h, w): the highest similarity of each cell to the reference's cells inside its mask, and outside.
+
+        key, reference: (B, KEY, h, w); inside: the share of each reference cell that its mask covers, (B, 1, h, w);
+        valid: 1 where the reference's cell is picture and not padding, likewise.
+        """
+        b, _, h, w = key.shape
+        similarity = torch.einsum("bcp,bcq->bpq", key.flatten(2), reference.flatten(2))
+        maps = []
+        for share in (inside * valid, (1 - inside) * valid):
+            penalty = torch.log(share.flatten(1).clamp(1e-4, 1)) * self.cover
+            maps.append((similarity + penalty[:, None]).amax(2))
+        return torch.stack(maps, 1).view(b, 2, h, w)
+
+    def decode(self, features: Features, prompts: Tensor, matches: Tensor) -> tuple[Tensor, Tensor]:
+        """Mask logits (B, 1, S/2, S/2) and the logit of their IoU (B,).
+
+        prompts: (B, PROMPT_MAPS, S/2, S/2); matches: (B, MATCH_MAPS, S/8, S/8).
+        """
+        p4 = F.avg_pool2d(prompts, 2)
+        p8 = F.avg_pool2d(p4, 2)
+        p16 = F.avg_pool2d(p8, 2)
+        x = self.body16(self.in16(torch.cat([features.top, p16, F.avg_pool2d(matches, 2)], 1)))
+        deep = x
+        x = self.body8(self.in8(torch.cat([up(x), features.l8, p8, matches], 1)))
+        x = self.body4(self.in4(torch.cat([up(x), features.l4, p4], 1)))
+        logits = F.pixel_shuffle(self.out(x), 2)
+        # The score looks at the whole and at what was taken for the subject; it must not steer the mask.
+        weight = F.avg_pool2d(logits.detach().sigmoid(), 8)
+        area = weight.mean((2, 3))
+        taken = (deep * weight).mean((2, 3)) / (area + 1e-3)
+        score = self.score(torch.cat([deep.mean((2, 3)), taken, area], 1).detach())
+        return logits, score[:, 0]
+
+
+class MatteHead(nn.Module):
+    """Alpha at V = 2 S from the picture at V, the mask's logits at S/2 and the backbone's first features.
+
+    In the manner of M2M: each stage takes the picture and the mask again. The full resolution is reached by shuffling
+    pixels of each 2x2 into channels and back, so that no layer runs at V.
+    """
+
+    def __init__(self, c8: int = 48, c16: int = 64, c4: int = 32, c2: int = 24) -> None:
+        super().__init__()
+        self.in8 = ConvNorm(24 + 4, c8)
+        self.down = nn.Sequential(ConvNorm(c8, c16, 3, stride=2), Block(c16), Block(c16), Block(c16))
+        self.across = ConvNorm(c8 + c16, c8, 1)
+        self.body8 = nn.Sequential(Block(c8), Block(c8))
+        self.in4 = ConvNorm(c8 + 16 + 4, c4)
+        self.body4 = nn.Sequential(Block(c4), Block(c4))
+        self.coarse = nn.Conv2d(c4, 1, 3, padding=1)
+        self.in2 = ConvNorm(c4 + 12 + 1, c2)
+        self.body2 = Block(c2)
+        self.fine = nn.Conv2d(c2, 4, 3, padding=1)
+
+    def forward(self, picture: Tensor, f2: Tensor, f4: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Alpha logits (B, 1, V, V), and the coarse ones (B, 1, V/4, V/4), which training looks at too.
+
+        picture: (B, 3, V, V) RGB in [-1, 1]; logits: (B, 1, S/2, S/2).
+        """
+        mask = 2 * logits.sigmoid() - 1
+        quarter = F.avg_pool2d(picture, 4)
+        f2, f4 = f2 * _FEATURE_SCALE, f4 * _FEATURE_SCALE
+        x = self.in8(torch.cat([f4, F.avg_pool2d(quarter, 2), F.avg_pool2d(mask, 2)], 1))
+        x = self.body8(self.across(torch.cat([x, up(self.down(x))], 1)))
+        x = self.body4(self.in4(torch.cat([up(x), f2, quarter, mask], 1)))
+        coarse = self.coarse(x)
+        start = up(coarse)
+        x = self.body2(self.in2(torch.cat([up(x), F.pixel_unshuffle(picture, 2), start], 1)))
+        return up(start) + F.pixel_shuffle(self.fine(x), 2), coarse
+
+
+class LiteNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = Backbone()
+        self.segmenter = Segmenter()
+        self.matte = MatteHead()
+
+    def features(self, x: Tensor) -> Features:
+        """Of pictures (B, 3, S, S) in [-1, 1]."""
+        _, f4 = self.backbone.low(x)
+        return self.segmenter.features(f4, *self.backbone.deep(f4))
+
+
+def prompt_maps(
+    size: int,
+    boxes: Tensor,
+    has_box: Tensor,
+    previous: Tensor,
+    has_previous: Tensor,
+    points: Sequence[tuple[Tensor, Tensor]],
+) -> Tensor:
+    """(B, PROMPT_MAPS, size, size): the prompts as pictures over the square.
+
+    boxes         (B, 4) x0 y0 x1 y1 in shares of the square's side
+    has_box       (B,) 0 or 1
+    previous      (B, 1, size, size) the previous mask, 0..1
+    has_previous  (B,) 0 or 1
+    points        for each of the batch, (n, 2) x y in shares of the side and (n,) labels, 1 subject and 0 background
+    """
+    axis = (torch.arange(size, device=boxes.device, dtype=torch.float32) + 0.5) / size
+    soft = size / 2  # the edge of a box is two cells wide
+
+    def inside(low: Tensor, high: Tensor) -> Tensor:
+        a = ((axis - low[:, None]) * soft + 0.5).clamp(0, 1)
+        b = ((high[:, None] - axis) * soft + 0.5).clamp(0, 1)
+        return a * b
+
+    box = inside(boxes[:, 1], boxes[:, 3])[:, :, None] * inside(boxes[:, 0], boxes[:, 2])[:, None]
+    flag_box = has_box.view(-1, 1, 1).expand_as(box)
+    flag_previous = has_previous.view(-1, 1, 1).expand_as(box)
+    clicks = torch.zeros(len(boxes), 2, size, size, device=boxes.device)
+    for i, (places, labels) in enumerate(points):
+        for (x, y), label in zip(places.tolist(), labels.tolist(), strict=True):
+            spot = torch.exp(-((axis[:, None] - y) ** 2 + (axis[None] - x) ** 2) * (size / 5) ** 2 / 2)
+            clicks[i, 0 if label else 1] = torch.maximum(clicks[i, 0 if label else 1], spot)
+    return torch.stack(
+        [box * flag_box, flag_box, previous[:, 0] * flag_previous, flag_previous, clicks[:, 0], clicks[:, 1]], 1
+    )
