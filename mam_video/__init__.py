@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mam_video.prompts import Box, Point, Prompt
     from mam_video.report.run import RunReport
     from mam_video.settings import Settings
-    from mam_video.track import Track
+    from mam_video.track_file import Track
 
 __all__ = [
     "Box",
@@ -51,7 +51,7 @@ _ROOMS = {
     "prompts": ("Box", "Point", "Prompt"),
     "report.run": ("RunReport",),
     "settings": ("Settings",),
-    "track": ("Track",),
+    "track_file": ("Track",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import torch
 from mam_video.clock import Clock, TimedModel
 from mam_video.errors import UsageError
 from mam_video.frames import Frame, Matted
-from mam_video.media import open_clip, open_writers
+from mam_video.media import ClipInfo, open_clip, open_writers
 from mam_video.models.base import Embedding, Model
 from mam_video.models.merge import compose_alpha
 from mam_video.models.registry import load_model
@@ -67,7 +67,7 @@ def matte_frames(
     decoded = ahead(clock.timed(frames, "decode"), _DECODED_AHEAD, "decode")
     moved = with_motion(decoded, settings.motion)
     if given is not None:
-        tracked = given.follow(moved)
+        tracked = given.follow(moved, model)
     elif prompt is not None:
         size = batch_size(model, settings)
         tracked = track(moved, timed, prompt, settings=settings.track, view=settings.view, batch=size)
@@ -144,10 +144,10 @@ def matte_clip(
     with open_clip(source) as reader:
         if prompt is not None:
             prompt.check_inside(reader.info.size)
-        given = Track.load(track_from, reader.info.size) if track_from is not None else None
-        if given is None and prompt is None:
+        if track_from is None and prompt is None:
             raise UsageError("no prompt: give a box or points on the first frame, or a saved track")
-        with open_writers(names, reader.info, settings.output) as writers:
+        given = Track.load(track_from, reader.info.size) if track_from is not None else None
+        with given or nullcontext(), open_writers(names, reader.info, settings.output) as writers:
             model = model or load_model(settings.model)
             report = RunReport(reader.info, model.name, model.weights, _device_of(model), settings, list(writers.paths))
             clock = Clock()
@@ -158,11 +158,13 @@ def matte_clip(
                 with clock.stage("convert"):
                     return matted, writers.prepare(matted)
 
-            lead = first if given is None else _lead(first, settings, size)
-            tail = None if last is None else _tail(last, settings, size)
-            with _track_writer(track_to, reader.info.size, model, settings) as writer:
+            lead, tail = first, None if last is None else _tail(last, settings, size)
+            if given is not None:
+                lead = max(_lead(first, settings, size), given.first)
+                tail = None if tail is None else min(tail, max(given.first + given.count, first + 1))
+            with _track_writer(track_to, reader.info, model, settings) as saver:
                 stream = matte_frames(
-                    reader.frames(lead, tail), prompt, model, settings, given=given, save_track=writer, clock=clock
+                    reader.frames(lead, tail), prompt, model, settings, given=given, save_track=saver, clock=clock
                 )
                 wanted = (m for m in stream if first <= m.frame.index and (last is None or m.frame.index <= last))
                 with closing(stream), closing(ordered_map(prepare, wanted, 1)) as prepared:
@@ -179,6 +181,14 @@ def matte_clip(
                     raise UsageError(f"{source}: holds no frame of the range {first}-{last}")
     report.wall, report.seconds = time.perf_counter() - start, clock.seconds
     return report
+
+
+def _track_writer(
+    path: str | Path | None, info: ClipInfo, model: Model, settings: Settings
+) -> AbstractContextManager[TrackWriter | None]:
+    if path is None:
+        return nullcontext()
+    return TrackWriter(path, info.size, model, settings.as_dict(), overwrite=settings.output.overwrite)
 
 
 def _lead(first: int, settings: Settings, size: int) -> int:
