@@ -115,7 +115,8 @@ def _carried(
         trusted = motion.carry(trusted, back=back) * motion.trusted(back=back)
     assert colour is not None and trusted is not None
     here = cv2.resize(window[centre].matted.frame.rgb8, (w, h), interpolation=cv2.INTER_AREA)
-    difference = cv2.blur(cv2.absdiff(here, colour).astype(np.float32).max(axis=2), (3, 3))
+    red, green, blue = cv2.split(cv2.absdiff(here, colour))
+    difference = cv2.blur(cv2.max(cv2.max(red, green), blue).astype(np.float32), (3, 3))
     trust = trusted * np.exp(-np.square(difference / np.float32(_COLOUR_NOISE)))
     return alpha, _enlarged(trust, window[centre].matted.alpha.shape, part)
 
