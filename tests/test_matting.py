@@ -1,0 +1,182 @@
+"""The whole loop with the fake model: the right pixels, every frame once, the same bits again, nothing left behind."""
+
+from fractions import Fraction
+from pathlib import Path
+from threading import enumerate as threads
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from mam_video.errors import MamVideoError, UsageError
+from mam_video.frames import Matted, State
+from mam_video.matting import matte_clip, matte_frames
+from mam_video.media import open_clip
+from mam_video.models.fake import ColourModel
+from mam_video.prompts import Box, Point, Prompt
+from mam_video.report.run import RunReport
+from mam_video.settings import Settings
+from tests.synthetic import disc, picture, write_movie
+
+RADIUS = 21.0
+
+
+def centre_of(i: int, size: tuple[int, int]) -> tuple[float, float]:
+    return 0.3 * size[1] + 2.5 * i, 0.45 * size[0] + 1.25 * i
+
+
+def moving_disc(tmp_path: Path, size: tuple[int, int], count: int = 6) -> Path:
+    return write_movie(tmp_path / "plate.mov", count, lambda i: picture(disc(size, centre_of(i, size), RADIUS)))
+
+
+def first_box(size: tuple[int, int]) -> Prompt:
+    x, y = centre_of(0, size)
+    return Prompt(Box(x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS))
+
+
+def settings_of(**values: dict[str, object]) -> Settings:
+    return Settings().with_values({"model": {"name": "fake-colour"}, **values}, "test")
+
+
+def centroid(alpha: np.ndarray) -> tuple[float, float]:
+    yy, xx = np.mgrid[: alpha.shape[0], : alpha.shape[1]] + 0.5
+    return float((alpha * xx).sum() / alpha.sum()), float((alpha * yy).sum() / alpha.sum())
+
+
+def read_png(path: Path) -> np.ndarray:
+    """Alpha of a 16-bit gray PNG, (H, W) float32."""
+    return np.asarray(Image.open(path), np.float32) / 65535
+
+
+@pytest.mark.parametrize("roi", ["auto", "frame"])
+@pytest.mark.parametrize("size", [(240, 320), (241, 319), (179, 411), (320, 180), (1080, 1920)])
+def test_the_matte_lands_on_the_right_pixels(tmp_path: Path, size: tuple[int, int], roi: str) -> None:
+    plate = moving_disc(tmp_path, size, 4)
+    report = matte_clip(plate, f"{tmp_path}/m/:alpha", first_box(size), settings_of(view={"roi": roi}))
+    files = sorted((tmp_path / "m").glob("*.png"))
+    assert len(files) == len(report.records) == 4
+    for i, file in enumerate(files):
+        alpha = read_png(file)
+        truth = disc(size, centre_of(i, size), RADIUS)
+        assert alpha.shape == size
+        x, y = centroid(alpha)
+        assert abs(x - centre_of(i, size)[0]) < 0.5 and abs(y - centre_of(i, size)[1]) < 0.5
+        # an edge that is half a pixel off all round would be a ring of that width
+        assert ((alpha > 0.5) ^ (truth > 0.5)).sum() < 0.5 * 2 * np.pi * RADIUS
+    assert [r.state for r in report.records] == [State.PROMPTED] + 3 * [State.TRACKED]
+
+
+@pytest.mark.parametrize("name", ["m.mov", "a.mov:alpha", "m.mkv", "m.webm", "m.mp4"])
+def test_every_movie_keeps_each_frame_and_its_time(tmp_path: Path, name: str) -> None:
+    size = (121, 203)
+    times = [0, 1001, 2002, 5005, 5505, 9009]  # a variable rate, at 1/24000
+    plate = write_movie(
+        tmp_path / "plate.mov",
+        len(times),
+        lambda i: picture(disc(size, centre_of(i, size), RADIUS)),
+        pts_of=lambda i: times[i],
+    )
+    output = tmp_path / name.partition(":")[0]
+    matte_clip(plate, f"{tmp_path}/{name}", first_box(size), settings_of())
+    with av.open(str(output)) as movie:
+        got = [
+            float(f.pts * f.time_base) for f in movie.decode(video=0) if f.pts is not None and f.time_base is not None
+        ]
+    tick = 0.001 if output.suffix in (".mkv", ".webm") else 1e-9  # Matroska counts milliseconds
+    assert got == pytest.approx([float(t * Fraction(1, 24000)) for t in times], abs=tick)
+
+
+def test_a_range_from_a_saved_track_is_the_same_bits(tmp_path: Path) -> None:
+    size = (180, 240)
+    plate = moving_disc(tmp_path, size, 14)
+    track = tmp_path / "plate.track"
+    settings = settings_of(smooth={"strength": 0.7, "radius": 2}, model={"name": "fake-colour", "batch": 4})
+    matte_clip(plate, tmp_path / "whole.####.png", first_box(size), settings, track_to=track)
+    matte_clip(plate, tmp_path / "part.####.png", None, settings, track_from=track, frames=(5, 9))
+    parts = sorted(p.name for p in tmp_path.glob("part.*.png"))
+    assert len(parts) == 5
+    for name in parts:
+        whole = tmp_path / name.replace("part", "whole")
+        assert (tmp_path / name).read_bytes() == whole.read_bytes()
+
+
+def test_the_same_loop_from_python(tmp_path: Path) -> None:
+    size = (120, 160)
+    plate = moving_disc(tmp_path, size, 5)
+    with open_clip(plate) as clip:
+        mattes = list(matte_frames(clip.frames(), first_box(size), ColourModel()))
+    assert [m.frame.index for m in mattes] == list(range(5))
+    assert [m.frame.pts * m.frame.time_base for m in mattes] == [i * Fraction(1001, 24000) for i in range(5)]
+    assert all(m.alpha.shape == size for m in mattes)
+
+
+def test_a_point_will_do(tmp_path: Path) -> None:
+    size = (120, 160)
+    plate = moving_disc(tmp_path, size, 3)
+    prompt = Prompt(points=(Point(*centre_of(0, size)), Point(150, 10, subject=False)))
+    report = matte_clip(plate, f"{tmp_path}/m/:alpha", prompt, settings_of())
+    assert not report.flagged
+    truth = disc(size, centre_of(2, size), RADIUS)
+    assert np.abs(read_png(sorted((tmp_path / "m").glob("*.png"))[2]) - truth).mean() < 0.01
+
+
+def test_a_subject_that_vanishes_is_flagged(tmp_path: Path) -> None:
+    size = (120, 160)
+    plate = write_movie(
+        tmp_path / "plate.mov",
+        6,
+        lambda i: picture(disc(size, centre_of(i, size), RADIUS) if i < 3 else np.zeros(size, np.float32)),
+    )
+    report = matte_clip(plate, f"{tmp_path}/m/", first_box(size), settings_of())
+    assert [r.state for r in report.records[3:]] == 3 * [State.LOST]
+    assert [(r.first, r.last) for r in report.flagged] == [(3, 5)]
+    assert "3-5" in str(report.flagged[0])
+
+
+class Failing(ColourModel):
+    """Fails at its fourth matte."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mattes = 0
+
+    def matte(self, *arguments: object) -> object:  # type: ignore[override]
+        self.mattes += 1
+        if self.mattes == 4:
+            raise MamVideoError("the model broke")
+        return super().matte(*arguments)  # type: ignore[arg-type]
+
+
+def test_an_error_in_the_middle_is_the_one_that_is_seen_and_leaves_nothing(tmp_path: Path) -> None:
+    size = (120, 160)
+    plate = moving_disc(tmp_path, size, 8)
+    before = {p.name for p in tmp_path.iterdir()}
+    outputs = [tmp_path / "m.mov", f"{tmp_path}/m.####.png", tmp_path / "m.mkv"]
+    with pytest.raises(MamVideoError, match="the model broke"):
+        matte_clip(plate, outputs, first_box(size), settings_of(), model=Failing(), track_to=tmp_path / "plate.track")
+    assert {p.name for p in tmp_path.iterdir()} == before
+    assert not {t.name for t in threads()} & {"decode", "model"}
+
+
+def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
+    size = (120, 160)
+    plate = moving_disc(tmp_path, size, 30)
+    before = {p.name for p in tmp_path.iterdir()}
+
+    def interrupt(matted: Matted, report: RunReport) -> None:
+        if matted.frame.index == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        matte_clip(plate, tmp_path / "m.mov", first_box(size), settings_of(), on_frame=interrupt)
+    assert {p.name for p in tmp_path.iterdir()} == before
+
+
+def test_ranges_that_cannot_be(tmp_path: Path) -> None:
+    size = (60, 80)
+    plate = moving_disc(tmp_path, size, 3)
+    for frames in ((2, 1), (-1, 2), (7, 9)):
+        with pytest.raises(UsageError, match="range"):
+            matte_clip(plate, tmp_path / "m.mov", first_box(size), settings_of(), frames=frames)
+    assert not (tmp_path / "m.mov").exists()
