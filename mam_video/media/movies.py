@@ -28,6 +28,7 @@ from mam_video.frames import Frame, Matted
 from mam_video.media import colour
 from mam_video.media.base import ClipInfo, Colour
 from mam_video.media.edge import fraction, reason, ticks, url, writing
+from mam_video.media.integrity import cut_off, promised_end
 from mam_video.media.outputs import FileOutput
 from mam_video.settings import OutputSettings
 from mam_video.streams import ordered_map
@@ -35,6 +36,8 @@ from mam_video.streams import ordered_map
 logging.getLogger("libav").setLevel(logging.CRITICAL)  # FFmpeg's own lines would stand between ours; errors raise
 
 CONVERSIONS_AHEAD: Final = 2  # pictures converted to RGB at a time while the decoder goes on
+
+END_SLACK: Final = 4  # frames by which a clip may end before its header says, since writers count durations differently
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +97,8 @@ class MovieReader:
         self.path = path
         self._closed = False
         with self._container() as (container, stream):
-            self._missing = _missing_data(path, container, stream)
-            if self._missing:
-                raise MediaError(f"{path}: {self._missing}; get a whole copy, or cut off the part that can be read")
+            if short := cut_off(path, container, stream):
+                raise MediaError(f"{path}: {short}; get a whole copy, or save what is there: ffmpeg -i IN -c copy OUT")
             first = self._first_frame(container, stream)
             self.info, self._decoding, self._turn = _describe(path, stream, first)
         self._stored = (first.height, first.width)
@@ -129,24 +131,32 @@ class MovieReader:
 
     def _decoded(self, start: int, stop: int | None) -> Iterator[_Decoded]:
         index, pts = 0, None
+        if stop is not None and stop <= start:
+            return
         with self._container() as (container, stream):
+            promised = promised_end(container, stream)
             try:
                 for picture in container.decode(stream):
-                    if stop is not None and index >= stop:
-                        return
                     if (picture.height, picture.width) != self._stored:
                         raise MediaError(
                             f"{self.path}: frame {index} is {picture.width}x{picture.height}, those before it "
                             f"{self._stored[1]}x{self._stored[0]}; split the clip where its size changes"
                         )
+                    if picture.is_corrupt:
+                        raise self._broken(index, "its data is incomplete")
                     pts = self._time(picture, pts)
                     if index >= start:
                         yield _Decoded(index, pts, picture)
                     index += 1
+                    if stop is not None and index >= stop:
+                        return
             except (av.FFmpegError, OSError, ValueError) as error:
-                raise self._broken(index, error) from error
-        if index == 0:
+                raise self._broken(index, reason(error)) from error
+        if pts is None:
             raise MediaError(f"{self.path}: holds no frame that can be decoded")
+        end = (pts + END_SLACK * self._step) * self.info.time_base
+        if promised is not None and end < promised:
+            raise self._broken(index, f"the clip should go on to {float(promised):.3f} s but ends here")
 
     def _time(self, picture: av.VideoFrame, previous: int | None) -> int:
         own = ticks(picture.pts)
@@ -156,11 +166,10 @@ class MovieReader:
                 own = 0 if previous is None else previous + self._step
         return own if previous is None else max(own, previous + 1)
 
-    def _broken(self, index: int, error: BaseException) -> MediaError:
+    def _broken(self, index: int, why: str) -> MediaError:
         readable = f"frames 0 to {index - 1} can" if index > 1 else "frame 0 can" if index else "no frame can"
         return MediaError(
-            f"{self.path}: frame {index} cannot be read ({reason(error)}), {readable}; "
-            "the file is damaged or cut off there"
+            f"{self.path}: frame {index} cannot be read ({why}), {readable}; the file is damaged or cut off there"
         )
 
     def _first_frame(self, container: Any, stream: Any) -> av.VideoFrame:
@@ -168,7 +177,7 @@ class MovieReader:
             for frame in container.decode(stream):
                 return frame  # type: ignore[no-any-return]
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise self._broken(0, error) from error
+            raise self._broken(0, reason(error)) from error
         raise MediaError(f"{self.path}: holds no frame that can be decoded; the file is empty or cut off")
 
     def _container(self) -> _Opened:
@@ -192,6 +201,8 @@ class _Opened:
         try:
             self._stream = _video_stream(path, self._container)
             self._stream.thread_type = "AUTO"
+            if self._stream.codec_context.name == "ffv1":  # else it patches damaged slices from the frame before
+                self._stream.codec_context.options = {"err_detect": "explode"}
         except BaseException:
             self._container.close()
             raise
@@ -214,11 +225,6 @@ def _video_stream(path: Path, container: Any) -> Any:
     if stream.codec_context is None:
         raise MediaError(f"{path}: this FFmpeg has no decoder for its video; convert the clip first")
     return stream
-
-
-def _missing_data(path: Path, container: Any, stream: Any) -> str | None:
-    """Why the file cannot hold all that its header promises, or None."""
-    return None
 
 
 def _describe(path: Path, stream: Any, first: av.VideoFrame) -> tuple[ClipInfo, colour.Decoding, _Upright]:
