@@ -102,7 +102,7 @@ class RefineSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SmoothSettings:
-    strength: float = 0.0  # 0 = off; 1 = a neighbour counts as much as the frame itself, where it can be trusted
+    strength: float = 0.75  # 0 = off; 1 = a neighbour counts as much as the frame itself, where it can be trusted
     radius: int = 1  # frames of past and future that take part
 
     def __post_init__(self) -> None:
