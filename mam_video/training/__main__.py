@@ -23,8 +23,12 @@ def train(config: Path, *, resume: bool = False, changes: dict[str, Any] | None 
         from mam_video.training.segmenter import SegmenterConfig, SegmenterTrainer
 
         SegmenterTrainer(read_config(SegmenterConfig, config, changes)).run(resume=resume)
+    elif recipe == "lite-matte":
+        from mam_video.training.mattes import MatteConfig, MatteTrainer
+
+        MatteTrainer(read_config(MatteConfig, config, changes)).run(resume=resume)
     else:
-        raise MamVideoError(f"{config}: unknown recipe {recipe!r}; known: lite-segmenter")
+        raise MamVideoError(f"{config}: unknown recipe {recipe!r}; known: lite-segmenter, lite-matte")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
