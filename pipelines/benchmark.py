@@ -1,0 +1,33 @@
+"""What the README's figures of memory and speed come from.
+
+    python pipelines/benchmark.py memory [--frames 60 300]
+
+Each figure is printed with what it was taken on. Machines differ and are noisy: read ratios, not absolute times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import memory
+
+from mam_video import MamVideoError
+from mam_video.models.devices import cpu_has_bfloat16, cpu_name
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True, metavar="WHAT")
+    memory.add_arguments(commands.add_parser("memory", help="peak memory and seconds a frame by length of the clip"))
+    options = parser.parse_args()
+    if not getattr(options, "child", None):
+        print(f"{cpu_name()}, native bfloat16: {'yes' if cpu_has_bfloat16() else 'no'}")
+    return int(options.run(options))
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except MamVideoError as error:
+        sys.exit(f"benchmark: {error}")
