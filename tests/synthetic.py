@@ -1,13 +1,15 @@
-"""Clips made by code, whose truth is known: a saturated green disc that moves over a grey ground."""
+"""A subject whose truth is known: a saturated green disc that moves over a grey ground."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
-import av
 import numpy as np
+
+from tests.clips import make_clip
 
 GREEN = np.array([0, 255, 0], np.float32)
 GREY = np.array([128, 120, 136], np.float32)
@@ -25,25 +27,12 @@ def picture(alpha: np.ndarray) -> np.ndarray:
     return np.rint(laid).astype(np.uint8)
 
 
-def write_movie(
-    path: Path,
-    count: int,
-    picture_of: Callable[[int], np.ndarray],
-    *,
-    time_base: Fraction = Fraction(1, 24000),
-    pts_of: Callable[[int], int] = lambda i: 1001 * i,
-) -> Path:
-    """A lossless RGB movie (PNG in MOV, which keeps any time base exactly)."""
-    with av.open(str(path), "w") as container:
-        first = picture_of(0)
-        stream = container.add_stream("png", rate=Fraction(24000, 1001))
-        stream.height, stream.width = first.shape[:2]
-        stream.pix_fmt = "rgb24"
-        stream.time_base = time_base
-        stream.codec_context.time_base = time_base
-        for i in range(count):
-            frame = av.VideoFrame.from_ndarray(first if i == 0 else picture_of(i), format="rgb24")
-            frame.pts, frame.time_base = pts_of(i), time_base
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
+def write_movie(path: Path, count: int, picture_of: Callable[[int], np.ndarray], **more: Any) -> Path:
+    """A lossless RGB movie at 24000/1001 (PNG in MOV, which keeps any time base exactly); `more` as for `make_clip`."""
+    settings: dict[str, Any] = {
+        "rate": Fraction(24000, 1001),
+        "time_base": Fraction(1, 24000),
+        "codec": "png",
+        "pixel_format": "rgb24",
+    }
+    return make_clip(path, [picture_of(i) for i in range(count)], **{**settings, **more})

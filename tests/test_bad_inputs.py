@@ -178,7 +178,7 @@ def wait_for(what: Callable[[], bool], seconds: float) -> bool:
 
 def test_ctrl_c(clips: Path, tmp_path: Path) -> None:
     """A run in the middle of a long clip, interrupted as a terminal does it."""
-    plate = write_movie(tmp_path / "long.mov", 400, lambda i: picture(disc((360, 640), (100 + i, 150), 60)))
+    plate = write_movie(tmp_path / "long.mov", 250, lambda i: picture(disc((360, 640), (100 + i, 150), 60)))
     out = tmp_path / "out"
     out.mkdir()
     command = [sys.executable, "-m", "mam_video", "matte", str(plate), "--box", "40,90,160,210", "--quiet"]

@@ -17,6 +17,7 @@ from mam_video.models.fake import ColourModel
 from mam_video.prompts import Box, Point, Prompt
 from mam_video.report.run import RunReport
 from mam_video.settings import Settings
+from tests.clips import make_clip, planes_of
 from tests.synthetic import disc, picture, write_movie
 
 RADIUS = 21.0
@@ -75,7 +76,7 @@ def test_every_movie_keeps_each_frame_and_its_time(tmp_path: Path, name: str) ->
         tmp_path / "plate.mov",
         len(times),
         lambda i: picture(disc(size, centre_of(i, size), RADIUS)),
-        pts_of=lambda i: times[i],
+        pts=times,
     )
     output = tmp_path / name.partition(":")[0]
     matte_clip(plate, f"{tmp_path}/{name}", first_box(size), settings_of())
@@ -85,6 +86,62 @@ def test_every_movie_keeps_each_frame_and_its_time(tmp_path: Path, name: str) ->
         ]
     tick = 0.001 if output.suffix in (".mkv", ".webm") else 1e-9  # Matroska counts milliseconds
     assert got == pytest.approx([float(t * Fraction(1, 24000)) for t in times], abs=tick)
+
+
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_turned_plates_are_matted_upright(tmp_path: Path, rotation: int, mirrored: bool) -> None:
+    """The stored picture is turned; a player shows the disc upright, and there the box and the matte are."""
+    upright = (180, 240)
+    shown = disc(upright, (70, 60), RADIUS)
+    stored = np.rot90(picture(shown), -rotation // 90)
+    if mirrored:
+        stored = stored[:, ::-1] if rotation == 180 else stored[::-1]
+    plate = make_clip(
+        tmp_path / "plate.mov",
+        [np.ascontiguousarray(stored)] * 2,
+        codec="png",
+        pixel_format="rgb24",
+        rotation=rotation,
+        mirrored=mirrored,
+    )
+    with open_clip(plate) as clip:
+        seen = next(iter(clip.frames())).rgb8
+    assert seen.shape[:2] == upright
+    x, y = centroid((seen[..., 0] < 60).astype(np.float32))
+    prompt = Prompt(Box(x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS))
+    matte_clip(plate, f"{tmp_path}/m.####.png:alpha", prompt, settings_of())
+    for file in sorted(tmp_path.glob("m.*.png")):
+        found = centroid(read_png(file))
+        assert found == pytest.approx((x, y), abs=0.5)
+        if not mirrored:
+            assert found == pytest.approx((70, 60), abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "decoder", "plane", "peak", "low"),
+    [
+        ("m.mov", None, 3, 4095, 0),
+        ("m.mkv", None, 3, 65535, 0),
+        ("m.webm", "libvpx-vp9", 3, 255, 0),
+        ("a.mov:alpha", None, 0, 3760, 256),
+        ("a.mkv:alpha", None, 0, 65535, 0),
+    ],
+)
+def test_every_output_has_the_matte_in_the_same_place(
+    tmp_path: Path, name: str, decoder: str | None, plane: int, peak: int, low: int
+) -> None:
+    size = (121, 203)
+    plate = moving_disc(tmp_path, size, 3)
+    matte_clip(plate, f"{tmp_path}/{name}", first_box(size), settings_of())
+    frames = planes_of(tmp_path / name.partition(":")[0], decoder)
+    assert len(frames) == 3
+    for i, (_, _, _, planes) in enumerate(frames):
+        alpha = np.clip((planes[plane].astype(np.float32) - low) / (peak - low), 0, 1)
+        alpha[alpha < 0.02] = 0
+        assert alpha.shape == size
+        assert centroid(alpha) == pytest.approx(centre_of(i, size), abs=0.5)
+        assert ((alpha > 0.5) ^ (disc(size, centre_of(i, size), RADIUS) > 0.5)).sum() < np.pi * RADIUS
 
 
 def test_a_range_from_a_saved_track_is_the_same_bits(tmp_path: Path) -> None:
