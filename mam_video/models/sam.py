@@ -217,7 +217,7 @@ class _Attention(nn.Module):
         """(B, H, W, D) from (B, H, W, D); within windows of side `window`, or over all where it is 0."""
         qkv = self.qkv(x)
         if window == 0:
-            return self.proj(self._attend(qkv))  # type: ignore[no-any-return]
+            return self.proj(self._attend(qkv))
         b, h, w, d3 = qkv.shape
         rows, columns = -(-h // window), -(-w // window)
         # Windows at the edge are filled up with zeros. They take part as keys, so their q, k and v are needed, but
@@ -227,7 +227,7 @@ class _Attention(nn.Module):
         cells = full.view(b, rows, window, columns, window, d3).transpose(2, 3).reshape(-1, window, window, d3)
         out = self._attend(cells).view(b, rows, columns, window, window, -1).transpose(2, 3)
         out = out.reshape(b, rows * window, columns * window, -1)[:, :h, :w]
-        return self.proj(out)  # type: ignore[no-any-return]
+        return self.proj(out)
 
     def _attend(self, qkv: torch.Tensor) -> torch.Tensor:
         """(N, s, s, D) from (N, s, s, 3D), each of the N squares by itself."""
