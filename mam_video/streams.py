@@ -1,7 +1,8 @@
 """Generators that run beside each other: work ahead in threads, through bounded queues, with an orderly end.
 
-Whatever ends first ends all: an error in a producer is raised in the consumer, a consumer that stops early (or fails,
-or is interrupted) stops its producers, and no thread outlives the generator that started it.
+Whatever ends first ends all: an error in a producer is raised in the consumer, and a consumer that stops early (or fails,
+or is interrupted) stops its producers. A thread ends with the generator that started it; only one that is in the middle of
+something long, as a large model on a CPU, is waited for no longer than a few seconds and ends after it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _POLL = 0.1  # seconds between two looks at whether the other side has gone
+_PATIENCE = 5.0  # seconds that a thread is waited for
 
 
 class _End:
@@ -67,7 +69,7 @@ def ahead(items: Iterable[T], depth: int, name: str) -> Generator[T, None, None]
             yield item  # type: ignore[misc]
     finally:
         stop.set()
-        thread.join()
+        thread.join(_PATIENCE)
     if failure:
         raise failure[0]
 

@@ -76,9 +76,11 @@ def _write_plate(path: Path, count: int) -> None:
 
 def _child(options: argparse.Namespace) -> int:
     from mam_video import Box, Prompt, Settings, load_model, matte_clip
+    from mam_video.models.base import Model
     from mam_video.models.mam import MamModel
 
     settings = Settings().with_values({"smooth": {"strength": 0.75}, "model": {"device": "cpu"}}, "benchmark")
+    model: Model
     if options.model == "tiny":
         model = MamModel.random("tiny", 1, device="cpu")
     else:

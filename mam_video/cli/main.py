@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -47,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         _say("interrupted; nothing was left under the outputs' names")
+        if threading.active_count() > 1:  # a model in the middle of a long frame: the interpreter must not wait for it
+            sys.stderr.flush()
+            os._exit(130)
         return 130
     except BrokenPipeError:  # whoever read our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
