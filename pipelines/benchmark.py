@@ -1,6 +1,7 @@
 """What the README's figures of memory and speed come from.
 
     python pipelines/benchmark.py memory [--frames 60 300]
+    python pipelines/benchmark.py speed [--variant vit-b] [--device cuda]
 
 Each figure is printed with what it was taken on. Machines differ and are noisy: read ratios, not absolute times.
 """
@@ -11,6 +12,7 @@ import argparse
 import sys
 
 import memory
+import speed
 
 from mam_video import MamVideoError
 from mam_video.models.devices import cpu_has_bfloat16, cpu_name
@@ -20,6 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="WHAT")
     memory.add_arguments(commands.add_parser("memory", help="peak memory and seconds a frame by length of the clip"))
+    speed.add_arguments(commands.add_parser("speed", help="against segment-anything's predictor and plain M2M"))
     options = parser.parse_args()
     if not getattr(options, "child", None):
         print(f"{cpu_name()}, native bfloat16: {'yes' if cpu_has_bfloat16() else 'no'}")

@@ -1,0 +1,185 @@
+"""How much faster than the obvious loop? The part of `benchmark.py` that measures it.
+
+The obvious loop: OpenCV reads a frame, segment-anything's SamPredictor embeds it and answers the box, M2M runs as it was
+trained, OpenCV merges, PyAV writes ProRes 4444; float32, one frame at a time, nothing beside anything else. Ours is
+`matte_clip` on the same clip, weights and device, smoothing off, the whole frame as the view. Random weights: they take
+as long as trained ones. Alphas of the first frame are compared before anything is timed; then the two take turns, frame
+for frame of the same clip, and the best of each counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import torch
+from segment_anything import SamPredictor, sam_model_registry
+
+from mam_video import Box, Prompt, Settings, matte_clip
+from mam_video.models.m2m import M2M
+from mam_video.models.mam import MamModel
+from mam_video.models.merge import merge_levels
+from mam_video.models.sam import FastEncoder
+from mam_video.picture import matte_picture
+from mam_video.settings import MatteSettings
+
+SAMPLE = Path(__file__).resolve().parent.parent / "samples" / "rabbit.mp4"
+BOX = Box(186, 26, 612, 620)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--variant", choices=("vit-b", "vit-l", "vit-h"), default="vit-b")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--frames", type=int, default=3, help="frames of the clip that each loop mattes")
+    parser.add_argument("--repeat", type=int, default=1, help="how often the two take turns")
+    parser.set_defaults(run=run)
+
+
+class ObviousLoop:
+    """What one writes after reading the two READMEs."""
+
+    def __init__(self, sam: Any, m2m: M2M, device: str) -> None:
+        self.predictor = SamPredictor(sam.to(device).eval())
+        self.m2m = m2m.to(device).eval()
+        self.device = device
+
+    @torch.inference_mode()
+    def alpha(self, rgb: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Alpha (H, W) float32, and the mask (H, W) bool."""
+        predictor = self.predictor
+        predictor.set_image(rgb)
+        masks, scores, logits = predictor.predict(box=box, multimask_output=True)
+        best = int(scores.argmax())
+        guide = torch.from_numpy((logits[best] > 0).astype(np.float32))[None, None].to(self.device)
+        scaled = predictor.transform.apply_image(rgb)
+        picture = torch.as_tensor(scaled, device=self.device).permute(2, 0, 1)[None]
+        maps = self.m2m(predictor.features, predictor.model.preprocess(picture), guide)
+        h, w = scaled.shape[:2]
+        size = (rgb.shape[0], rgb.shape[1])
+        levels = [
+            torch.nn.functional.interpolate(m[..., :h, :w], size=size, mode="bilinear", align_corners=False)[0, 0]
+            for m in maps
+        ]
+        os8, os4, os1 = (level.cpu().numpy() for level in levels)
+        return merge_levels(os8, os4, os1, masks[best], MatteSettings()), masks[best]
+
+    def run(self, plate: Path, out: Path) -> None:
+        capture = cv2.VideoCapture(str(plate))
+        box = np.array(BOX.xyxy)
+        with av.open(str(out), "w") as container:
+            stream: Any = container.add_stream("prores_ks", rate=Fraction(25), options={"profile": "4444"})
+            stream.pix_fmt = "yuva444p10le"
+            while True:
+                read, bgr = capture.read()
+                if not read:
+                    break
+                rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+                alpha, mask = self.alpha(rgb, box)
+                rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+                if len(rows):
+                    box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+                rgba = np.dstack([rgb, np.rint(alpha * 255).astype(np.uint8)])
+                stream.height, stream.width = rgb.shape[:2]
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(rgba, format="rgba")))
+            container.mux(stream.encode(None))
+
+
+def run(options: argparse.Namespace) -> int:
+    torch.manual_seed(1)
+    sam = sam_model_registry[options.variant.replace("-", "_")]()
+    m2m = M2M()
+    state = {name: value.clone() for name, value in sam.state_dict().items()}
+    ours = MamModel.from_states(options.variant, state, m2m.state_dict(), options.device)
+    obvious = ObviousLoop(sam, m2m, options.device)
+    settings = Settings().with_values(
+        {"view": {"roi": "frame"}, "smooth": {"strength": 0.0}, "output": {"overwrite": True}}, "benchmark"
+    )
+    print(f"SAM {options.variant}, {options.device}, ours in {ours.precision}, torch {torch.__version__}, "
+          f"{torch.get_num_threads()} threads")  # fmt: skip
+
+    with tempfile.TemporaryDirectory() as folder:
+        plate = Path(folder) / "plate.mp4"
+        first = _cut(SAMPLE, plate, options.frames)
+        expected, _ = obvious.alpha(first, np.array(BOX.xyxy))
+        found = matte_picture(ours, first, Prompt(BOX))
+        difference = np.abs(found - expected)
+        print(f"alphas of the first frame differ by {difference.max():.2g} at most; "
+              f"{(difference > 1e-3).mean():.4%} of the pixels by more than 0.001")  # fmt: skip
+        _stages(obvious, ours, first, options.device)
+
+        times: dict[str, list[float]] = {"obvious": [], "ours": []}
+        for _ in range(options.repeat):
+            times["obvious"].append(_seconds(lambda: obvious.run(plate, Path(folder) / "a.mov"), options.device))
+            times["ours"].append(
+                _seconds(
+                    lambda: matte_clip(plate, Path(folder) / "b.mov", Prompt(BOX), settings, model=ours), options.device
+                )
+            )
+        old, new = min(times["obvious"]), min(times["ours"])
+        n = options.frames
+        print(
+            f"file to file, {n} frames of 1280x720: {old / new:.2f}x as fast "
+            f"({new / n:.1f} s a frame, was {old / n:.1f})"
+        )
+    return 0
+
+
+def _stages(obvious: ObviousLoop, ours: MamModel, rgb: np.ndarray, device: str) -> None:
+    """What each measure gave, one stage at a time."""
+    predictor = obvious.predictor
+    square = predictor.model.preprocess(
+        torch.as_tensor(predictor.transform.apply_image(rgb), device=device).permute(2, 0, 1)[None]
+    )
+    encoder = predictor.model.image_encoder
+    fast = FastEncoder(encoder, ours.precision).to(device)
+    mask = torch.zeros(1, 1, 256, 256, device=device)
+    mask[..., 60:180, 60:180] = 1
+    features = predictor.features
+    folded = obvious.m2m.fold().in_precision(ours.precision).to(device)
+    pairs: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
+        ("encoder (fused attention, no work on padding)", lambda: encoder(square), lambda: fast(square)),
+        (
+            "M2M (folded, channels-last)",
+            lambda: obvious.m2m(features, square, mask),
+            lambda: folded(features, square, mask),
+        ),
+    ]
+    with torch.inference_mode():
+        for name, old, new in pairs:
+            before, after = _seconds(old, device), _seconds(new, device)
+            after = min(after, _seconds(new, device))
+            print(f"  {name}: {before / after:.2f}x ({after:.2f} s, was {before:.2f})", flush=True)
+
+
+def _cut(source: Path, to: Path, count: int) -> np.ndarray:
+    """The first `count` frames as a clip; returns the first, (H, W, 3) uint8 RGB."""
+    with av.open(str(source)) as film, av.open(str(to), "w") as container:
+        stream: Any = None
+        first: np.ndarray = np.zeros(0)
+        for i, frame in enumerate(film.decode(video=0)):
+            if i == count:
+                break
+            if stream is None:
+                stream = container.add_stream("libx264", rate=25, options={"crf": "12"})
+                stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "yuv420p"
+                first = np.asarray(frame.to_ndarray(format="rgb24"))
+            frame.pts = None
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return first
+
+
+def _seconds(work: Callable[[], Any], device: str) -> float:
+    start = time.perf_counter()
+    work()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
