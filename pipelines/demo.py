@@ -14,8 +14,8 @@ from mam_video.report.sheet import Row, row_of, save_sheet
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIP = ROOT / "samples" / "rabbit.mp4"
-BOX = Box(186, 26, 612, 620)
-SHOWN = (0, 12, 24, 36, 47)  # frames of the contact sheet
+BOX = Box(270, 44, 604, 624)
+SHOWN = (0, 7, 15, 22)  # frames of the contact sheet
 
 
 def main() -> int:
@@ -28,7 +28,7 @@ def main() -> int:
     def on_frame(matted: Matted, report: RunReport) -> None:
         if matted.frame.index in SHOWN:
             rows.append(row_of(matted))
-        print(f"\rframe {len(report.records)}/48", end="", file=sys.stderr, flush=True)
+        print(f"\rframe {len(report.records)}/23", end="", file=sys.stderr, flush=True)
 
     settings = Settings().with_values({"output": {"overwrite": True}}, "demo")
     outputs = [folder / "rabbit.mov", folder / "rabbit_over_green.mp4"]

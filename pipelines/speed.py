@@ -32,7 +32,7 @@ from mam_video.picture import matte_picture
 from mam_video.settings import MatteSettings
 
 SAMPLE = Path(__file__).resolve().parent.parent / "samples" / "rabbit.mp4"
-BOX = Box(186, 26, 612, 620)
+BOX = Box(270, 44, 604, 624)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
