@@ -7,14 +7,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
-
-import numpy as np
-import torch
-
-from mam_video.models.base import Candidates, Embedding, Model, ViewPrompt
+from typing import TypeVar
 
 T = TypeVar("T")
 
@@ -57,27 +52,3 @@ class Clock:
             close = getattr(iterator, "close", None)
             if close is not None:
                 close()
-
-
-class TimedModel:
-    """A model whose three calls are counted as the stages embed, segment and matte; all else is the model's own."""
-
-    def __init__(self, model: Model, clock: Clock) -> None:
-        self._model, self._clock = model, clock
-        self.name, self.weights = model.name, model.weights
-        self.view_size, self.mask_size = model.view_size, model.mask_size
-
-    def embed(self, pictures: Sequence[np.ndarray]) -> Embedding:
-        with self._clock.stage("embed"):
-            return self._model.embed(pictures)
-
-    def segment(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
-        with self._clock.stage("segment"):
-            return self._model.segment(embedding, index, prompt)
-
-    def matte(self, embedding: Embedding, logits: np.ndarray) -> torch.Tensor:
-        with self._clock.stage("matte"):
-            return self._model.matte(embedding, logits)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from mam_video.clock import Clock, TimedModel
+from mam_video.clock import Clock
 from mam_video.errors import UsageError
 from mam_video.frames import Frame, Matted
 from mam_video.media import ClipInfo, open_clip, open_writers
-from mam_video.models.base import Embedding, Model
+from mam_video.models.base import Candidates, Embedding, Model, ViewPrompt
 from mam_video.models.merge import compose_alpha
 from mam_video.models.registry import load_model
 from mam_video.motion import Motion, with_motion
@@ -62,10 +62,10 @@ def matte_frames(
     Memory does not grow with the clip.
     """
     settings, clock = settings or Settings(), clock or Clock()
-    timed = TimedModel(model, clock)
+    timed = _TimedModel(model, clock)
 
     decoded = ahead(clock.timed(frames, "decode"), _DECODED_AHEAD, "decode")
-    moved = with_motion(decoded, settings.motion)
+    moved = with_motion(decoded, settings.motion, clock=clock)
     if given is not None:
         tracked = given.follow(moved, model)
     elif prompt is not None:
@@ -213,3 +213,27 @@ def _device_of(model: Model) -> str:
 def batch_size(model: Model, settings: Settings) -> int:
     """Frames embedded and matted at once: on a CPU batches gain nothing, a GPU they fill."""
     return settings.model.batch or (1 if _device_of(model) == "cpu" else 8)
+
+
+class _TimedModel:
+    """A model whose three calls are counted as the stages embed, segment and matte; all else is the model's own."""
+
+    def __init__(self, model: Model, clock: Clock) -> None:
+        self._model, self._clock = model, clock
+        self.name, self.weights = model.name, model.weights
+        self.view_size, self.mask_size = model.view_size, model.mask_size
+
+    def embed(self, pictures: Sequence[np.ndarray]) -> Embedding:
+        with self._clock.stage("embed"):
+            return self._model.embed(pictures)
+
+    def segment(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
+        with self._clock.stage("segment"):
+            return self._model.segment(embedding, index, prompt)
+
+    def matte(self, embedding: Embedding, logits: np.ndarray) -> torch.Tensor:
+        with self._clock.stage("matte"):
+            return self._model.matte(embedding, logits)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)

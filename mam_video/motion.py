@@ -17,6 +17,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from mam_video.clock import Clock
 from mam_video.frames import Frame
 from mam_video.prompts import Box
 from mam_video.settings import MotionSettings
@@ -217,12 +218,14 @@ def measure_motion(source: Frame, target: Frame, settings: MotionSettings) -> Mo
 
 
 def with_motion(
-    frames: Iterable[Frame], settings: MotionSettings, threads: int = 2
+    frames: Iterable[Frame], settings: MotionSettings, threads: int = 2, clock: Clock | None = None
 ) -> Generator[tuple[Frame, Motion | None], None, None]:
     """Each frame with the motion that leads to it from the frame before; the first with None.
 
     Measured in `threads` threads, at most as many frames ahead. Frames pass unchanged and in order.
     """
+
+    clock = clock or Clock()
 
     def pairs() -> Generator[tuple[Frame | None, Frame], None, None]:
         before: Frame | None = None
@@ -237,7 +240,10 @@ def with_motion(
 
     def measure(pair: tuple[Frame | None, Frame]) -> tuple[Frame, Motion | None]:
         before, frame = pair
-        return frame, None if before is None else measure_motion(before, frame, settings)
+        if before is None:
+            return frame, None
+        with clock.stage("motion"):
+            return frame, measure_motion(before, frame, settings)
 
     return ordered_map(measure, pairs(), threads)
 

@@ -51,7 +51,7 @@ def read_frames(paths: list[Path]) -> Iterator[Frame]:
 
 def read_mask(path: Path) -> np.ndarray:
     """(H, W) bool."""
-    return np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) > 127)
+    return np.asarray(np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)) > 127)
 
 
 def tight_box(mask: np.ndarray) -> Box:
