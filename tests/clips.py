@@ -82,7 +82,9 @@ def make_clip(
             stream.codec_context.sample_aspect_ratio = sample_aspect
         if rotation is not None:
             stream.set_display_rotation(rotation, hflip=mirrored)
-        sound: Any = container.add_stream("pcm_s16le" if path.suffix == ".mov" else "aac", rate=48000) if audio else None
+        sound: Any = (
+            container.add_stream("pcm_s16le" if path.suffix == ".mov" else "aac", rate=48000) if audio else None
+        )
         for content, time in zip(frames, times, strict=True):
             frame = as_frame(content, pixel_format, width, height)
             if tags:

@@ -8,7 +8,8 @@ of its own length is held against the file before the first frame:
 - Matroska and WebM: the segment gives its length (not in live recordings);
 - AVI: each RIFF chunk gives its length.
 
-MPEG streams (TS, PS, raw H.264) promise nothing; there only a frame whose data is incomplete is noticed.
+MPEG streams (TS, PS, raw H.264) promise nothing; there only a frame whose data is incomplete is noticed. FFmpeg's FFV1
+decoder patches a damaged slice from the frame before and only logs it, so that is not seen here.
 """
 
 from __future__ import annotations

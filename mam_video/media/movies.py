@@ -201,8 +201,6 @@ class _Opened:
         try:
             self._stream = _video_stream(path, self._container)
             self._stream.thread_type = "AUTO"
-            if self._stream.codec_context.name == "ffv1":  # else it patches damaged slices from the frame before
-                self._stream.codec_context.options = {"err_detect": "explode"}
         except BaseException:
             self._container.close()
             raise
