@@ -85,11 +85,9 @@ class LiteModel:
     def embed(self, pictures: Sequence[np.ndarray]) -> Embedding:
         h, w = pictures[0].shape[:2]
         size = self.view_size
+        # Padding is the middle grey that the network was trained with: 0 once scaled.
         batch = torch.zeros(len(pictures), 3, size, size)
-        for row, picture in zip(batch, pictures, strict=True):
-            row[:, :h, :w] = (
-                torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float().div_(127.5).sub_(1)
-            )
+        batch[:, :, :h, :w] = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
         batch = batch.to(self.device).contiguous(memory_format=torch.channels_last)
         f2, f4 = self._net.backbone.low(F.avg_pool2d(batch, 2))
         valid = torch.zeros(1, 1, size, size, device=self.device)

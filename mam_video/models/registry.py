@@ -9,11 +9,13 @@ from mam_video.models.base import Model
 from mam_video.models.devices import resolve_device
 from mam_video.settings import ModelSettings
 
+_LITE = "lite:"
 _MAM = "mam-"
 _VARIANTS = ("vit-b", "vit-l", "vit-h")
 
 # What each name is, in a line; the command line shows it.
 MODELS = {
+    "lite": "the embedded small model; needs no download (lite:FILE.safetensors takes weights of your own training)",
     "classic": "GrabCut and a guided filter; needs no weights",
     "mam-vit-b": "Matting Anything on SAM ViT-B",
     "mam-vit-l": "Matting Anything on SAM ViT-L",
@@ -29,6 +31,11 @@ def load_model(settings: ModelSettings) -> Model:
     """
     device = resolve_device(settings.device)  # asked for and absent is an error for every model
     name = settings.name
+    if name == "lite" or name.startswith(_LITE):
+        from mam_video.models.lite import LiteModel
+
+        own = name.removeprefix(_LITE) if name.startswith(_LITE) else ""
+        return LiteModel.load(Path(own) if own else None, device)
     if name == "classic":
         from mam_video.models.classic import ClassicModel
 

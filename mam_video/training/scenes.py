@@ -67,7 +67,7 @@ class Stills:
         first = chosen[0]
         subject = rng.choice(first.ids)
         size, flip = self._size, rng.random() < 0.5
-        grow, turn = rng.uniform(1.15, 2.4), rng.gauss(0, 6)
+        grow, turn = _grow(rng), rng.gauss(0, 6)
         pictures, masks, unsure, views, boxes = [], [], [], [], []
         box = None
         for i, m in enumerate(chosen):
@@ -107,7 +107,7 @@ class Stills:
         mask = (m.mask == rng.choice(m.ids)).astype(np.uint8)
         unsure = (m.mask == IGNORE).astype(np.uint8)
         layered = rng.random() < 0.5
-        flip, grow, turn = rng.random() < 0.5, rng.uniform(1.15, 2.5), rng.gauss(0, 8)
+        flip, grow, turn = rng.random() < 0.5, _grow(rng), rng.gauss(0, 8)
         start = box_of(mask)
         if start is None:
             return None
@@ -264,6 +264,11 @@ def _moved_box(matrix: np.ndarray, box: np.ndarray) -> np.ndarray:
     corners = np.array([[box[0], box[1], 1], [box[2], box[1], 1], [box[0], box[3], 1], [box[2], box[3], 1]]).T
     x, y = (matrix @ corners)[:2]
     return np.array([x.min(), y.min(), x.max(), y.max()])
+
+
+def _grow(rng: random.Random) -> float:
+    """Side of the view in sides of the box: a tracker holds its view while the subject shrinks in it."""
+    return float(np.exp(rng.uniform(np.log(1.15), np.log(3.2))))
 
 
 def _view(

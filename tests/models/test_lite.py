@@ -1,0 +1,172 @@
+"""The embedded small model: its backbone against timm's, its contract, and its shipped weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mam_video.errors import WeightsError
+from mam_video.models import lite
+from mam_video.models.base import Embedding, Model, Reference, ViewPrompt
+from mam_video.models.lite import LiteModel, folded
+from mam_video.models.lite_net import Features, LiteNet
+from mam_video.prompts import Box
+from mam_video.training.common import save_weights
+
+
+def shaken(seed: int = 0) -> LiteNet:
+    """An untrained network whose batch norms do something."""
+    torch.manual_seed(seed)
+    net = LiteNet()
+    for name, value in net.state_dict().items():
+        if name.endswith("running_var"):
+            value.uniform_(0.5, 2)
+        elif name.endswith("running_mean"):
+            value.normal_(0, 0.2)
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def model() -> LiteModel:
+    return LiteModel(shaken(), "cpu")
+
+
+def pictures(count: int = 2, h: int = 512, w: int = 400) -> list[np.ndarray]:
+    noise = np.random.default_rng(5)
+    return [noise.integers(0, 256, (h, w, 3)).astype(np.uint8) for _ in range(count)]
+
+
+def test_backbone_equals_timm() -> None:
+    timm = pytest.importorskip("timm", reason="timm is not installed (it is not needed to run the model)")
+    theirs = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0).eval()
+    torch.manual_seed(0)
+    for name, value in theirs.state_dict().items():
+        if name.endswith("running_var"):
+            value.uniform_(0.5, 1.5)
+        elif name.endswith("running_mean"):
+            value.normal_(0, 0.1)
+    features = timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True).eval()
+    features.load_state_dict(theirs.state_dict(), strict=False)
+    ours = LiteNet().backbone.eval()
+    ours.load_efficientnet_lite0(theirs.state_dict())
+    x = torch.rand(2, 3, 96, 64) * 2 - 1
+    with torch.inference_mode():
+        f2, f4 = ours.low(x)
+        for mine, other in zip((f2, f4, *ours.deep(f4)), features(x), strict=True):
+            assert torch.allclose(mine, other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
+
+
+def test_folding_changes_nothing() -> None:
+    x = torch.rand(1, 3, 64, 64) * 2 - 1
+    prompts, matches = torch.rand(1, 6, 32, 32), torch.rand(1, 6, 8, 8)
+    big = torch.rand(1, 3, 128, 128) * 2 - 1
+
+    def run(net: LiteNet) -> tuple[torch.Tensor, torch.Tensor]:
+        logits, _ = net.segmenter.decode(net.features(x), prompts, matches)
+        return logits, net.matte(big, *net.backbone.low(F.avg_pool2d(big, 2)), logits)[0]
+
+    with torch.inference_mode():
+        for plain, quick in zip(run(shaken()), run(folded(shaken())), strict=True):
+            assert torch.allclose(plain, quick, rtol=1e-4, atol=1e-4)
+
+
+def test_it_keeps_the_contract(model: LiteModel) -> None:
+    assert isinstance(model, Model)
+    with torch.inference_mode():
+        embedding = model.embed(pictures())
+        assert (embedding.count, embedding.content) == (2, (512, 400))
+        found = model.segment(embedding, 1, ViewPrompt(Box(50, 60, 300, 400)))
+        assert found.logits.shape == (1, model.mask_size, model.mask_size) and found.logits.dtype == np.float32
+        assert found.scores.shape == (1,) and 0 <= found.scores[0] <= 1
+        # 400 of 512 pixels are picture: from column 100 on there is padding, and nobody's subject.
+        assert (found.logits[0][:, 100:] < 0).all()
+        alpha = model.matte(embedding, np.repeat(found.logits, 2, 0))
+        assert alpha.shape == (2, 1, 512, 512) and alpha.dtype == torch.float32
+        assert float(alpha.min()) >= 0 and float(alpha.max()) <= 1
+
+
+def test_every_prompt_is_heard(model: LiteModel) -> None:
+    points, labels = np.array([[100.0, 100], [300, 300]], np.float32), np.array([1, 0])
+    previous = np.full((128, 128), -4, np.float32)
+    previous[40:80, 40:80] = 4
+    with torch.inference_mode():
+        embedding = model.embed(pictures())
+        box = Box(50, 60, 300, 400)
+        reference = Reference(embedding, 0, previous, prompted=True)
+        recent = Reference(embedding, 0, -previous)
+        asked = [
+            ViewPrompt(box),
+            ViewPrompt(None, points, labels),
+            ViewPrompt(None, points, 1 - labels),
+            ViewPrompt(box, points, labels),
+            ViewPrompt(box, logits=previous),
+            ViewPrompt(box, logits=previous, references=(reference,)),
+            ViewPrompt(box, logits=previous, references=(reference, recent)),
+            ViewPrompt(),
+        ]
+        answers = [model.segment(embedding, 1, p).logits for p in asked]
+        again = [model.segment(embedding, 1, p).logits for p in asked]
+    assert all(np.array_equal(a, b) for a, b in zip(answers, again, strict=True))
+    for i, a in enumerate(answers):
+        assert not any(np.array_equal(a, b) for b in answers[:i]), i
+
+
+def test_a_frame_does_not_depend_on_its_batch(model: LiteModel) -> None:
+    one, two = pictures()
+    with torch.inference_mode():
+        both, alone = model.embed([one, two]), model.embed([two])
+        prompt = ViewPrompt(Box(50, 60, 300, 400))
+        a, b = model.segment(both, 1, prompt).logits, model.segment(alone, 0, prompt).logits
+    assert np.allclose(a, b, atol=1e-4)
+
+
+def test_matches_tell_the_inside_from_the_outside() -> None:
+    segmenter = LiteNet().segmenter
+    key = F.normalize(torch.randn(1, 32, 8, 8, generator=torch.Generator().manual_seed(1)), dim=1)
+    inside = torch.zeros(1, 1, 8, 8)
+    inside[..., 2:5, 2:5] = 1
+    maps = segmenter.match(key, key, inside, torch.ones_like(inside))
+    assert ((maps[:, 0] > maps[:, 1]) == (inside[:, 0] > 0)).all()
+    # A cell of padding matches nothing.
+    valid = torch.ones_like(inside)
+    valid[..., 7] = 0
+    assert float(segmenter.match(key, key, inside, valid)[0, 1, :, 7].max()) < 1
+
+
+def test_wrong_weights_get_one_line(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="cannot read"):
+        LiteModel.load(tmp_path / "none.safetensors", "cpu")
+    (tmp_path / "junk.safetensors").write_bytes(b"junk" * 100)
+    with pytest.raises(WeightsError, match="cannot read"):
+        LiteModel.load(tmp_path / "junk.safetensors", "cpu")
+    save_weights({"a": torch.zeros(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match="not of the model lite"):
+        LiteModel.load(tmp_path / "other.safetensors", "cpu")
+
+
+def test_weights_of_the_trainer_load(tmp_path: Path) -> None:
+    net = shaken(3)
+    save_weights(net.state_dict(), tmp_path / "own.safetensors", half=True)
+    loaded = LiteModel.load(tmp_path / "own.safetensors", "cpu")
+    assert set(loaded.weights) == {"own.safetensors"}
+    with torch.inference_mode():
+        a, b = LiteModel(net, "cpu"), loaded
+        prompt = ViewPrompt(Box(50, 60, 300, 400))
+        x, y = (m.segment(m.embed(pictures(1)), 0, prompt).logits for m in (a, b))
+    assert np.abs(x - y).max() < 0.05 * np.abs(x).max()
+
+
+@pytest.mark.skipif(not lite.SHA256, reason="no weights are shipped yet")
+def test_the_shipped_weights_are_pinned() -> None:
+    assert lite.WEIGHTS.stat().st_size <= 24_000_000
+    assert LiteModel.load().weights == {lite.WEIGHTS.name: lite.SHA256}
+
+
+def test_features_pick_one_of_a_batch() -> None:
+    f = Features(*(torch.arange(2.0).view(2, 1, 1, 1) for _ in range(4)))
+    assert [float(v) for v in (f.pick(1).l4, f.pick(1).key)] == [1, 1]
+    assert isinstance(Embedding(1, (2, 2), f).data, Features)

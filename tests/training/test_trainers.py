@@ -1,0 +1,115 @@
+"""The trainers learn, go on where they stopped, and say what is wrong with a config."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from mam_video.errors import MamVideoError
+from mam_video.models.lite_net import LiteNet
+from mam_video.training import segmenter
+from mam_video.training.__main__ import main
+from mam_video.training.common import load_weights, read_config, save_weights
+from mam_video.training.composites import Composites
+from mam_video.training.mattes import MatteConfig, MatteTrainer
+from mam_video.training.pictures import read_backgrounds, read_cutouts, read_manifest, read_masked
+from mam_video.training.scenes import Stills
+from mam_video.training.segmenter import SegmenterConfig, SegmenterTrainer
+from tests.training.conftest import blob
+
+RECIPES = Path(__file__).resolve().parents[2] / "configs" / "training"
+
+
+@pytest.fixture(autouse=True)
+def no_imagenet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ImageNet weights are a package of the extra `train`: tests start from chance, at a scale that carries."""
+
+    def by_chance(net: LiteNet) -> None:
+        for name, weight in net.backbone.named_parameters():
+            if name.endswith("weight"):
+                torch.nn.init.kaiming_normal_(weight)
+
+    monkeypatch.setattr(segmenter, "load_imagenet", by_chance)
+
+
+def batch_of(samples: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
+    return {k: torch.from_numpy(np.stack([s[k] for s in samples])) for k in samples[0]}
+
+
+def test_four_pictures_can_be_learnt_by_heart(training_set: Path) -> None:
+    sources = read_manifest(training_set, allow="masks/blobs|backgrounds")
+    items = read_masked(training_set, sources, held=False)[:4]
+    scenes = batch_of([Stills(items, [], 64, 0).scene(i) for i in range(4)])
+    trainer = SegmenterTrainer(SegmenterConfig(size=64, batch=4, rate=4e-3, backbone_rate=1e-3, warm_up=5, average=0.9))
+    first = trainer.learn(scenes)
+    for _ in range(60):
+        last = trainer.learn(scenes)
+    assert last[0] < 0.4 * first[0], (first, last)
+    assert min(last[1:]) > 0.75, last
+
+
+def test_the_matte_head_learns_four_composites(training_set: Path) -> None:
+    sources = read_manifest(training_set)
+    subjects = read_cutouts(training_set, sources, held=False)
+    composites = Composites(subjects, read_backgrounds(training_set, sources, held=False), 128, 1)
+    batch = batch_of([composites.sample(i) for i in range(4)])
+    trainer = MatteTrainer(MatteConfig(size=128, rate=5e-3, warm_up=5))
+    first = trainer.learn(batch)
+    for _ in range(60):
+        last = trainer.learn(batch)
+    assert last[1] < 0.25 * first[1], (first, last)
+
+
+def test_a_resumed_run_is_the_same_run(training_set: Path, tmp_path: Path) -> None:
+    config = SegmenterConfig(
+        data=str(training_set), out=str(tmp_path / "whole"), size=64, batch=2, steps=4, save_every=2, log_every=1,
+        check_every=100, workers=0, threads=1,
+    )  # fmt: skip
+    SegmenterTrainer(config).run()
+    halves = replace(config, out=str(tmp_path / "halves"), steps=2)
+    SegmenterTrainer(halves).run()
+    resumed = SegmenterTrainer(replace(halves, steps=4))
+    resumed.run(resume=True)
+    assert resumed.step == 4
+    one = torch.load(tmp_path / "whole" / "run.pt", weights_only=True)["average"]
+    other = torch.load(tmp_path / "halves" / "run.pt", weights_only=True)["average"]
+    assert all(torch.equal(one[k], other[k]) for k in one)
+
+
+def test_weights_in_half_precision_come_back(tmp_path: Path) -> None:
+    trainer = SegmenterTrainer(SegmenterConfig(size=64))
+    save_weights(trainer.net.state_dict(), tmp_path / "half.safetensors", half=True)
+    assert (tmp_path / "half.safetensors").stat().st_size < 8e6
+    other = SegmenterTrainer(SegmenterConfig(size=64, seed=9)).net
+    load_weights(other, tmp_path / "half.safetensors")
+    ours, theirs = trainer.net.state_dict(), other.state_dict()
+    assert all(torch.allclose(ours[k], theirs[k], rtol=1e-3, atol=1e-6) for k in ours if ours[k].is_floating_point())
+    save_weights({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(MamVideoError, match="another network"):
+        load_weights(other, tmp_path / "other.safetensors")
+
+
+def test_the_recipes_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert read_config(SegmenterConfig, RECIPES / "lite-segmenter.toml").batch == 5
+    assert read_config(MatteConfig, RECIPES / "lite-matte.toml").size == 512
+    bad = tmp_path / "bad.toml"
+    bad.write_text('recipe = "lite-segmenter"\nbach = 3\n')
+    assert main([str(bad)]) == 1
+    assert "unknown key 'bach'" in capsys.readouterr().err
+    bad.write_text('recipe = "lite-segmenter"\nbatch = "three"\n')
+    assert main([str(bad)]) == 1
+    assert "'batch' must be of the kind int" in capsys.readouterr().err
+    bad.write_text('recipe = "sauce"\n')
+    assert main([str(bad)]) == 1
+    assert "unknown recipe 'sauce'" in capsys.readouterr().err
+    assert main([str(tmp_path / "none.toml")]) == 1
+
+
+def test_blobs_are_blobs() -> None:
+    picture, mask = blob(3)
+    assert cv2.connectedComponents(mask)[0] == 2 and picture[mask > 0].min() >= 120
