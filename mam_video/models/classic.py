@@ -33,7 +33,7 @@ _SIZE = 512  # side of the view
 _MASK = 256  # of the mask
 _STEP = 2  # mask cells a cell of the features: the regression's grid
 _WAVES = 160  # random Fourier features
-_SAMPLES = 3000  # cells that a regression learns from, of each frame
+_SAMPLES = 1500  # cells that a regression learns from, of each frame
 _AWAY = -8.0  # logit of what is surely background
 
 
@@ -84,7 +84,8 @@ class ClassicModel:
         else:
             model = self._learned(prompt.references)
             moved = np.ascontiguousarray(prompt.logits[:rows, :columns])
-            unary, score = _go_on(picture, box, moved, model)
+            apart = prompt.motion[:rows, :columns] * shrink if prompt.motion is not None else None
+            unary, score = _go_on(picture, box, moved, model, apart)
         logits = np.full((_MASK, _MASK), _AWAY, np.float32)
         logits[:rows, :columns] = unary
         return Candidates(logits[None], np.array([score], np.float32))
@@ -223,23 +224,46 @@ def _begin(picture: _Picture, box: Box, seeds: np.ndarray, apart: np.ndarray | N
     weights = np.where(taught, 1 / max(taught.sum(), 1), 1 / max((~taught).sum(), 1)).astype(np.float32)
     waves = picture.waves.reshape(-1, _WAVES)
     stride = max(waves.shape[0] // (2 * _SAMPLES), 1)
-    for _ in range(4):
+    for _ in range(P["rounds"]):
+        going = _going(apart, 1 / (1 + np.exp(-unary)), ~inside) * P["wm0"] if apart is not None else 0.0
         chance = 1 / (1 + np.exp(-unary[::_STEP, ::_STEP].ravel()))
         chance = np.where(taught, chance, 0).astype(np.float32)
         model = _learn(waves[::stride], chance[::stride], weights[::stride])
-        unary = _smoothed(picture.small, _judged(picture, model) + 0.6 * middle + seeds)
+        unary = _smoothed(picture.small, _judged(picture, model) + 0.6 * middle + seeds + going)
         unary[~inside] = -6
         unary = np.where(seeds != 0, seeds, unary)
     return unary
 
 
-def _go_on(picture: _Picture, box: Box, moved: np.ndarray, model: np.ndarray | None) -> tuple[np.ndarray, float]:
+P = dict(rounds=4, wm0=1.0, wm=1.0, look=0.7, reach=0.06, deep=3.0, far=8.0, strength=6.0, outer=1.0)
+
+
+def _going(apart: np.ndarray, chance: np.ndarray, outside: np.ndarray) -> np.ndarray:
+    """How much more each cell moves like the subject than like the camera: logits within 2 of zero."""
+    held = chance > 0.5
+    if not held.any():
+        return np.zeros(held.shape, np.float32)
+    own = np.median(apart[held], axis=0)
+    noise = np.median(np.hypot(apart[outside][:, 0], apart[outside][:, 1])) if outside.any() else 0.0
+    scale = np.float32(max(2 * float(noise), 0.25 * float(np.hypot(*own)), 0.5) ** 2)
+    nearer = np.square(apart).sum(2) - np.square(apart - own).sum(2)
+    return np.asarray(np.clip(nearer / (2 * scale), -2, 2), np.float32)
+
+
+def _go_on(
+    picture: _Picture, box: Box, moved: np.ndarray, model: np.ndarray | None, apart: np.ndarray | None = None
+) -> tuple[np.ndarray, float]:
     """A later frame. Returns logits (rows, columns) and the score."""
     mask = moved > 0
     look = _judged(picture, model) if model is not None else np.zeros_like(moved)
-    reach = max(0.06 * float(np.sqrt(max(mask.sum(), 1))), 2.0)
-    place = np.clip(_signed_distance(mask) / np.float32(reach), -8, 3)
-    unary = _smoothed(picture.small, 0.7 * look + place)
+    reach = max(P["reach"] * float(np.sqrt(max(mask.sum(), 1))), 2.0)
+    place = _signed_distance(mask) / np.float32(reach)
+    place = np.clip(np.where(place < 0, place * P["outer"], place), -P["far"], P["deep"])
+    going = 0.0
+    if apart is not None and P["wm"]:
+        beyond = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8)) == 0
+        going = P["wm"] * _going(apart, mask.astype(np.float32), beyond)
+    unary = _smoothed(picture.small, P["look"] * look + place + going, strength=P["strength"])
     found = unary > 0
     return unary, _score(found, mask, look, unary)
 
