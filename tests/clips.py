@@ -46,8 +46,8 @@ def make_clip(
     rate: Fraction = Fraction(25),
     time_base: Fraction | None = None,
     pts: Sequence[int] | None = None,
-    codec: str = "ffv1",
-    pixel_format: str = "gbrp16le",
+    codec: str | None = None,
+    pixel_format: str | None = None,
     rotation: float | None = None,
     mirrored: bool = False,
     options: dict[str, str] | None = None,
@@ -58,12 +58,16 @@ def make_clip(
     """Write a clip and return its path.
 
     Args:
+        codec, pixel_format: lossless RGB of 16 bits unless given: PNG in MOV, FFV1 elsewhere.
         frames: (H, W, 3) uint8 or uint16 RGB, converted by swscale where `pixel_format` is no RGB of 16 bits; or lists
             of planes in the pixel format's own codes, which go in untouched.
         pts: ticks of `time_base`, one a frame; 0, 1, 2, ... of 1/rate without.
         rotation: display matrix, degrees counter-clockwise by which a player turns the stored picture.
         tags: FFmpeg's numbers of range, matrix, primaries, transfer.
     """
+    if codec is None:
+        codec, pixel_format = ("png", "rgb48be") if path.suffix == ".mov" else ("ffv1", "gbrp16le")
+    pixel_format = pixel_format or "yuv420p"
     time_base = time_base or 1 / rate
     times = list(pts) if pts is not None else [int(i / rate / time_base) for i in range(len(frames))]
     container_options = {}

@@ -56,8 +56,8 @@ _KINDS: Final = {
     for kind in (
         Kind("prores", "prores", "rgba", (".mov", ".mkv"), 1.1, "ProRes 4444 with alpha (.mov)"),
         Kind("prores-alpha", "prores", "alpha", (".mov", ".mkv"), 0.1, "ProRes 4444, the alpha alone in gray"),
-        Kind("ffv1", "ffv1", "rgba", (".mkv", ".mov"), 4.5, "FFV1, lossless RGBA of 16 bits (.mkv)"),
-        Kind("ffv1-alpha", "ffv1", "alpha", (".mkv", ".mov"), 0.3, "FFV1, the alpha alone, lossless gray of 16 bits"),
+        Kind("ffv1", "ffv1", "rgba", (".mkv",), 4.5, "FFV1, lossless RGBA of 16 bits (.mkv)"),
+        Kind("ffv1-alpha", "ffv1", "alpha", (".mkv",), 0.3, "FFV1, the alpha alone, lossless gray of 16 bits"),
         Kind("png", "png", "rgba", (".png", "/"), 5.0, "PNG sequence, RGBA of 16 bits (name.%04d.png, or a folder/)"),
         Kind("png-alpha", "png", "alpha", (".png", "/"), 0.3, "PNG sequence, the alpha alone, gray of 16 bits"),
         Kind("vp9", "vp9", "rgba", (".webm", ".mkv"), 0.05, "WebM VP9 with alpha, 8 bits, for the web (.webm)"),
