@@ -310,7 +310,9 @@ class Ffv1Picture(_Same):
     def __init__(self, content: Content, source: Colour, height: int, width: int) -> None:
         self._alpha_only = content == "alpha"
         self.pixel_format = "gray16le" if self._alpha_only else "gbrap16le"
-        self.options = {"level": "3", "slicecrc": "1", "slices": "16", "g": "1"}
+        self.options = {"level": "3", "slicecrc": "1", "g": "1"}
+        if min(height, width) >= 64:  # threads share a frame by slices; the encoder refuses them on tiny pictures
+            self.options["slices"] = "16"
         self.colour = replace(source, range="pc", matrix="unknown" if self._alpha_only else "gbr")
 
     def planes(self, rgb: np.ndarray, alpha: np.ndarray) -> list[np.ndarray]:
