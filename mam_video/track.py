@@ -194,6 +194,7 @@ class _Follower:
         sx, sy = motion.scale
         moved_mask = motion.carry((before > 0).astype(np.float32)) > 0.5
         own = _tight_box(_without_specks(moved_mask, self.settings.speck), sx, sy)
+        leaves = own is None or _leaves(self.box, self.filter.speed, step.frame.size)
         box = _median_box([moved_box, expected, own]) if own is not None and not self.lost else moved_box
         box = _keep_in_touch(box, step.frame.size)
         margin = self.settings.margin * max(box.width, box.height) + shift.spread
@@ -202,7 +203,7 @@ class _Follower:
             # The flow under a standing mask follows whatever hides the subject; the filter keeps its course.
             search = _union(search, expected).grown(margin * min(2 * self.lost, 8))
         search = search.clipped(step.frame.size) or search
-        return _Guess(box, search, expected, left=own is None)
+        return _Guess(box, search, expected, leaves)
 
     def _view_for(self, guess: _Guess | None, frame_size: tuple[int, int]) -> View:
         """The view for a frame: the one that is held where the subject still fits it."""
@@ -289,7 +290,9 @@ class _Follower:
         missing: list[str] = []
         doubts: list[str] = []
         if box is None or area == 0:
-            missing.append("nothing was found" if not guess.left else "it has left the picture")
+            missing.append("it has left the picture" if guess.leaves else "nothing was found")
+            if guess.leaves:  # no mask may stay behind at the border
+                moved = np.full_like(moved, _OUTSIDE)
         elif score < bars.min_score:
             missing.append(f"score {score:.2f} is below {bars.min_score:g}")
         elif self.lost:
@@ -368,13 +371,13 @@ class _Guess:
     box       tight; what a lost frame's record says
     search    grown; what the segmenter is asked with
     expected  by the box filter alone
-    left      nothing of the moved mask is in the picture
+    leaves    it stands at the frame's border and moves outwards, or nothing of the moved mask is in the picture
     """
 
     box: Box
     search: Box
     expected: Box
-    left: bool
+    leaves: bool
 
 
 class _References:
@@ -427,6 +430,11 @@ class _BoxFilter:
         self._mean = self._mean @ step.T
         self._cov = step @ self._cov @ step.T + self._pushed * np.array([[0.25, 0.5], [0.5, 1.0]])
         return self._box()
+
+    @property
+    def speed(self) -> tuple[float, float]:
+        """(x, y) of the centre, frame pixels a frame."""
+        return float(self._mean[0, 1]), float(self._mean[1, 1])
 
     def update(self, box: Box) -> None:
         units = self._unit[:, None]
@@ -571,6 +579,19 @@ def _keep_in_touch(box: Box, frame_size: tuple[int, int]) -> Box:
     dx = max(1 - box.x1, 0.0) - max(box.x0 - (w - 1), 0.0)
     dy = max(1 - box.y1, 0.0) - max(box.y0 - (h - 1), 0.0)
     return box.moved(dx, dy)
+
+
+def _leaves(box: Box, speed: tuple[float, float], frame_size: tuple[int, int]) -> bool:
+    """Whether a box at the frame's border moves outwards there, by more than noise (a share of its size)."""
+    h, w = frame_size
+    vx, vy = speed[0] / box.width, speed[1] / box.height
+    bar = 0.02
+    return (
+        (box.x0 <= 1 and vx < -bar)
+        or (box.y0 <= 1 and vy < -bar)
+        or (box.x1 >= w - 1 and vx > bar)
+        or (box.y1 >= h - 1 and vy > bar)
+    )
 
 
 def _median_box(boxes: list[Box]) -> Box:
