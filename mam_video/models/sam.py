@@ -30,7 +30,7 @@ GRID = IMAGE_SIDE // PATCH  # tokens a side
 MASK_SIDE = 4 * GRID
 WINDOW = 14
 CHANNELS = 256  # of the embedding
-_CPU_ROWS = 8  # rows of queries at a time, see `_Attention`
+CPU_ROWS = 8  # rows of queries that attend to the whole picture at a time, see `_Attention`
 PIXEL_MEAN = (123.675, 116.28, 103.53)  # RGB, of values 0..255
 PIXEL_STD = (58.395, 57.12, 57.375)
 
@@ -161,12 +161,12 @@ class FastEncoder(nn.Module):
     In half precision the matrix products run in it, while norms and the sum over the blocks stay float32.
     """
 
-    def __init__(self, encoder: ImageEncoderViT, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, encoder: ImageEncoderViT, dtype: torch.dtype = torch.float32, rows: int = CPU_ROWS) -> None:
         super().__init__()
         self.dtype = dtype
         self.patch_embed = encoder.patch_embed.to(dtype)
         self.pos_embed = encoder.pos_embed
-        self.blocks = nn.ModuleList(_Block(block, dtype) for block in encoder.blocks)
+        self.blocks = nn.ModuleList(_Block(block, dtype, rows) for block in encoder.blocks)
         self.neck = encoder.neck
         self.neck[0].to(dtype)
         self.neck[2].to(dtype)
@@ -183,13 +183,13 @@ class FastEncoder(nn.Module):
 
 
 class _Block(nn.Module):
-    def __init__(self, block: Any, dtype: torch.dtype) -> None:
+    def __init__(self, block: Any, dtype: torch.dtype, rows: int) -> None:
         super().__init__()
         self.dtype = dtype
         self.window: int = block.window_size
         self.norm1, self.norm2 = block.norm1, block.norm2
         self.mlp = block.mlp.to(dtype)
-        self.attn = _Attention(block.attn, self.window or GRID, dtype)
+        self.attn = _Attention(block.attn, self.window or GRID, dtype, rows)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x + self.attn(self.norm1(x).to(self.dtype), self.window)
@@ -202,8 +202,9 @@ class _Attention(nn.Module):
     (y, x) is the query's place, (y', x') the key's; the relative part takes the unscaled query.
     """
 
-    def __init__(self, attention: Any, side: int, dtype: torch.dtype) -> None:
+    def __init__(self, attention: Any, side: int, dtype: torch.dtype, rows: int) -> None:
         super().__init__()
+        self.rows = rows
         self.heads: int = attention.num_heads
         self.qkv = attention.qkv.to(dtype)
         self.proj = attention.proj.to(dtype)
@@ -242,7 +243,7 @@ class _Attention(nn.Module):
         # is made for a few rows of queries at a time, so that it is still in the cache when it is used. Measured on 2
         # cores, one block of ViT-B over the whole picture: 3.1 s as in the package, 1.0 s head by head, 0.63 s so;
         # the same as more channels of q and k (the relative part there, and which row and column a key is in) 1.2 s.
-        rows, group = (s, heads) if s <= WINDOW or qkv.device.type != "cpu" else (_CPU_ROWS, 1)
+        rows, group = (s, heads) if s <= WINDOW or qkv.device.type != "cpu" else (self.rows, 1)
         batch = n if s <= WINDOW else 1
         out = torch.empty(n, s * s, heads, d // heads, dtype=qkv.dtype, device=qkv.device)
         for i, head, y in product(range(0, n, batch), range(0, heads, group), range(0, s, rows)):

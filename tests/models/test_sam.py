@@ -25,13 +25,12 @@ def test_the_fast_encoder_computes_what_the_package_does() -> None:
     torch.testing.assert_close(found, expected, atol=FLOAT32_SUMS, rtol=0)
 
 
-def test_its_other_way_for_devices_without_small_caches_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a GPU attention runs over all rows and heads at once; the same code, with other steps."""
+def test_rows_at_a_time_do_not_matter() -> None:
+    """A CPU takes a few at a time, a GPU all of them."""
     square = normalised(formula.picture(1024, 1024))[None]
     with torch.inference_mode():
-        few = FastEncoder(encoder())(square)
-        monkeypatch.setattr("mam_video.models.sam._CPU_ROWS", 64)
-        many = FastEncoder(encoder())(square)
+        few = FastEncoder(encoder(), rows=4)(square)
+        many = FastEncoder(encoder(), rows=64)(square)
     torch.testing.assert_close(few, many, atol=FLOAT32_SUMS, rtol=0)
 
 
