@@ -27,8 +27,12 @@ def train(config: Path, *, resume: bool = False, changes: dict[str, Any] | None 
         from mam_video.training.mattes import MatteConfig, MatteTrainer
 
         MatteTrainer(read_config(MatteConfig, config, changes)).run(resume=resume)
+    elif recipe == "mam":
+        from mam_video.training.mam import MamConfig, MamTrainer
+
+        MamTrainer(read_config(MamConfig, config, changes)).run(resume=resume)
     else:
-        raise MamVideoError(f"{config}: unknown recipe {recipe!r}; known: lite-segmenter, lite-matte")
+        raise MamVideoError(f"{config}: unknown recipe {recipe!r}; known: lite-segmenter, lite-matte, mam")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -33,6 +33,8 @@ def read_config(kind: type[Config], path: Path, changes: Mapping[str, Any] | Non
         raise MamVideoError(f"{path}: unknown key '{unknown[0]}'; known are {', '.join(sorted(fields))}")
     for name, value in values.items():
         default = fields[name].default
+        if isinstance(default, tuple) and isinstance(value, list):
+            values[name] = value = tuple(value)
         if isinstance(default, float) and isinstance(value, int):
             values[name] = float(value)
         elif default is not dataclasses.MISSING and type(value) is not type(default):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 
 def blob(number: int, size: int = 96) -> tuple[np.ndarray, np.ndarray]:
@@ -53,3 +55,12 @@ def training_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "backgrounds/noise,backgrounds,CC0\n"
     )
     return root
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    """Trainers set the number of threads and flush denormals: put back for the tests that follow."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
