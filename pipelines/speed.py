@@ -1,10 +1,10 @@
 """How much faster than the obvious loop? The part of `benchmark.py` that measures it.
 
 The obvious loop: OpenCV reads a frame, segment-anything's SamPredictor embeds it and answers the box, M2M runs as
-it was trained, OpenCV merges, PyAV writes ProRes 4444; float32, one frame at a time, nothing beside anything else. Ours is
+trained, OpenCV merges, PyAV writes ProRes 4444; float32, one frame at a time, nothing beside anything else. Ours is
 `matte_clip` on the same clip, weights and device, smoothing off, the whole frame as the view. Random weights: they take
-as long as trained ones. Alphas of the first frame are compared before anything is timed; then the two take turns, frame
-for frame of the same clip, and the best of each counts.
+as long as trained ones. Alphas of the first frame are compared before anything is timed; then the two take turns on the
+same clip, and the best of each counts.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ class ObviousLoop:
                 if len(rows):
                     box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
                 rgba = np.dstack([rgb, np.rint(alpha * 255).astype(np.uint8)])
-                stream.height, stream.width = rgb.shape[:2]
+                if not stream.codec_context.is_open:
+                    stream.height, stream.width = rgb.shape[:2]
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(rgba, format="rgba")))
             container.mux(stream.encode(None))
 
