@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from mam_video.errors import UsageError
 from mam_video.frames import Matted
@@ -54,16 +54,16 @@ class Kind:
 _KINDS: Final = {
     kind.name: kind
     for kind in (
-        Kind("prores", "prores", "rgba", (".mov", ".mkv"), 1.1, "ProRes 4444 with alpha (.mov)"),
-        Kind("prores-alpha", "prores", "alpha", (".mov", ".mkv"), 0.1, "ProRes 4444, the alpha alone in gray"),
-        Kind("ffv1", "ffv1", "rgba", (".mkv",), 4.5, "FFV1, lossless RGBA of 16 bits (.mkv)"),
-        Kind("ffv1-alpha", "ffv1", "alpha", (".mkv",), 0.3, "FFV1, the alpha alone, lossless gray of 16 bits"),
-        Kind("png", "png", "rgba", (".png", "/"), 5.0, "PNG sequence, RGBA of 16 bits (name.%04d.png, or a folder/)"),
-        Kind("png-alpha", "png", "alpha", (".png", "/"), 0.3, "PNG sequence, the alpha alone, gray of 16 bits"),
+        Kind("prores", "prores", "rgba", (".mov", ".mkv"), 1.4, "ProRes 4444 with alpha (.mov)"),
+        Kind("prores-alpha", "prores", "alpha", (".mov", ".mkv"), 0.11, "ProRes 4444, the alpha alone in gray"),
+        Kind("ffv1", "ffv1", "rgba", (".mkv",), 3.3, "FFV1, lossless RGBA of 16 bits (.mkv)"),
+        Kind("ffv1-alpha", "ffv1", "alpha", (".mkv",), 0.15, "FFV1, the alpha alone, lossless gray of 16 bits"),
+        Kind("png", "png", "rgba", (".png", "/"), 4.7, "PNG sequence, RGBA of 16 bits (name.%04d.png, or a folder/)"),
+        Kind("png-alpha", "png", "alpha", (".png", "/"), 0.15, "PNG sequence, the alpha alone, gray of 16 bits"),
         Kind("vp9", "vp9", "rgba", (".webm", ".mkv"), 0.05, "WebM VP9 with alpha, 8 bits, for the web (.webm)"),
-        Kind("vp9-alpha", "vp9", "alpha", (".webm", ".mkv"), 0.02, "WebM VP9, the alpha alone in gray"),
-        Kind("preview", "preview", "preview", (".mp4", ".m4v", ".mov", ".mkv"), 0.1, "H.264 over a background (.mp4)"),
-        Kind("preview-alpha", "preview", "alpha", (".mp4", ".m4v", ".mov", ".mkv"), 0.03, "H.264, the alpha in gray"),
+        Kind("vp9-alpha", "vp9", "alpha", (".webm", ".mkv"), 0.004, "WebM VP9, the alpha alone in gray"),
+        Kind("preview", "preview", "preview", (".mp4", ".m4v", ".mov", ".mkv"), 0.015, "H.264 over a backdrop (.mp4)"),
+        Kind("preview-alpha", "preview", "alpha", (".mp4", ".m4v", ".mov", ".mkv"), 0.003, "H.264, the alpha in gray"),
     )
 }
 _BY_SUFFIX: Final = {
@@ -118,7 +118,7 @@ def expected_bytes(kind: Kind | str | Path, info: ClipInfo, frames: int | None =
     """About how many bytes an output will take, for a look at the disk before a long run; None where it is not known.
 
     `kind` is a Kind or an output as typed; `frames` defaults to what the header claims. From rates measured on real
-    plates at 720p and 1080p: noise and grain can double them, cartoons halve them.
+    plates at 720p: heavy grain can double them.
     """
     chosen = kind if isinstance(kind, Kind) else parse_output(kind)[1]
     count = info.frames_in_header if frames is None else frames
@@ -132,7 +132,7 @@ def open_clip(path: str | Path) -> Reader:
     return MovieReader(Path(path))
 
 
-class WholeWriter(Writer):
+class WholeWriter(Writer, Protocol):
     """What this room's writers are beyond the contract: two steps to write, two to close.
 
     `write(m)` is `put(prepare(m))`; prepare is pure and may run ahead in threads. `close()` is `finish()` and
@@ -156,14 +156,14 @@ def open_writer(output: str | Path, info: ClipInfo, settings: OutputSettings) ->
     """
     name, kind = parse_output(output)
     if kind.family == "png":
-        return PngWriter(Pattern(name), kind.content == "alpha", info, settings)  # type: ignore[return-value]
+        return PngWriter(Pattern(name), kind.content == "alpha", info, settings)
     height, width = info.size
     picture: Picture
     if kind.family == "preview":
         picture = PreviewPicture(kind.content, info.colour, height, width, settings.background)
     else:
         picture = _PICTURES[kind.family](kind.content, info.colour, height, width)
-    return MovieWriter(Path(name), picture, info, settings)  # type: ignore[return-value]
+    return MovieWriter(Path(name), picture, info, settings)
 
 
 class WriterGroup:

@@ -7,7 +7,6 @@ one place (`_open`).
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -32,8 +31,6 @@ from mam_video.media.integrity import cut_off, promised_end
 from mam_video.media.outputs import FileOutput
 from mam_video.settings import OutputSettings
 from mam_video.streams import ordered_map
-
-logging.getLogger("libav").setLevel(logging.CRITICAL)  # FFmpeg's own lines would stand between ours; errors raise
 
 CONVERSIONS_AHEAD: Final = 2  # pictures converted to RGB at a time while the decoder goes on
 
