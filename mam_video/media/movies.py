@@ -398,7 +398,8 @@ class MovieWriter:
     """One movie file. `write` is `put(prepare(matted))`: prepare is pure and may run ahead in threads, put is in order.
 
     Every frame keeps its own timestamp. MOV and MP4 keep the time base exactly; Matroska and WebM count in
-    milliseconds, so times there are rounded to the nearest (half a millisecond at most).
+    milliseconds, so times there are rounded to the nearest (half a millisecond at most). A clip that starts before
+    time 0 is moved to start there: MOV would hide its first frames behind an edit list.
     """
 
     def __init__(self, path: Path, picture: Picture, info: ClipInfo, settings: OutputSettings) -> None:
@@ -414,6 +415,7 @@ class MovieWriter:
         self._tags = _numbers(picture.colour)
         self._count = 0
         self._last: int | None = None
+        self._shift = 0
         self._output = FileOutput(path, info.path, settings.overwrite)
         try:
             with writing(path):
@@ -472,6 +474,11 @@ class MovieWriter:
         """Encode a prepared frame; in display order."""
         pts = ticks(frame.pts)
         assert pts is not None
+        if self._last is None:
+            self._shift = max(0, -pts)
+        if self._shift:
+            pts += self._shift
+            frame.pts = pts
         if self._last is not None and pts <= self._last:
             raise ValueError(f"frame at {pts} comes after one at {self._last}")
         with writing(self.path):

@@ -159,6 +159,13 @@ def test_matroska_rounds_to_a_millisecond(tmp_path: Path, output: str) -> None:
         assert abs(frame.pts * frame.time_base - Fraction(pts, 24000)) <= Fraction(1, 2000)
 
 
+@pytest.mark.parametrize("output", ["a.mov", "a.mkv", "a.mp4"])
+def test_no_frame_is_lost_before_time_0(tmp_path: Path, output: str) -> None:
+    info = clip_info(time_base=Fraction(1, 600))
+    path = write(f"{tmp_path}/{output}", info, pictures(4), pts=[-48, -24, 0, 24])
+    assert [frame.pts * frame.time_base for frame in open_clip(path).frames()] == [Fraction(k, 25) for k in range(4)]
+
+
 def test_rate_tags_and_aspect_are_kept(tmp_path: Path) -> None:
     tags = Colour("tv", "bt2020nc", "bt2020", "smpte2084", True)
     info = clip_info(rate=NTSC_FILM, time_base=Fraction(1, 24000), colour=tags, sample_aspect=Fraction(4, 3))
