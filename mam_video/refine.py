@@ -2,9 +2,9 @@
 
 A view of a 4K plate is smaller than the rectangle that it shows, and the model's alpha comes back enlarged. A guided
 filter (He, Sun, Tang 2013) writes the small alpha as a local linear function of the small picture's colour; the same
-function of the full-size picture is the sharp alpha (the "fast guided filter" of He and Sun 2015: the costly half runs at
-the small size). What the filter smears is put back by back projection. Only the soft band is touched: what is surely subject
-or background stays exactly so.
+function of the full-size picture is the sharp alpha (the "fast guided filter" of He and Sun 2015: the costly half runs
+at the small size). What the filter smears is put back by back projection. Only the soft band is touched: what is surely
+subject or background stays exactly so.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def refine(alpha: np.ndarray, picture: np.ndarray, view: View, settings: RefineS
     left, top = max(int(x * sx) - 8, 0), max(int(y * sy) - 8, 0)
     right, bottom = min(int((x + w) * sx) + 8, content_w), min(int((y + h) * sy) + 8, content_h)
     small_size = (right - left, bottom - top)
-    # Sampled at the centres of the view's pixels: the enlargement's own samples come back, where a mean would blur twice.
+    # Sampled at the centres of the view's pixels: the enlargement's own samples come back; a mean would blur twice.
     centres = np.array([[1 / sx, 0, (left + 0.5) / sx - 0.5], [0, 1 / sy, (top + 0.5) / sy - 0.5]])
     sample = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     small_alpha = cv2.warpAffine(alpha, centres, small_size, flags=sample, borderMode=cv2.BORDER_REPLICATE)

@@ -1,8 +1,8 @@
 """Generators that run beside each other: work ahead in threads, through bounded queues, with an orderly end.
 
-Whatever ends first ends all: an error in a producer is raised in the consumer, and a consumer that stops early (or fails,
-or is interrupted) stops its producers. A thread ends with the generator that started it; only one that is in the middle of
-something long, as a large model on a CPU, is waited for no longer than a few seconds and ends after it.
+Whatever ends first ends all: an error in a producer is raised in the consumer, and a consumer that stops early (or
+fails, or is interrupted) stops its producers. A thread ends with the generator that started it; only one that is in the
+middle of something long, as a large model on a CPU, is waited for no longer than a few seconds and ends after it.
 """
 
 from __future__ import annotations

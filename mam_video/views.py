@@ -99,7 +99,7 @@ class View:
         return Box(box.x0 / sx + self.x0, box.y0 / sy + self.y0, box.x1 / sx + self.x0, box.y1 / sy + self.y0)
 
     def to_rectangle(self, maps: torch.Tensor) -> torch.Tensor:
-        """Maps of the square, (N, C, size, size) or any smaller square (a low-resolution mask), at the rectangle's size.
+        """Maps of the square, (N, C, size, size) or any smaller square (a coarse mask), at the rectangle's size.
 
         Enlarged to the square first where smaller, then cropped to the content, then resized to (N, C, height, width):
         the order of SAM's and MAM's own post-processing, bilinear with half-pixel centres and no antialias.
