@@ -21,6 +21,7 @@ from mam_video.errors import WeightsError
 EMBEDDING_CHANNELS = 256
 STRIDE = 16  # picture pixels a cell of the embedding
 NEGATIVE_SLOPE = 0.2
+REACH = 8  # cells of the embedding around a pixel that its alpha can depend on: 6.1, from adding up all kernels
 _GUIDE = 4  # channels of the picture and the mask, appended to each stage's features
 
 

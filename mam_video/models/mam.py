@@ -17,10 +17,11 @@ import torch
 from mam_video.errors import UsageError, WeightsError
 from mam_video.models.base import Candidates, Embedding, ViewPrompt
 from mam_video.models.devices import resolve_device, resolve_precision
-from mam_video.models.m2m import M2M
-from mam_video.models.sam import IMAGE_SIDE, MASK_SIDE, VARIANTS, Sam, Variant, normalised
+from mam_video.models.m2m import M2M, REACH, STRIDE
+from mam_video.models.sam import GRID, IMAGE_SIDE, MASK_SIDE, VARIANTS, Sam, Variant, normalised
 from mam_video.models.weights import hash_of, read_tensors
 
+_TIMES = MASK_SIDE // GRID  # mask pixels a cell of the embedding
 RANDOM = "random"  # in place of a path: random:SEED gives untrained weights, to try a run without any
 
 
@@ -155,11 +156,17 @@ class MamModel:
             raise ValueError(f"logits must be ({embedding.count}, {MASK_SIDE}, {MASK_SIDE}), are {logits.shape}")
         # A hard mask is what M2M was trained with.
         masks = (self._tensor(logits)[:, None] > 0).float()
-        alphas = []
+        # Padding is matted only as far as it can be felt in the picture: for 16:9 that is a third less work. Alpha is 0
+        # beyond. The network is convolutional, so in the picture the values are those of the whole square.
+        h, w = (min(-(-side // STRIDE) + REACH, GRID) for side in embedding.content)
+        features = batch.features[..., :h, :w]
+        pictures, masks = batch.pictures[..., : h * STRIDE, : w * STRIDE], masks[..., : h * _TIMES, : w * _TIMES]
+        levels = torch.zeros(embedding.count, 3, IMAGE_SIDE, IMAGE_SIDE, device=self.device)
         with self._exact():
             for part in self._parts(torch.arange(embedding.count)):
-                alphas.append(torch.cat(self._m2m(batch.features[part], batch.pictures[part], masks[part]), dim=1))
-        return torch.cat(alphas)
+                alphas = torch.cat(self._m2m(features[part], pictures[part], masks[part]), dim=1)
+                levels[part, :, : h * STRIDE, : w * STRIDE] = alphas
+        return levels
 
     def _parts(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """What is computed at once: all on a GPU; one by one on a CPU, where a batch gains nothing and takes memory."""

@@ -45,6 +45,13 @@ def states() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
 
 
 @cache
+def m2m() -> M2M:
+    network = M2M()
+    network.load(states()[1])
+    return network.fold()
+
+
+@cache
 def model() -> MamModel:
     return MamModel.from_states("tiny", *states(), device="cpu", precision="float32")
 
@@ -103,6 +110,21 @@ def test_a_batch_is_its_pictures_bit_for_bit() -> None:
     alone = model().embed(cuts[1:])
     assert np.array_equal(model().segment(alone, 0, asked).logits[0], logits[1])
     assert torch.equal(model().matte(alone, logits[1:])[0], levels[1])
+
+
+@pytest.mark.parametrize("size", [(40, 90), (90, 40)])
+def test_padding_that_nothing_feels_is_left_out(size: tuple[int, int]) -> None:
+    """Alphas of the picture are those that M2M gives for the whole square."""
+    view = View.whole(size, 1024)
+    h, w = view.content
+    embedding = model().embed([view.cut(formula.picture(*size))])
+    logits = formula.mask_logits()[None]
+    levels = model().matte(embedding, logits)
+    guide = torch.from_numpy(logits)[:, None] > 0
+    with torch.inference_mode():
+        whole = torch.cat(m2m()(embedding.data.features, embedding.data.pictures, guide.float()), dim=1)
+    torch.testing.assert_close(levels[..., :h, :w], whole[..., :h, :w], atol=1e-5, rtol=0)
+    assert not levels[..., -16:, -16:].any()
 
 
 def test_asked_with_a_mask_alone_it_answers_and_with_nothing_it_does_not() -> None:
