@@ -172,7 +172,7 @@ class MovieReader:
     def _first_frame(self, container: Any, stream: Any) -> av.VideoFrame:
         try:
             for frame in container.decode(stream):
-                return frame  # type: ignore[no-any-return]
+                return frame
         except (av.FFmpegError, OSError, ValueError) as error:
             raise self._broken(0, reason(error)) from error
         raise MediaError(f"{self.path}: holds no frame that can be decoded; the file is empty or cut off")
