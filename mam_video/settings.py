@@ -59,7 +59,7 @@ class TrackSettings:
     margin: float = 0.05  # the box asked for is grown by this share of its longer side
     speck: float = 0.02  # parts smaller than this share of the largest do not count for the box
     min_score: float = 0.5  # below: the frame is lost
-    doubt_score: float = 0.65  # below: the frame is uncertain
+    doubt_score: float = 0.6  # below: the frame is uncertain
     min_overlap: float = 0.3  # IoU of the mask with the moved previous one; below: the frame is lost
     doubt_overlap: float = 0.6  # below: the frame is uncertain
     doubt_area: float = 1.6  # area ratio to the frame before, either way; beyond: uncertain
