@@ -25,7 +25,7 @@ from mam_video.models.devices import resolve_device
 from mam_video.models.lite_net import MATCH_MAPS, SEGMENTER_SIZE, ConvNorm, Features, LiteNet, prompt_maps
 
 WEIGHTS = Path(__file__).with_name("lite.safetensors")
-SHA256 = ""
+SHA256 = "0eefd0a37ecc4889b9b4cb6436b0c433b5059e88107a615ed748469f78fabd6f"
 
 
 @dataclass(slots=True)
