@@ -183,7 +183,14 @@ def test_ctrl_c(clips: Path, tmp_path: Path) -> None:
     out.mkdir()
     command = [sys.executable, "-m", "mam_video", "matte", str(plate), "--box", "40,90,160,210", "--quiet"]
     command += ["--model", "fake-colour", "-o", str(out / "m.mov")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONWARNINGS": ""})
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONWARNINGS": ""},
+        # a test run in the background of a shell may have inherited that interrupts are ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         assert wait_for(lambda: any(p.stat().st_size > 0 for p in out.iterdir()), 60), "nothing was begun"
         process.send_signal(signal.SIGINT)
