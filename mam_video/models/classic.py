@@ -40,7 +40,7 @@ _SAMPLES = 1500  # cells that a regression learns from, of each frame
 _SOFT = 5  # radius of the filter that softens the edge, in view pixels
 _AWAY = -8.0  # logit of what is surely background
 
-# How much each voice counts, in logits. Found on the development clips; none is critical within a third of its value.
+# How much each voice counts, in logits. Lightly swept on the development clips; the motion's matters most.
 _LOOK = 0.7  # what the regression says, which itself stays within 4
 _GOING = 1.0  # what the motion says, within 2
 _MIDDLE = 0.6  # on the prompted frame: the subject is rather in the middle of its box

@@ -16,7 +16,7 @@ _VARIANTS = ("vit-b", "vit-l", "vit-h")
 # What each name is, in a line; the command line shows it.
 MODELS = {
     "lite": "the embedded small model; needs no download (lite:FILE.safetensors takes weights of your own training)",
-    "classic": "GrabCut and a guided filter; needs no weights",
+    "classic": "learns the look from the prompted frame alone; needs no weights",
     "mam-vit-b": "Matting Anything on SAM ViT-B",
     "mam-vit-l": "Matting Anything on SAM ViT-L",
     "mam-vit-h": "Matting Anything on SAM ViT-H",
