@@ -7,6 +7,8 @@ they arise. `assert` is for our own mistakes only.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 
 class MamVideoError(Exception):
     """Something failed that the user can do something about."""
@@ -30,3 +32,9 @@ class WeightsError(MamVideoError):
 
 class DeviceError(MamVideoError):
     """The device asked for is not here, or cannot do what was asked."""
+
+
+def need_extra(module: str, extra: str, what: str) -> None:
+    """Raises UsageError where `module`, of the optional dependencies `extra`, is not installed. `what` needs it."""
+    if find_spec(module) is None:
+        raise UsageError(f"{what} needs {module}, which is not installed: pip install 'mam-video[{extra}]'")

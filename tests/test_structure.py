@@ -27,6 +27,7 @@ RANKS = {
     "report": 6,
     "training": 6,
     "matting": 7,
+    "evaluation": 7,
     "picture": 7,
     "cli": 8,
     "__main__": 9,

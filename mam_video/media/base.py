@@ -40,7 +40,7 @@ class ClipInfo:
     frames_in_header  what the container claims, or None; the truth is what decoding gives
     rotation          degrees counter-clockwise that the reader turned the stored picture by to stand it upright
     sample_aspect     width of a pixel over its height
-    has_alpha         whether the source has an alpha of its own (which is not read)
+    has_alpha         whether the pixel format has an alpha (frames are read without it; see `media.alphas`)
     """
 
     path: Path

@@ -53,6 +53,7 @@ _WEIGHTS: Final = {
 _YUV = re.compile(r"yuv[aj]?(?P<sampling>4\d\d)p(?P<bits>\d+le)?")
 _GRAY = re.compile(r"gray(?P<bits>\d+le)?")
 _GBR = re.compile(r"gbra?p(?P<bits>\d+le)?")
+_PLANAR_ALPHA = re.compile(r"(?:yuva4\d\dp|gbrap)(?P<bits>\d+le)?")
 _SAMPLING: Final = {"444": (1, 1), "422": (2, 1), "420": (2, 2), "440": (1, 2), "411": (4, 1), "410": (4, 4)}
 _PACKED: Final = {  # name -> dtype, samples a pixel, places of R, G, B
     "rgb24": (np.uint8, 3, (0, 1, 2)),
@@ -279,6 +280,24 @@ def _nearest_layout(pixel_format: Any) -> str:
     down = 16 // pixel_format.chroma_height(16)
     sampling = {cell: name for name, cell in _SAMPLING.items()}.get((across, down), "444")
     return f"yuv{sampling}p" + ("" if bits <= 8 else f"{bits if bits in (9, 10, 12, 14, 16) else 16}le")
+
+
+def alpha_of(frame: av.VideoFrame) -> np.ndarray | None:
+    """(H, W) float32 in [0, 1]: the picture's own alpha as stored (not yet upright), or None where it has none."""
+    bits = max((component.bits for component in frame.format.components if component.is_alpha), default=0)
+    if not bits:
+        return None
+    found = _PLANAR_ALPHA.fullmatch(frame.format.name)
+    if not found:
+        frame = frame.reformat(format="gbrap" if bits <= 8 else "gbrap16le")  # alpha keeps its codes
+        bits = 8 if bits <= 8 else 16
+    return _plane(frame, 3, bits).astype(np.float32) / np.float32((1 << bits) - 1)
+
+
+def grey_of(rgb: np.ndarray) -> np.ndarray:
+    """(H, W) float32 in [0, 1]: the grey value of (H, W, 3) uint16 RGB, by BT.601's weights; of a grey, itself."""
+    grey: np.ndarray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32) / np.float32(65535)
+    return grey
 
 
 def alpha_codes(alpha: np.ndarray, bits: int) -> np.ndarray:

@@ -54,6 +54,7 @@ class _Upright:
     mirrored: bool = False  # left to right, before the turn
 
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
+        """Of (H, W, 3) or (H, W), any type."""
         if self.mirrored:
             rgb = cv2.flip(rgb, 1)
         if self.quarter_turns:
@@ -111,6 +112,16 @@ class MovieReader:
             raise ValueError("frames() of a closed reader")
         return ordered_map(self._convert, self._decoded(start, stop), CONVERSIONS_AHEAD)
 
+    def alphas(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+        """The alpha of frames start <= index < stop, upright, (H, W) float32 in [0, 1].
+
+        It is the clip's own where it has one (WebM's side channel too), else the grey value: that of a matte alone.
+        Raises: MediaError as `frames` does, and where this FFmpeg cannot read the alpha that the clip has.
+        """
+        if self._closed:
+            raise ValueError("alphas() of a closed reader")
+        return ordered_map(self._alpha, self._decoded(start, stop, with_alpha=True), CONVERSIONS_AHEAD)
+
     def close(self) -> None:
         self._closed = True
 
@@ -122,18 +133,24 @@ class MovieReader:
     ) -> None:
         self.close()
 
+    def _alpha(self, decoded: _Decoded) -> np.ndarray:
+        alpha = colour.alpha_of(decoded.picture)
+        if alpha is None:
+            alpha = colour.grey_of(self._decoding(decoded.picture))
+        return self._turn(alpha)
+
     def _convert(self, decoded: _Decoded) -> Frame:
         rgb = self._turn(self._decoding(decoded.picture))
         return Frame(decoded.index, decoded.pts, self.info.time_base, rgb)
 
-    def _decoded(self, start: int, stop: int | None) -> Iterator[_Decoded]:
+    def _decoded(self, start: int, stop: int | None, *, with_alpha: bool = False) -> Iterator[_Decoded]:
         index, pts = 0, None
         if stop is not None and stop <= start:
             return
         with self._container() as (container, stream):
             promised = promised_end(container, stream)
             try:
-                for picture in container.decode(stream):
+                for picture in _pictures(self.path, container, stream, with_alpha):
                     if (picture.height, picture.width) != self._stored:
                         raise MediaError(
                             f"{self.path}: frame {index} is {picture.width}x{picture.height}, those before it "
@@ -207,6 +224,24 @@ class _Opened:
 
     def __exit__(self, *_: object) -> None:
         self._container.close()
+
+
+def _pictures(path: Path, container: Any, stream: Any, with_alpha: bool) -> Iterator[av.VideoFrame]:
+    """The stream's frames in display order. FFmpeg's own VP8 and VP9 decoders leave out the alpha that WebM carries
+    beside the picture; libvpx's read it."""
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.codec.canonical_name)
+    tags = {key.lower(): value for key, value in stream.metadata.items()}
+    if not with_alpha or name is None or tags.get("alpha_mode") != "1":
+        yield from container.decode(stream)
+        return
+    try:
+        decoder: Any = av.CodecContext.create(name, "r")
+    except (av.FFmpegError, ValueError) as error:
+        raise MediaError(f"{path}: this FFmpeg lacks {name}, which reads its alpha; convert the clip first") from error
+    if stream.codec_context.extradata:
+        decoder.extradata = stream.codec_context.extradata
+    for packet in container.demux(stream):
+        yield from decoder.decode(packet if packet.size else None)
 
 
 def _video_stream(path: Path, container: Any) -> Any:

@@ -86,10 +86,20 @@ class Pattern:
         """File name (without folder) of a frame."""
         return f"{self._head}{index:0{self._width}d}{self._tail}"
 
+    @staticmethod
+    def is_one(text: str) -> bool:
+        """Whether a name holds a place for the frame number."""
+        return _DIGITS.search(Path(text).name) is not None
+
+    def number(self, name: str) -> int | None:
+        """The frame number in a file name, or None where the name is not one of this sequence."""
+        digits = name[len(self._head) : len(name) - len(self._tail)]
+        fits = name == f"{self._head}{digits}{self._tail}" and digits.isdecimal() and len(digits) >= self._width
+        return int(digits) if fits else None
+
     def matches(self, name: str) -> bool:
         """Whether a file name is one of this sequence."""
-        digits = name[len(self._head) : len(name) - len(self._tail)]
-        return name == f"{self._head}{digits}{self._tail}" and digits.isdigit() and len(digits) >= self._width
+        return self.number(name) is not None
 
     def existing(self) -> list[Path]:
         """Files of this sequence that stand in its folder now."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mam_video.errors import MediaError
 from mam_video.frames import Record, State
 from mam_video.media.base import ClipInfo
+from mam_video.report.files import write_json
 from mam_video.settings import Settings
 
 VERSION = 1  # of run.json's layout
@@ -107,13 +106,7 @@ class RunReport:
 
     def save(self, path: Path) -> None:
         """Write as JSON; whole or not at all."""
-        beside = path.with_name(f".{path.name}.part")
-        try:
-            beside.write_text(json.dumps(self.as_dict(), indent=1) + "\n", encoding="utf-8")
-            beside.replace(path)
-        except OSError as error:
-            beside.unlink(missing_ok=True)
-            raise MediaError(f"{path}: cannot write the report ({error.strerror or error})") from error
+        write_json(path, self.as_dict(), "the report")
 
 
 def flagged_ranges(records: Iterable[Record]) -> list[FlaggedRange]:

@@ -1,0 +1,194 @@
+"""`mam-video evaluate`: mattes and their truth in, a table out."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mam_video.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mam_video.evaluation import Evaluation, InstanceEvaluation
+
+_EPILOG = """\
+An alpha is a file's alpha channel where it has one, else its grey value. Pictures are paired by name, or where no name
+is the same by the number it ends with; a movie's frames by their order; the clips of two folders by name.
+
+units: SAD, Grad and Conn are sums / 1000; MSE and MAD means x 1000; dtSSD x 100; J and F in 0..1. The mean over several
+clips counts each clip once.
+
+examples:
+  mam-video evaluate matte.mov truth/ --plot error.png
+  mam-video evaluate 'frames/matte.####.png' truth.mov --json scores.json
+  mam-video evaluate masks/ DAVIS/Annotations --masks --skip-ends
+  mam-video evaluate mattes/ AM-2K/validation/mask --stills
+  mam-video evaluate mattes/ HIM2K/alphas/natural --instances
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
+    parser = commands.add_parser(
+        "evaluate",
+        help="judge mattes against the truth",
+        description="Judge mattes against the truth: movies, sequences, folders of pictures or folders of clips.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("prediction", metavar="PRED", help="a movie, name.####.png, a folder of pictures, or of clips")
+    parser.add_argument("truth", metavar="TRUE", help="the same of the truth")
+    parser.add_argument("--metrics", metavar="NAMES", help="of sad, mse, mad, grad, conn, dtssd, j, f; with commas")
+    parser.add_argument("--masks", action="store_true", help="compare masks: region J and boundary F")
+    parser.add_argument("--above", type=float, default=0.5, metavar="A", help="what is above it is mask (0.5)")
+    parser.add_argument("--skip-ends", action="store_true", help="leave out each clip's first and last frame, as DAVIS")
+    parser.add_argument("--stills", action="store_true", help="the pictures are no frames: no dtSSD, any sizes")
+    parser.add_argument(
+        "--instances", action="store_true", help="a folder of alphas for each picture, one for each subject: IMQ"
+    )
+    parser.add_argument("--stretch-grad", action="store_true", help="Grad as in VideoMatte's 512x288 sheet")
+    parser.add_argument("--partial", action="store_true", help="judge what PRED has; TRUE may have more")
+    parser.add_argument("--worst", type=int, default=5, metavar="N", help="how many of the worst frames to name (5)")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write every number as JSON")
+    parser.add_argument("--plot", type=Path, metavar="OUT.png", help="draw the metrics over time")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+
+
+def run(options: argparse.Namespace) -> int:
+    from mam_video.evaluation import Judging, evaluate, evaluate_instances
+    from mam_video.metrics.instances import METRICS as INSTANCE_METRICS
+    from mam_video.report.plot import need_plot
+
+    for path in (options.json, options.plot):
+        if path is not None and not path.resolve().parent.is_dir():
+            raise UsageError(f"{path}: the folder {path.resolve().parent} does not exist")
+    names = tuple(n.strip() for n in options.metrics.split(",")) if options.metrics else ()
+    if options.instances:
+        if options.plot or options.masks or options.stills:
+            raise UsageError(
+                "--instances compares pictures of several subjects: no --plot, --masks or --stills with it"
+            )
+        unknown = [n for n in names if n not in INSTANCE_METRICS]
+        if unknown:
+            raise UsageError(f"--instances has no metric '{unknown[0]}'; choose from {', '.join(INSTANCE_METRICS)}")
+        with _progress(options.quiet) as told:
+            quality = evaluate_instances(
+                options.prediction, options.truth, metrics=names or INSTANCE_METRICS, partial=options.partial,
+                on_frame=told,
+            )  # fmt: skip
+        print_instances(quality, options.worst)
+        if options.json:
+            quality.save(options.json)
+        return 0
+    if options.plot:
+        need_plot()
+    judging = Judging(
+        metrics=names, masks=options.masks, stills=options.stills, stretch_grad=options.stretch_grad,
+        above=options.above, skip_ends=options.skip_ends, partial=options.partial,
+    )  # fmt: skip
+    with _progress(options.quiet) as told:
+        found = evaluate(options.prediction, options.truth, judging, told)
+    print_evaluation(found, options.worst)
+    if options.json:
+        found.save(options.json)
+    if options.plot:
+        _draw(found, options)
+    return 0
+
+
+def print_evaluation(found: Evaluation, worst: int = 5) -> None:
+    """The clips' means, the mean over all, and the worst frames, as a table on standard output."""
+    from mam_video.metrics import METRICS
+
+    labels = [METRICS[name].label for name in found.metrics]
+    table = _table("", "frames", *labels)
+    for clip in found.clips if len(found.clips) > 1 else ():
+        table.add_row(clip.name, str(len(clip.frames)), *_numbers(clip.mean()))
+    table.add_row("mean", str(sum(len(clip.frames) for clip in found.clips)), *_numbers(found.mean()))
+    bad = found.worst(worst)
+    if bad:
+        table.add_section()
+        table.add_row(f"worst by {METRICS[found.judge].label.split()[0]}")
+    for clip_name, frame, values in bad:
+        table.add_row(f"{clip_name}/{frame}".lstrip("/"), "", *_numbers(values))
+    _show(table)
+
+
+def print_instances(found: InstanceEvaluation, worst: int = 5) -> None:
+    """IMQ, MQ and RQ times 100 by metric, and the worst pictures, as tables on standard output."""
+    quality = found.quality
+    table = _table("x100", *quality.imq)
+    table.add_row("IMQ", *_numbers({n: 100 * v for n, v in quality.imq.items()}))
+    table.add_row("MQ", *_numbers({n: 100 * v for n, v in quality.mq.items()}))
+    table.add_row("RQ", *_numbers(dict.fromkeys(quality.imq, 100 * quality.rq)))
+    table.add_section()
+    table.add_row(f"worst by IMQ {next(iter(quality.imq))}")
+    for name, value in found.worst(worst):
+        table.add_row(name, f"{100 * value:.4g}")
+    _show(table)
+    counts = [sum(getattr(m, n) for m in found.pictures.values()) for n in
+              ("true_positives", "false_positives", "false_negatives")]  # fmt: skip
+    print(f"{len(found.pictures)} pictures: {counts[0]} subjects found, {counts[1]} false, {counts[2]} missed", end="")
+    print(f"; nothing was predicted for {len(found.absent)} of them" if found.absent else "")
+
+
+def _draw(found: Evaluation, options: argparse.Namespace) -> None:
+    from mam_video.metrics import METRICS
+    from mam_video.report.plot import draw_scores
+
+    places = {clip.name: {frame: i for i, frame in enumerate(clip.frames)} for clip in found.clips}
+    draw_scores(
+        options.plot,
+        {clip.name: clip.values for clip in found.clips},
+        {name: METRICS[name].label for name in found.metrics},
+        [(clip, places[clip][frame]) for clip, frame, _ in found.worst(options.worst)],
+        f"{options.prediction} against {options.truth}",
+    )
+    print(f"wrote {options.plot}")
+
+
+def _table(first: str, *columns: str) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column(first, no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _show(table: Table) -> None:
+    from rich.console import Console
+
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(table, crop=False, no_wrap=True)
+
+
+def _numbers(values: dict[str, float]) -> list[str]:
+    return ["-" if math.isnan(value) else f"{value:.3f}" for value in values.values()]
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[str, str], None] | None]:
+    """Counts frames as they are done; None where quiet, or where nobody watches."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.completed} frames {task.fields[at]}"), TimeElapsedColumn())
+    with Progress(*columns, transient=True, console=console) as bar:
+        task = bar.add_task("", total=None, at="")
+
+        def told(clip: str, frame: str) -> None:
+            bar.update(task, advance=1, at=f"{clip}/{frame}".strip("/"))
+
+        yield told

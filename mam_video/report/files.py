@@ -1,0 +1,20 @@
+"""Results as files: whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mam_video.errors import MediaError
+
+
+def write_json(path: Path, content: Any, what: str) -> None:
+    """Write `content`, which is called `what` in errors, beside `path` and rename it. Raises: MediaError."""
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise MediaError(f"{path}: cannot write {what} ({error.strerror or error})") from error
