@@ -155,7 +155,7 @@ class Settings:
             if path.suffix == ".toml" or path.exists():
                 text = path.read_text(encoding="utf-8")
             else:
-                text = (_configs() / f"{name_or_path}.toml").read_text(encoding="utf-8")
+                text = (configs_folder() / f"{name_or_path}.toml").read_text(encoding="utf-8")
         except FileNotFoundError:
             raise UsageError(f"{name_or_path}: no such preset or file; presets: {', '.join(presets())}") from None
         except (OSError, UnicodeDecodeError) as error:
@@ -172,11 +172,19 @@ class Settings:
 
 def presets() -> list[str]:
     """Names of the presets that the package ships."""
-    return sorted(p.name.removesuffix(".toml") for p in _configs().iterdir() if p.name.endswith(".toml"))
+    return sorted(p.name.removesuffix(".toml") for p in configs_folder().iterdir() if p.name.endswith(".toml"))
 
 
-def _configs() -> Traversable:
-    """The folder of presets: inside the package when installed, beside it in a checkout."""
+def parse_value(text: str) -> Any:
+    """A value as TOML writes it (3, 0.5, true, "text", [1, 2]); anything else is a text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def configs_folder() -> Traversable:
+    """The folder of presets and (in `training`) recipes: in the package when installed, beside it in a checkout."""
     package = resources.files("mam_video")
     inside = package / "configs"
     return inside if inside.is_dir() else Path(str(package)).parent / "configs"

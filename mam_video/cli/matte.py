@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mam_video.errors import UsageError
-from mam_video.settings import Settings, presets
+from mam_video.settings import Settings, parse_value, presets
 
 if TYPE_CHECKING:
     from mam_video.frames import Matted
@@ -160,11 +159,7 @@ def _parse_set(text: str) -> dict[str, dict[str, Any]]:
     if match is None:
         raise UsageError(f"--set '{text}' is not of the form SECTION.KEY=VALUE, as in smooth.radius=2")
     section, key, value = match.groups()
-    try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value  # a bare word is a text
-    return {section: {key: parsed}}
+    return {section: {key: parse_value(value)}}
 
 
 def _parse_range(text: str | None) -> tuple[int, int] | None:

@@ -1,0 +1,91 @@
+"""Training recipes by name: which config, which trainer. The one way in, for the command line and for `-m`."""
+
+from __future__ import annotations
+
+import argparse
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mam_video.errors import MamVideoError, UsageError
+from mam_video.settings import configs_folder, parse_value
+
+
+def recipes() -> list[str]:
+    """Names of the training configs that the package ships."""
+    return sorted(p.name.removesuffix(".toml") for p in (configs_folder() / "training").iterdir()
+                  if p.name.endswith(".toml"))  # fmt: skip
+
+
+def find_config(name_or_path: str | Path) -> Path:
+    """A TOML file, or the shipped recipe of that name. Raises: UsageError, there is no recipe of that name."""
+    path = Path(name_or_path)
+    if path.suffix == ".toml" or path.exists():
+        return path
+    if str(name_or_path) not in recipes():
+        raise UsageError(f"{name_or_path}: no such recipe or file; recipes: {', '.join(recipes())}")
+    return Path(str(configs_folder() / "training" / f"{name_or_path}.toml"))
+
+
+def train(config: str | Path, *, resume: bool = False, changes: Mapping[str, Any] | None = None) -> None:
+    """Run a recipe to its end.
+
+    Args:
+        config: a TOML file, or the name of a shipped recipe. Paths in it are relative to the working directory.
+        resume: go on from the run that lies in the config's `out`.
+        changes: keys of the config in place of the file's.
+    Raises: MamVideoError, the config or what it names is wrong, or there is no run to resume.
+    """
+    path = find_config(config)
+    try:
+        recipe = tomllib.loads(path.read_text(encoding="utf-8")).get("recipe")
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+        raise MamVideoError(f"{path}: cannot read this training config ({e})") from e
+    trainers: dict[str, Callable[[Path, Mapping[str, Any] | None, bool], None]] = {
+        "lite-segmenter": _lite_segmenter, "lite-matte": _lite_matte, "mam": _mam
+    }  # fmt: skip
+    if not isinstance(recipe, str) or recipe not in trainers:
+        raise MamVideoError(f"{path}: unknown recipe {recipe!r}; known: {', '.join(trainers)}")
+    trainers[recipe](path, changes, resume)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What a training command takes."""
+    parser.add_argument("config", metavar="CONFIG", help=f"a TOML file, or a recipe: {', '.join(recipes())}")
+    parser.add_argument("--resume", action="store_true", help="go on from the run in the config's `out`")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the config; may be repeated"
+    )
+
+
+def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
+    """From the texts of `--set`. Raises: UsageError, one is not of the form KEY=VALUE."""
+    changes: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (equals and key.strip()):
+            raise UsageError(f"--set '{text}' is not of the form KEY=VALUE, as in batch=4")
+        changes[key.strip()] = parse_value(value.strip())
+    return changes
+
+
+def _lite_segmenter(path: Path, changes: Mapping[str, Any] | None, resume: bool) -> None:
+    from mam_video.training.common import read_config
+    from mam_video.training.segmenter import SegmenterConfig, SegmenterTrainer
+
+    SegmenterTrainer(read_config(SegmenterConfig, path, changes)).run(resume=resume)
+
+
+def _lite_matte(path: Path, changes: Mapping[str, Any] | None, resume: bool) -> None:
+    from mam_video.training.common import read_config
+    from mam_video.training.mattes import MatteConfig, MatteTrainer
+
+    MatteTrainer(read_config(MatteConfig, path, changes)).run(resume=resume)
+
+
+def _mam(path: Path, changes: Mapping[str, Any] | None, resume: bool) -> None:
+    from mam_video.training.common import read_config
+    from mam_video.training.mam import MamConfig, MamTrainer
+
+    MamTrainer(read_config(MamConfig, path, changes)).run(resume=resume)
