@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -12,7 +14,6 @@ from mam_video.settings import MatteSettings
 from mam_video.views import View
 
 
-@torch.inference_mode()
 def matte_picture(
     model: Model, picture: np.ndarray, prompt: Prompt, settings: MatteSettings | None = None, view: View | None = None
 ) -> np.ndarray:
@@ -27,16 +28,32 @@ def matte_picture(
     Returns: (H, W) float32 in [0, 1]. Of the masks that the model offers the best-scored one is matted.
     Raises: UsageError, the prompt lies outside the picture.
     """
+    return matte_subjects(model, picture, [prompt], settings, view)[0]
+
+
+@torch.inference_mode()
+def matte_subjects(
+    model: Model,
+    picture: np.ndarray,
+    prompts: Sequence[Prompt],
+    settings: MatteSettings | None = None,
+    view: View | None = None,
+) -> list[np.ndarray]:
+    """As `matte_picture`, for several prompts: an alpha for each, from one embedding of the picture."""
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
         raise TypeError(f"picture must be (H, W, 3) uint8, is {picture.shape} {picture.dtype}")
     size = (picture.shape[0], picture.shape[1])
-    prompt.check_inside(size)
+    for prompt in prompts:
+        prompt.check_inside(size)
     view = view or View.whole(size, model.view_size)
     embedding = model.embed([view.cut(picture)])
-    offered = model.segment(embedding, 0, view_prompt(prompt, view))
-    logits = offered.logits[int(offered.scores.argmax())]
-    levels = model.matte(embedding, logits[None])
-    return view.lay_down(compose_alpha(levels[0], logits, view, settings or MatteSettings()), size)
+    alphas = []
+    for prompt in prompts:
+        offered = model.segment(embedding, 0, view_prompt(prompt, view))
+        logits = offered.logits[int(offered.scores.argmax())]
+        levels = model.matte(embedding, logits[None])
+        alphas.append(view.lay_down(compose_alpha(levels[0], logits, view, settings or MatteSettings()), size))
+    return alphas
 
 
 def view_prompt(prompt: Prompt, view: View) -> ViewPrompt:

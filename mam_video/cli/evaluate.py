@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from mam_video.evaluation import Evaluation, InstanceEvaluation
 
+_WIDTH = 240  # of a table at most: a terminal may wrap it, but no name is cut off
+
 _EPILOG = """\
 An alpha is a file's alpha channel where it has one, else its grey value. Pictures are paired by name, or where no name
 is the same by the number it ends with; a movie's frames by their order; the clips of two folders by name.
@@ -166,8 +168,7 @@ def _table(first: str, *columns: str) -> Table:
 def _show(table: Table) -> None:
     from rich.console import Console
 
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(table, crop=False, no_wrap=True)
+    Console(highlight=False, width=_WIDTH).print(table)
 
 
 def _numbers(values: dict[str, float]) -> list[str]:

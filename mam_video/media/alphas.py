@@ -7,7 +7,7 @@ An alpha is the file's alpha channel where it has one, else its grey value. A na
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -83,30 +83,31 @@ def open_alphas(source: str | Path) -> Alphas:
     raise MediaError(f"{path}: no such file or folder")
 
 
-def find_alphas(source: str | Path) -> dict[str, Alphas]:
-    """The clips of a folder by name (their path in it, without endings and `ALPHA_FOLDERS`), in order.
+def find_alphas(source: str | Path, chosen: Sequence[str] = ALPHA_FOLDERS) -> dict[str, Alphas]:
+    """The clips of a folder by name (their path in it, without endings and the folders `chosen`), in order.
 
-    A folder that holds pictures is one clip; anything but a folder is one clip too. Its name is empty.
+    A folder that holds pictures is one clip; anything but a folder is one clip too. Its name is empty. Where a folder
+    holds one of those that are `chosen`, what lies beside it is left out.
     Raises: as `open_alphas`.
     """
     path = Path(source)
     if not path.is_dir():
         return {"": open_alphas(source)}
-    found = dict(_clips_in(path, ""))
+    found = dict(_clips_in(path, "", chosen))
     if not found:
         raise MediaError(f"{path}: holds neither pictures nor clips")
     return found
 
 
-def _clips_in(folder: Path, name: str) -> Iterator[tuple[str, Alphas]]:
+def _clips_in(folder: Path, name: str, chosen: Sequence[str]) -> Iterator[tuple[str, Alphas]]:
     try:
         inner = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
     except OSError as error:
         raise MediaError(f"{folder}: cannot be read ({reason(error)})") from error
     folders = [p for p in inner if p.is_dir()]
-    for chosen in ALPHA_FOLDERS:
-        if any(p.name == chosen for p in folders):
-            yield from _clips_in(folder / chosen, name)
+    for kind in chosen:
+        if any(p.name == kind for p in folders):
+            yield from _clips_in(folder / kind, name, chosen)
             return
     if any(is_picture(p) for p in inner):
         yield name, open_alphas(folder)
@@ -114,7 +115,7 @@ def _clips_in(folder: Path, name: str) -> Iterator[tuple[str, Alphas]]:
     for path in inner:
         own = f"{name}/{path.stem if path.is_file() else path.name}".lstrip("/")
         if path.is_dir():
-            yield from _clips_in(path, own)
+            yield from _clips_in(path, own, chosen)
         elif path.suffix.lower() in MOVIE_SUFFIXES:
             yield own, Movie(path)
 
