@@ -21,7 +21,7 @@ from mam_video.errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    name: str = "classic"
+    name: str = "lite"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: half only where the device has it
     batch: int = 0  # frames embedded and matted at once; 0: 1 on a CPU, 8 on a GPU
@@ -35,9 +35,9 @@ class ModelSettings:
 @dataclass(frozen=True, kw_only=True)
 class ViewSettings:
     roi: Literal["auto", "frame"] = "auto"  # auto: a view around the subject; frame: the whole picture, as SAM does
-    grow: float = 1.6  # side of a new view, in longer sides of the box
+    grow: float = 1.5  # side of a new view, in longer sides of the box
     room: float = 0.06  # a view is held while the box keeps this share of the view's side to its edge ...
-    fill: float = 0.25  # ... and the box's longer side fills at least this share of the view
+    fill: float = 0.5  # ... and the box's longer side fills at least this share of the view
 
     def __post_init__(self) -> None:
         _in_range("view.grow", self.grow, 1.05, 8)
@@ -57,7 +57,7 @@ class MotionSettings:
 @dataclass(frozen=True, kw_only=True)
 class TrackSettings:
     margin: float = 0.05  # the box asked for is grown by this share of its longer side
-    speck: float = 0.02  # parts smaller than this share of the largest do not count for the box
+    speck: float = 0.25  # parts smaller than this share of the largest do not count for the box: no leak widens it
     min_score: float = 0.5  # below: the frame is lost
     doubt_score: float = 0.6  # below: the frame is uncertain
     min_overlap: float = 0.3  # IoU of the mask with the moved previous one; below: the frame is lost

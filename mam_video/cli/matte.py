@@ -56,7 +56,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     )
 
     model = parser.add_argument_group("model")
-    model.add_argument("--model", metavar="NAME", help="classic (the default), lite, mam-vit-b, mam-vit-l or mam-vit-h")
+    model.add_argument("--model", metavar="NAME", help="lite (the default), classic, mam-vit-b, mam-vit-l or mam-vit-h")
     model.add_argument("--sam-weights", metavar="FILE", help="a SAM checkpoint, or a name of `mam-video weights list`")
     model.add_argument("--mam-weights", metavar="FILE", help="a MAM checkpoint, or a name of `mam-video weights list`")
     model.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or mps")

@@ -1,6 +1,6 @@
 """The embedded small model: no download, fast on an ordinary CPU. What it is made of stands in `lite_net.py`.
 
-It looks at views of 512 pixels: the segmenter at half of that, the matte head at all of it. Batch norms are folded into
+It looks at views of 640 pixels: the segmenter at half of that, the matte head at all of it. Batch norms are folded into
 their convolutions and the weights laid out channels-last when it is loaded.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -22,10 +22,20 @@ from torch import Tensor, nn
 from mam_video.errors import WeightsError
 from mam_video.models.base import Candidates, Embedding, Reference, ViewPrompt
 from mam_video.models.devices import resolve_device
-from mam_video.models.lite_net import MATCH_MAPS, SEGMENTER_SIZE, ConvNorm, Features, LiteNet, prompt_maps
+from mam_video.models.lite_net import (
+    MATCH_MAPS,
+    RECENT_WEIGHT,
+    ConvNorm,
+    Evidence,
+    Features,
+    LiteNet,
+    prompt_maps,
+)
 
 WEIGHTS = Path(__file__).with_name("lite.safetensors")
 SHA256 = "0eefd0a37ecc4889b9b4cb6436b0c433b5059e88107a615ed748469f78fabd6f"
+
+_SIDE = 320  # of the square that the segmenter sees; trained at 256, and better at this (docs/measurements.md)
 
 
 @dataclass(slots=True)
@@ -43,8 +53,8 @@ class LiteModel:
     """See `models/base.py` for what the three calls promise. Build one with `load`."""
 
     name = "lite"
-    view_size = 2 * SEGMENTER_SIZE
-    mask_size = SEGMENTER_SIZE // 2
+    view_size = 2 * _SIDE
+    mask_size = _SIDE // 2
     references = 3
 
     def __init__(
@@ -95,6 +105,21 @@ class LiteModel:
         return Embedding(len(pictures), (h, w), _Batch(batch, f2, f4, F.avg_pool2d(valid, 16)))
 
     def segment(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
+        if prompt.logits is not None:
+            return self._asked(embedding, index, prompt)
+        # Where the user points it looks twice: what is like the inside of its first answer, what is like its outside?
+        first = self._asked(embedding, index, prompt).logits[0]
+        itself = Reference(embedding, index, first, prompted=True)
+        return self._asked(embedding, index, replace(prompt, logits=first, references=(*prompt.references, itself)))
+
+    def matte(self, embedding: Embedding, logits: np.ndarray) -> Tensor:
+        batch: _Batch = embedding.data
+        masks = torch.from_numpy(logits.astype(np.float32))[:, None].to(self.device)
+        alpha, _ = self._net.matte(batch.pictures, batch.f2, batch.f4, masks)
+        return to_alpha(alpha).float()
+
+    # -------------------------------------------------------------------------------------------- its own
+    def _asked(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
         features = self._features(embedding).pick(index)
         m, device = self.mask_size, self.device
         scale = 1 / self.view_size
@@ -119,13 +144,6 @@ class LiteModel:
         out[:, columns:] = -20.0
         return Candidates(out[None].float().cpu().numpy(), score.sigmoid().float().cpu().numpy())
 
-    def matte(self, embedding: Embedding, logits: np.ndarray) -> Tensor:
-        batch: _Batch = embedding.data
-        masks = torch.from_numpy(logits.astype(np.float32))[:, None].to(self.device)
-        alpha, _ = self._net.matte(batch.pictures, batch.f2, batch.f4, masks)
-        return to_alpha(alpha).float()
-
-    # -------------------------------------------------------------------------------------------- its own
     def _features(self, embedding: Embedding) -> Features:
         batch: _Batch = embedding.data
         if batch.features is None:
@@ -133,7 +151,7 @@ class LiteModel:
         return batch.features
 
     def _matches(self, now: Features, references: Sequence[Reference]) -> Tensor:
-        """(1, MATCH_MAPS, S/8, S/8): of the prompted frames, then the best of the recent ones."""
+        """(1, MATCH_MAPS, S/8, S/8): the best of the prompted frames, the best of the recent ones, the target map."""
         h, w = now.key.shape[2:]
         maps = torch.zeros(1, MATCH_MAPS, h, w, device=self.device)
         for place, kind in ((0, True), (3, False)):
@@ -141,13 +159,30 @@ class LiteModel:
             if found:
                 maps[:, place : place + 2] = torch.stack(found).amax(0)
                 maps[:, place + 2] = 1
+        recent = sum(not r.prompted for r in references)
+        said = None
+        for r in references:
+            weight = 1.0 if r.prompted else RECENT_WEIGHT / recent
+            evidence = self._evidence(r).times(torch.full((1,), weight, device=self.device))
+            said = evidence if said is None else said.plus(evidence)
+        if said is not None:
+            maps[:, -1:] = self._net.segmenter.target(now.look, said)
         return maps
 
     def _match(self, now: Features, reference: Reference) -> Tensor:
         then: _Batch = reference.embedding.data
         key = self._features(reference.embedding).pick(reference.index).key
+        return self._net.segmenter.match(now.key, key, self._inside(reference), then.valid)
+
+    def _evidence(self, reference: Reference) -> Evidence:
+        then: _Batch = reference.embedding.data
+        look = self._features(reference.embedding).pick(reference.index).look
+        return self._net.segmenter.evidence(look, self._inside(reference), then.valid)
+
+    def _inside(self, reference: Reference) -> Tensor:
+        """(1, 1, S/8, S/8): the share of each cell that the reference's mask covers."""
         mask = torch.from_numpy(reference.logits.astype(np.float32)).to(self.device)[None, None].sigmoid()
-        return self._net.segmenter.match(now.key, key, F.avg_pool2d(mask, 4), then.valid)
+        return F.avg_pool2d(mask, 4)
 
 
 def to_alpha(logits: Tensor) -> Tensor:

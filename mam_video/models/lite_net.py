@@ -9,7 +9,9 @@ Of a view of V = 2 S pixels, the segmenter sees S and the matte head all V.
     picture, mask logits, f2, f4 --------> matte head --> alpha at V
 
 As in SAM the prompt enters after the backbone. What ties a frame to the prompted one are two match maps: for each cell,
-the highest cosine similarity of its key to any cell of the reference inside its mask, and outside.
+the highest cosine similarity of its key to any cell of the reference inside its mask, and outside; and a target map: a
+ridge regression from a cell's look to inside or outside, solved anew for each frame over all references at once. The
+first says what resembles the subject, the second what tells it from its surroundings there.
 
 The backbone is EfficientNet-Lite0 with TensorFlow's padding and its batch norms folded into the convolutions. Its stem
 and first two stages stay as ImageNet made them, and only those reach the matte head: the head can be trained beside the
@@ -42,8 +44,11 @@ FROZEN_STAGES = 2
 _FEATURE_SCALE = 0.1  # f2 and f4 have a deviation of about 10: brought to that of pictures and masks
 
 KEY = 32  # channels of a key
-PROMPT_MAPS = 6  # box, is there one, previous mask, is there one, points on the subject, points on the background
-MATCH_MAPS = 6  # inside, outside, is there one: of the prompted frame, then of the recent ones
+LOOK = 64  # channels of a look
+# box, is there one, place in it across and down, previous mask, is there one, points on the subject, on the background
+PROMPT_MAPS = 8
+MATCH_MAPS = 7  # inside, outside, is there one: of the prompted frame, then of the recent ones; target of all of them
+RECENT_WEIGHT = 0.5  # of all recent frames together in the regression, beside 1 for the prompted one
 
 
 class SameConv(nn.Conv2d):
@@ -145,6 +150,28 @@ def up(x: Tensor, factor: int = 2) -> Tensor:
     return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
+class Attention(nn.Module):
+    """Each cell looks at all others, then thinks by itself; both are added to the input. (B, C, h, w) -> the same."""
+
+    def __init__(self, channels: int, heads: int = 4) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1 = nn.LayerNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.proj = nn.Linear(channels, channels)
+        self.norm2 = nn.LayerNorm(channels)
+        self.mlp = nn.Sequential(nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        tokens = x.flatten(2).transpose(1, 2)
+        q, k, v = self.qkv(self.norm1(tokens)).view(b, h * w, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        seen = F.scaled_dot_product_attention(q, k, v)
+        tokens = tokens + self.proj(seen.transpose(1, 2).reshape(b, h * w, c))
+        tokens = tokens + self.mlp(self.norm2(tokens))
+        return tokens.transpose(1, 2).reshape(b, c, h, w).contiguous(memory_format=torch.channels_last)
+
+
 @dataclass(frozen=True, slots=True)
 class Features:
     """The prompt-free half of the segmenter, for a batch."""
@@ -153,16 +180,39 @@ class Features:
     l8: Tensor
     top: Tensor  # stride 16
     key: Tensor  # (B, KEY, S/8, S/8), of length 1
+    look: Tensor  # (B, LOOK, S/8, S/8), of length 1
 
     def pick(self, index: int) -> Features:
         one = slice(index, index + 1)
-        return Features(self.l4[one], self.l8[one], self.top[one], self.key[one])
+        return Features(*(getattr(self, k)[one] for k in FEATURES))
+
+
+FEATURES = ("l4", "l8", "top", "key", "look")
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What one reference frame says: sums over its cells, for the regression. All float32.
+
+    gram  (B, LOOK + 1, LOOK + 1), moment (B, LOOK + 1, 1)
+    """
+
+    gram: Tensor
+    moment: Tensor
+
+    def times(self, weight: Tensor) -> Evidence:
+        """Each of the batch weighted by `weight` (B,)."""
+        w = weight.view(-1, 1, 1)
+        return Evidence(self.gram * w, self.moment * w)
+
+    def plus(self, other: Evidence) -> Evidence:
+        return Evidence(self.gram + other.gram, self.moment + other.moment)
 
 
 class Segmenter(nn.Module):
     """Mask logits at S/2 and a guess of their IoU, from features, prompt maps and match maps."""
 
-    def __init__(self, wide: int = 96, middle: int = 64, narrow: int = 32) -> None:
+    def __init__(self, wide: int = 128, middle: int = 64, narrow: int = 32) -> None:
         super().__init__()
         self.lateral32 = ConvNorm(320, wide, 1)
         self.lateral16 = ConvNorm(112, wide, 1)
@@ -170,24 +220,26 @@ class Segmenter(nn.Module):
         self.lateral4 = ConvNorm(24, narrow, 1)
         self.join16 = nn.Sequential(ConvNorm(2 * wide, wide, 1), Block(wide))
         self.down8 = ConvNorm(wide, middle, 1)
-        self.key = nn.Conv2d(2 * middle, KEY, 1)
-        self.in16 = ConvNorm(wide + PROMPT_MAPS + MATCH_MAPS, wide)
-        self.body16 = nn.Sequential(Block(wide), Block(wide), Block(wide))
-        self.in8 = ConvNorm(wide + middle + PROMPT_MAPS + MATCH_MAPS, middle)
+        self.key = nn.Conv2d(2 * middle, KEY + LOOK, 1)
+        self.in16 = ConvNorm(wide + PROMPT_MAPS + MATCH_MAPS + 2, wide, 1)
+        self.body16 = nn.Sequential(Block(wide), Attention(wide), Block(wide), Attention(wide), Block(wide))
+        self.in8 = ConvNorm(wide + middle + PROMPT_MAPS + MATCH_MAPS, middle, 1)
         self.body8 = nn.Sequential(Block(middle), Block(middle))
-        self.in4 = ConvNorm(middle + narrow + PROMPT_MAPS, narrow)
+        self.in4 = ConvNorm(middle + narrow + PROMPT_MAPS, narrow, 1)
         self.body4 = nn.Sequential(Block(narrow), Block(narrow))
         self.out = nn.Conv2d(narrow, 4, 3, padding=1)
         self.score = nn.Sequential(nn.Linear(2 * wide + 1, 32), nn.ReLU6(), nn.Linear(32, 1))
         # How much the match of a cell counts when the reference's mask covers it in part.
         self.register_buffer("cover", torch.tensor(0.2))
         self.cover: Tensor
+        self.log_ridge = nn.Parameter(torch.tensor(-5.0))  # of the regression; the weights of all cells sum to 1
+        self.target_scale = nn.Parameter(torch.tensor(2.0))  # from the target map to logits, for its own loss
 
     def features(self, f4: Tensor, f8: Tensor, f16: Tensor, f32: Tensor) -> Features:
         top = self.join16(torch.cat([self.lateral16(f16), up(self.lateral32(f32))], 1))
         l8 = self.lateral8(f8)
-        key = self.key(torch.cat([l8, up(self.down8(top))], 1))
-        return Features(self.lateral4(f4), l8, top, F.normalize(key, dim=1))
+        key, look = self.key(torch.cat([l8, up(self.down8(top))], 1)).float().split([KEY, LOOK], 1)
+        return Features(self.lateral4(f4), l8, top, F.normalize(key, dim=1), F.normalize(look, dim=1))
 
     def match(self, key: Tensor, reference: Tensor, inside: Tensor, valid: Tensor) -> Tensor:
         """(B, 2, h, w): the highest similarity of each cell to the reference's cells inside its mask, and outside.
@@ -196,12 +248,37 @@ class Segmenter(nn.Module):
         valid: 1 where the reference's cell is picture and not padding, likewise.
         """
         b, _, h, w = key.shape
-        similarity = torch.einsum("bcp,bcq->bpq", key.flatten(2), reference.flatten(2))
         maps = []
-        for share in (inside * valid, (1 - inside) * valid):
-            penalty = torch.log(share.flatten(1).clamp(1e-4, 1)) * self.cover
-            maps.append((similarity + penalty[:, None]).amax(2))
+        with torch.autocast(key.device.type, enabled=False):
+            similarity = torch.bmm(key.flatten(2).transpose(1, 2), reference.flatten(2))
+            for share in (inside * valid, (1 - inside) * valid):
+                penalty = torch.log(share.flatten(1).clamp(1e-4, 1)) * self.cover
+                maps.append((similarity + penalty[:, None]).amax(2))
         return torch.stack(maps, 1).view(b, 2, h, w)
+
+    @staticmethod
+    def evidence(look: Tensor, inside: Tensor, valid: Tensor) -> Evidence:
+        """What a reference with this look says; inside and outside count the same. Arguments as in `match`."""
+        x = torch.cat([look, torch.ones_like(look[:, :1])], 1).flatten(2)  # (B, LOOK + 1, n)
+        subject, rest = (inside * valid).flatten(1), ((1 - inside) * valid).flatten(1)
+        subject = 0.5 * subject / subject.sum(1, keepdim=True).clamp(min=1)
+        rest = 0.5 * rest / rest.sum(1, keepdim=True).clamp(min=1)
+        with torch.autocast(look.device.type, enabled=False):
+            gram = torch.bmm(x * (subject + rest)[:, None], x.transpose(1, 2))
+            return Evidence(gram, torch.bmm(x, (subject - rest)[:, :, None]))
+
+    def target(self, look: Tensor, evidence: Evidence) -> Tensor:
+        """(B, 1, h, w), about 1 on the subject and -1 elsewhere; 0 where there is no evidence.
+
+        A differentiable ridge regression. Source: Bertinetto et al., Meta-learning with differentiable closed-form
+        solvers, ICLR 2019; as a target model for tracking: Robinson et al., FRTM-VOS, CVPR 2020.
+        """
+        b, _, h, w = look.shape
+        with torch.autocast(look.device.type, enabled=False):
+            ridge = self.log_ridge.exp() * torch.eye(evidence.gram.shape[1], device=look.device)
+            weights = torch.linalg.solve(evidence.gram + ridge, evidence.moment)  # (B, LOOK + 1, 1)
+            found = torch.bmm(weights[:, :-1].transpose(1, 2), look.flatten(2)) + weights[:, -1:]
+        return found.view(b, 1, h, w).clamp(-2, 2)
 
     def decode(self, features: Features, prompts: Tensor, matches: Tensor) -> tuple[Tensor, Tensor]:
         """Mask logits (B, 1, S/2, S/2) and the logit of their IoU (B,).
@@ -211,17 +288,26 @@ class Segmenter(nn.Module):
         p4 = F.avg_pool2d(prompts, 2)
         p8 = F.avg_pool2d(p4, 2)
         p16 = F.avg_pool2d(p8, 2)
-        x = self.body16(self.in16(torch.cat([features.top, p16, F.avg_pool2d(matches, 2)], 1)))
+        place = _places(features.top)
+        x = self.body16(self.in16(torch.cat([features.top, p16, F.avg_pool2d(matches, 2), place], 1)))
         deep = x
         x = self.body8(self.in8(torch.cat([up(x), features.l8, p8, matches], 1)))
         x = self.body4(self.in4(torch.cat([up(x), features.l4, p4], 1)))
-        logits = F.pixel_shuffle(self.out(x), 2)
+        logits = F.pixel_shuffle(self.out(x), 2).float()
         # The score looks at the whole and at what was taken for the subject; it must not steer the mask.
         weight = F.avg_pool2d(logits.detach().sigmoid(), 8)
         area = weight.mean((2, 3))
         taken = (deep * weight).mean((2, 3)) / (area + 1e-3)
         score = self.score(torch.cat([deep.mean((2, 3)), taken, area], 1).detach())
-        return logits, score[:, 0]
+        return logits, score[:, 0].float()
+
+
+def _places(like: Tensor) -> Tensor:
+    """(B, 2, h, w): where each cell lies across and down, -1..1."""
+    b, _, h, w = like.shape
+    y = torch.linspace(-1, 1, h, device=like.device).view(1, 1, h, 1).expand(b, 1, h, w)
+    x = torch.linspace(-1, 1, w, device=like.device).view(1, 1, 1, w).expand(b, 1, h, w)
+    return torch.cat([x, y], 1)
 
 
 class MatteHead(nn.Module):
@@ -300,12 +386,18 @@ def prompt_maps(
 
     box = inside(boxes[:, 1], boxes[:, 3])[:, :, None] * inside(boxes[:, 0], boxes[:, 2])[:, None]
     flag_box = has_box.view(-1, 1, 1).expand_as(box)
+
+    def across(low: Tensor, high: Tensor) -> Tensor:
+        """-1 at one side of the box, 1 at the other, no more than 2 beyond."""
+        return ((2 * axis - (low + high)[:, None]) / (high - low).clamp(min=1e-3)[:, None]).clamp(-2, 2)
+
+    u = across(boxes[:, 0], boxes[:, 2])[:, None].expand_as(box) * flag_box
+    v = across(boxes[:, 1], boxes[:, 3])[:, :, None].expand_as(box) * flag_box
     flag_previous = has_previous.view(-1, 1, 1).expand_as(box)
     clicks = torch.zeros(len(boxes), 2, size, size, device=boxes.device)
     for i, (places, labels) in enumerate(points):
         for (x, y), label in zip(places.tolist(), labels.tolist(), strict=True):
             spot = torch.exp(-((axis[:, None] - y) ** 2 + (axis[None] - x) ** 2) * (size / 5) ** 2 / 2)
             clicks[i, 0 if label else 1] = torch.maximum(clicks[i, 0 if label else 1], spot)
-    return torch.stack(
-        [box * flag_box, flag_box, previous[:, 0] * flag_previous, flag_previous, clicks[:, 0], clicks[:, 1]], 1
-    )
+    mask = previous[:, 0] * flag_previous
+    return torch.stack([box * flag_box, flag_box, u, v, mask, flag_previous, clicks[:, 0], clicks[:, 1]], 1)

@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mam_video.models.lite_net import LiteNet, prompt_maps
+from mam_video.models.devices import resolve_precision
+from mam_video.models.lite_net import MATCH_MAPS, LiteNet, prompt_maps
 from mam_video.training.common import (
     MovingAverage,
     Numbers,
@@ -28,6 +29,7 @@ from mam_video.training.common import (
     save_weights,
 )
 from mam_video.training.composites import Composites, read_rendered
+from mam_video.training.depthwise import quicken
 from mam_video.training.losses import l1, laplacian_loss
 from mam_video.training.pictures import read_backgrounds, read_cutouts, read_manifest, read_masked
 
@@ -64,6 +66,7 @@ class MatteConfig:
     threads: int = 2
     workers: int = 1
     device: str = "cpu"
+    precision: str = "auto"
 
 
 class _Samples(torch.utils.data.Dataset[dict[str, np.ndarray]]):
@@ -103,7 +106,7 @@ def own_masks(net: LiteNet, picture: Tensor, f4: Tensor, box: Tensor) -> Tensor:
     nothing = picture.new_zeros(b, 1, size, size)
     none = [(box.new_zeros(0, 2), box.new_zeros(0))] * b
     maps = prompt_maps(size, box, ones, nothing, zeros, none)
-    matches = picture.new_zeros(b, 6, *features.key.shape[2:])
+    matches = picture.new_zeros(b, MATCH_MAPS, *features.key.shape[2:])
     logits: Tensor = net.segmenter.decode(features, maps, matches)[0]
     return logits
 
@@ -116,7 +119,10 @@ class MatteTrainer:
         # Numbers next to nothing, as the averages of idle gradients become, take a CPU many times as long.
         torch.set_flush_denormal(True)
         torch.set_num_threads(config.threads)
+        self.half = resolve_precision(config.precision, self.device) is torch.bfloat16
         self.net = LiteNet()
+        if self.half and self.device.type == "cpu":
+            quicken(self.net)
         if config.start:
             load_weights(self.net, Path(config.start))
         if config.segmenter:
@@ -201,7 +207,8 @@ class MatteTrainer:
             wanted = torch.rand(len(own), generator=self.draw).to(self.device) < self.config.own_masks
             use = (wanted & (iou > 0.75)).view(-1, 1, 1, 1)
             logits = torch.where(use, own, logits)
-        alpha, coarse = self.net.matte(picture, f2, f4, logits)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            alpha, coarse = (v.float() for v in self.net.matte(picture, f2, f4, logits))
         loss = matte_loss(alpha, coarse, batch["alpha"], batch["valid"])
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

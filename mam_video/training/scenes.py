@@ -268,7 +268,7 @@ def _moved_box(matrix: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 def _grow(rng: random.Random) -> float:
     """Side of the view in sides of the box: a tracker holds its view while the subject shrinks in it."""
-    return float(np.exp(rng.uniform(np.log(1.15), np.log(3.2))))
+    return float(np.exp(rng.uniform(np.log(1.1), np.log(2.2))))
 
 
 def _view(

@@ -1,10 +1,10 @@
 """Trains the embedded model's segmenter: on short roll-outs of its own predictions.
 
-Each scene has three frames. The first is asked with a box or points, as the user asks. The second is asked as a tracker
-would: with the box of the network's own last mask, that mask moved as far as the motion is known, and matches against
-the first frame with its own mask there. The third has the second as a recent frame beside the first. So the
-network sees the mistakes that it will be handed. A part of the samples gets the truth, a damaged truth or nothing
-in their place, in every frame: batch norm then sees one mixture throughout.
+Each scene has three frames. The first is asked with a box or points, as the user asks, and once more with the answer.
+The second is asked as a tracker would: with the network's own last mask, moved as far as the motion is known, at times
+the box of that, and matches against the first frame with its own mask there. The third has the second as a recent frame
+beside the first. So the network sees the mistakes that it will be handed. A part of the samples gets the truth, a
+damaged truth or nothing in their place, in every frame: batch norm then sees one mixture throughout.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mam_video.models.lite_net import Features, LiteNet, prompt_maps
+from mam_video.models.devices import resolve_precision
+from mam_video.models.lite_net import FEATURES, RECENT_WEIGHT, Features, LiteNet, prompt_maps
 from mam_video.training.common import (
     MovingAverage,
     Numbers,
@@ -30,6 +31,7 @@ from mam_video.training.common import (
     save_run,
     save_weights,
 )  # fmt: skip
+from mam_video.training.depthwise import quicken
 from mam_video.training.losses import mask_loss
 from mam_video.training.pictures import read_backgrounds, read_manifest, read_masked
 from mam_video.training.scenes import FRAMES, Stills
@@ -62,6 +64,7 @@ class SegmenterConfig:
     threads: int = 2
     workers: int = 1
     device: str = "cpu"
+    precision: str = "auto"
 
 
 class _Scenes(torch.utils.data.Dataset[dict[str, np.ndarray]]):
@@ -74,29 +77,30 @@ class _Scenes(torch.utils.data.Dataset[dict[str, np.ndarray]]):
 
 
 @dataclass(frozen=True, slots=True)
-class RollOut:
-    """Logits, IoU logit and match evidence of each frame."""
+class Answer:
+    """What the segmenter said when asked about one frame of a batch of scenes."""
 
-    logits: list[Tensor]
-    scores: list[Tensor]
-    matches: list[Tensor]  # (B, 6, h, w)
-    prompted: list[Tensor]  # (B,) 1 where the frame had the prompted one to compare with
+    frame: int
+    logits: Tensor  # (B, 1, S/2, S/2)
+    score: Tensor  # (B,) logit of the IoU
+    matches: Tensor  # (B, MATCH_MAPS, S/8, S/8)
+    prompted: Tensor  # (B,) 1 where the frame had the prompted one to compare with
 
 
-def roll_out(net: LiteNet, batch: dict[str, Tensor], draw: torch.Generator | None) -> RollOut:
-    """All frames of a batch of scenes in turn. With `draw` None the user's own case: one box, then own masks only."""
+def roll_out(net: LiteNet, batch: dict[str, Tensor], draw: torch.Generator | None) -> list[Answer]:
+    """All frames of a batch of scenes in turn, the first one twice.
+
+    With `draw` None the user's own case: one box, then own masks only.
+    """
     picture = batch["picture"]
     b, frames, _, size, _ = picture.shape
-    x = picture.flatten(0, 1).float().div(127.5).sub(1).contiguous(memory_format=torch.channels_last)
+    # Frame by frame, so that each frame's share of the batch is one piece of memory.
+    x = picture.transpose(0, 1).flatten(0, 1).float().div(127.5).sub(1).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         _, f4 = net.backbone.low(x)
-    all_features = net.segmenter.features(f4, *net.backbone.deep(f4))
-
-    def of(t: int) -> Features:
-        def pick(v: Tensor) -> Tensor:
-            return v.view(b, frames, *v.shape[1:])[:, t]
-
-        return Features(*(pick(getattr(all_features, k)) for k in ("l4", "l8", "top", "key")))
+    everything = net.segmenter.features(f4, *net.backbone.deep(f4))
+    parts = [getattr(everything, k).split(b) for k in FEATURES]
+    features = [Features(*(p[t] for p in parts)) for t in range(frames)]
 
     device = picture.device
 
@@ -112,26 +116,33 @@ def roll_out(net: LiteNet, batch: dict[str, Tensor], draw: torch.Generator | Non
         return torch.randn(*shape, generator=draw).to(device)
 
     half = size // 2
-    features = [of(t) for t in range(frames)]
     truth, valid = batch["truth"], batch["valid"]
-    out = RollOut([], [], [], [])
+    answers: list[Answer] = []
+    masks: list[Tensor] = []  # of each frame, as it stood when the next was asked
     for t in range(frames):
         now = features[t]
-        # ---- the box: the user's, or that of the last mask where it is now believed to be
-        jitter = noise(b, 4) * (0.04 + 0.1 * chance(0.3 if t == 0 else 0.5)[:, None] * float(draw is not None))
+        # ---- the box: the user's, mostly drawn with care, or that of the last mask where it is now believed to be
+        careless = 0.02 + 0.12 * chance(0.3) if t == 0 else 0.04 + 0.1 * chance(0.5)
+        careful = chance(0.4) if t == 0 else torch.zeros(b, device=device)
+        jitter = noise(b, 4) * torch.where(careful > 0, torch.full_like(careless, 0.005), careless)[:, None]
         side = (batch["box"][:, t, 2:] - batch["box"][:, t, :2]).repeat(1, 2)
         box = batch["box"][:, t] + jitter * side
         absent = truth[:, t].flatten(1).sum(1) == 0
-        has_box, has_points = chance(0.82), torch.zeros(b, device=device)
+        has_box, has_points = chance(0.85), torch.zeros(b, device=device)
         if t == 0:
-            has_points = torch.where(has_box > 0, chance(0.15), torch.ones_like(has_box)) if draw else has_points
-            previous, has_previous = batch["bad"][:, 0], chance(0.2)
+            has_points = torch.where(has_box > 0, chance(0.12), torch.ones_like(has_box)) if draw else has_points
+            previous, has_previous = batch["bad"][:, 0], chance(0.15)
         else:
-            moved = _moved(out.logits[t - 1].detach().sigmoid(), batch["move"][:, t - 1])
+            moved = _moved(masks[t - 1], batch["move"][:, t - 1])
+            # A tracker's mask may have leaked long ago: now and then a piece of another scene's shape is in it.
+            shape = torch.roll(batch["bad"][:, t], (1, half // 3 * (-1) ** t), (0, 3))
+            moved = torch.maximum(moved, shape * (chance(0.2) * float(draw is not None)).view(-1, 1, 1, 1))
             own_box, found = _boxes(moved)
             own_box = own_box + noise(b, 4) * 0.02
             use_own = found * torch.maximum(chance(0.6), absent.float())
             box = torch.where(use_own[:, None] > 0, own_box, box)
+            # Mostly none at all: a box says that the subject fills it, and so hands a leak on.
+            has_box = has_box * chance(0.45)
             # A subject that is gone has no true box to give.
             has_box = has_box * torch.where(absent, use_own, torch.ones_like(use_own))
             truthful = chance(0.12)
@@ -149,38 +160,62 @@ def roll_out(net: LiteNet, batch: dict[str, Tensor], draw: torch.Generator | Non
         ]
         prompts = prompt_maps(half, box, has_box, previous, has_previous, points)
 
-        # ---- the frames to compare with
-        none = torch.zeros(b, 3, *now.key.shape[2:], device=device)
-        anchor_match, recent_match = none, none
+        # ---- the frames to compare with, each with the mask it is believed to have
+        anchor: _Compared | None = None
+        recent: _Compared | None = None
+        prompted = torch.zeros(b, device=device)
         if t == 0:
             # Now and then another frame with its truth, as when the user comes back to a subject already known.
-            given = chance(0.35)
             if draw is not None:
-                anchor_match = _match(net, now, features[-1], truth[:, -1], valid[:, -1], given)
-            prompted = given if draw is not None else torch.zeros(b, device=device)
+                prompted = chance(0.25)
+                anchor = _Compared(features[-1], truth[:, -1], valid[:, -1], prompted)
         else:
-            own = out.logits[0].detach().sigmoid()
             trust = chance(0.35).view(-1, 1, 1, 1) * float(draw is not None)
-            prompted = chance(0.85)
-            anchor = truth[:, 0] * trust + own * (1 - trust)
-            anchor_match = _match(net, now, features[0], anchor, valid[:, 0], prompted)
+            prompted = chance(0.88)
+            anchor = _Compared(features[0], truth[:, 0] * trust + masks[0] * (1 - trust), valid[:, 0], prompted)
             if t > 1:
-                last = out.logits[t - 1].detach().sigmoid()
-                recent_match = _match(net, now, features[t - 1], last, valid[:, t - 1], chance(0.65))
-        matches = torch.cat([anchor_match, recent_match], 1)
+                recent = _Compared(features[t - 1], masks[t - 1], valid[:, t - 1], chance(0.65))
+        matches = _matches(net, now, anchor, recent)
         logits, score = net.segmenter.decode(now, prompts, matches)
-        out.logits.append(logits)
-        out.scores.append(score)
-        out.matches.append(matches)
-        out.prompted.append(prompted)
-    return out
+        answers.append(Answer(t, logits, score, matches, prompted))
+        if t == 0:
+            # A second look: what is like the inside of the first answer, and what is like its outside?
+            first = logits.detach().sigmoid()
+            ones = torch.ones_like(has_box)
+            prompts = prompt_maps(half, box, has_box, first, ones, points)
+            matches = _matches(net, now, _Compared(now, first, valid[:, 0], ones), None)
+            logits, score = net.segmenter.decode(now, prompts, matches)
+            answers.append(Answer(t, logits, score, matches, ones))
+        masks.append(logits.detach().sigmoid())
+    return answers
 
 
-def _match(net: LiteNet, now: Features, then: Features, mask: Tensor, valid: Tensor, use: Tensor) -> Tensor:
-    inside = F.avg_pool2d(mask, 4)
-    maps = net.segmenter.match(now.key, then.key, inside, valid)
-    use = use.view(-1, 1, 1, 1)
-    return torch.cat([maps * use, use.expand_as(maps[:, :1])], 1)
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """A frame to compare with: its mask is (B, 1, S/2, S/2), and `valid` tells picture from padding."""
+
+    features: Features
+    mask: Tensor
+    valid: Tensor
+    use: Tensor  # (B,) 0 or 1
+
+
+def _matches(net: LiteNet, now: Features, anchor: _Compared | None, recent: _Compared | None) -> Tensor:
+    """(B, MATCH_MAPS, S/8, S/8)"""
+    b, _, h, w = now.key.shape
+    maps, evidence = [], None
+    for frame, weight in ((anchor, 1.0), (recent, RECENT_WEIGHT)):
+        if frame is None:
+            maps.append(now.key.new_zeros(b, 3, h, w))
+            continue
+        inside = F.avg_pool2d(frame.mask, 4)
+        found = net.segmenter.match(now.key, frame.features.key, inside, frame.valid)
+        use = frame.use.view(-1, 1, 1, 1)
+        maps.append(torch.cat([found * use, use.expand_as(found[:, :1])], 1))
+        said = net.segmenter.evidence(frame.features.look, inside, frame.valid).times(weight * frame.use)
+        evidence = said if evidence is None else evidence.plus(said)
+    maps.append(now.key.new_zeros(b, 1, h, w) if evidence is None else net.segmenter.target(now.look, evidence))
+    return torch.cat(maps, 1)
 
 
 def _moved(mask: Tensor, move: Tensor) -> Tensor:
@@ -210,22 +245,24 @@ def _boxes(mask: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack([x0, y0, x1, y1], 1).float() / n, found.float()
 
 
-def scene_loss(batch: dict[str, Tensor], out: RollOut) -> tuple[Tensor, list[Tensor]]:
-    """The sum of all frames' losses over their number, and each frame's IoUs."""
+def scene_loss(batch: dict[str, Tensor], answers: list[Answer], target_scale: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """The mean of all answers' losses, and each answer's IoUs.
+
+    target_scale: of the segmenter, what makes logits of the target map.
+    """
     total, ious = batch["truth"].new_zeros(()), []
-    for t, logits in enumerate(out.logits):
-        truth, weight = batch["truth"][:, t], batch["weight"][:, t]
-        loss, iou = mask_loss(logits, truth, weight)
-        score = (out.scores[t].sigmoid() - iou).pow(2).mean()
-        total = total + loss + 0.2 * score
-        if out.prompted[t].sum() > 0:
-            # The keys' own task: what matches the inside better than the outside is subject.
-            use = out.prompted[t].view(-1, 1, 1, 1) * F.avg_pool2d(weight, 4)
-            evidence = 8 * (out.matches[t][:, :1] - out.matches[t][:, 1:2])
-            entropy = F.binary_cross_entropy_with_logits(evidence, F.avg_pool2d(truth, 4), reduction="none")
-            total = total + 0.3 * (entropy * use).sum() / use.sum().clamp(min=1)
+    for a in answers:
+        truth, weight = batch["truth"][:, a.frame], batch["weight"][:, a.frame]
+        loss, iou = mask_loss(a.logits, truth, weight)
+        total = total + loss + 0.2 * (a.score.sigmoid() - iou).pow(2).mean()
+        if a.prompted.sum() > 0:
+            # The keys' own task: what matches the inside better than the outside is subject. So is the regression's.
+            use, cells = a.prompted.view(-1, 1, 1, 1) * F.avg_pool2d(weight, 4), F.avg_pool2d(truth, 4)
+            for evidence in (8 * (a.matches[:, :1] - a.matches[:, 1:2]), target_scale * a.matches[:, -1:]):
+                entropy = F.binary_cross_entropy_with_logits(evidence, cells, reduction="none")
+                total = total + 0.2 * (entropy * use).sum() / use.sum().clamp(min=1)
         ious.append(iou)
-    return total / len(out.logits), ious
+    return total / len(answers), ious
 
 
 class SegmenterTrainer:
@@ -236,7 +273,10 @@ class SegmenterTrainer:
         # Numbers next to nothing, as the averages of idle gradients become, take a CPU many times as long.
         torch.set_flush_denormal(True)
         torch.set_num_threads(config.threads)
+        self.half = resolve_precision(config.precision, self.device) is torch.bfloat16
         self.net = LiteNet()
+        if self.half and self.device.type == "cpu":
+            quicken(self.net)
         if config.start:
             load_weights(self.net, Path(config.start))
         else:
@@ -301,7 +341,9 @@ class SegmenterTrainer:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * self._pace()
         self.net.segmenter.train(not self.config.freeze_norm)
-        loss, ious = scene_loss(batch, roll_out(self.net, batch, self.draw))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            answers = roll_out(self.net, batch, self.draw)
+        loss, ious = scene_loss(batch, answers, self.net.segmenter.target_scale)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(
@@ -322,7 +364,7 @@ class SegmenterTrainer:
 
     @torch.no_grad()
     def check(self, stills: Stills, count: int = 80) -> list[float]:
-        """Mean IoU of the averaged weights by frame over held-out scenes, rolled out from one box."""
+        """Mean IoU by answer of the averaged weights over held-out scenes, rolled out from one box."""
         net = LiteNet()
         net.load_state_dict(self.average.state)
         net.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
@@ -330,8 +372,8 @@ class SegmenterTrainer:
         for first in range(0, count, 8):
             scenes = [stills.scene(i) for i in range(first, first + 8)]
             batch = {k: torch.from_numpy(np.stack([s[k] for s in scenes])).to(self.device) for k in scenes[0]}
-            out = roll_out(net, batch, None)
-            ious.append(torch.stack(scene_loss(batch, out)[1], 1))
+            answers = roll_out(net, batch, None)
+            ious.append(torch.stack(scene_loss(batch, answers, net.segmenter.target_scale)[1], 1))
         return [float(v) for v in torch.cat(ious).mean(0)]
 
     # ---------------------------------------------------------------------------------------------- on disk
@@ -367,4 +409,4 @@ def load_imagenet(net: LiteNet) -> None:
     net.backbone.load_efficientnet_lite0(state)
 
 
-__all__ = ["FRAMES", "SegmenterConfig", "SegmenterTrainer", "load_imagenet", "roll_out", "scene_loss"]
+__all__ = ["FRAMES", "Answer", "SegmenterConfig", "SegmenterTrainer", "load_imagenet", "roll_out", "scene_loss"]

@@ -13,7 +13,7 @@ from mam_video.errors import WeightsError
 from mam_video.models import lite
 from mam_video.models.base import Embedding, Model, Reference, ViewPrompt
 from mam_video.models.lite import LiteModel, folded
-from mam_video.models.lite_net import Features, LiteNet
+from mam_video.models.lite_net import FEATURES, LOOK, MATCH_MAPS, PROMPT_MAPS, Features, LiteNet, prompt_maps
 from mam_video.prompts import Box
 from mam_video.training.common import save_weights
 
@@ -62,7 +62,7 @@ def test_backbone_equals_timm() -> None:
 
 def test_folding_changes_nothing() -> None:
     x = torch.rand(1, 3, 64, 64) * 2 - 1
-    prompts, matches = torch.rand(1, 6, 32, 32), torch.rand(1, 6, 8, 8)
+    prompts, matches = torch.rand(1, PROMPT_MAPS, 32, 32), torch.rand(1, MATCH_MAPS, 8, 8)
     big = torch.rand(1, 3, 128, 128) * 2 - 1
 
     def run(net: LiteNet) -> tuple[torch.Tensor, torch.Tensor]:
@@ -137,6 +137,44 @@ def test_matches_tell_the_inside_from_the_outside() -> None:
     assert float(segmenter.match(key, key, inside, valid)[0, 1, :, 7].max()) < 1
 
 
+def test_the_target_map_is_a_ridge_regression() -> None:
+    """Against numpy's least squares with the ridge as further rows; and nothing said gives nothing."""
+    segmenter = LiteNet().segmenter
+    noise = torch.Generator().manual_seed(2)
+    look = F.normalize(torch.randn(1, LOOK, 8, 8, generator=noise), dim=1)
+    inside = torch.rand(1, 1, 8, 8, generator=noise)
+    valid = torch.ones_like(inside)
+    valid[..., 7] = 0
+    with torch.no_grad():
+        said = segmenter.evidence(look, inside, valid)
+        found = segmenter.target(look, said)[0, 0].numpy()
+        assert not segmenter.target(look, said.times(torch.zeros(1))).any()
+        twice = segmenter.target(look, said.plus(said)).numpy()
+    x = np.vstack([look[0].flatten(1).numpy(), np.ones((1, 64))]).T.astype(np.float64)
+    a, v = inside.flatten().numpy().astype(np.float64), valid.flatten().numpy()
+    subject, rest = 0.5 * a * v / (a * v).sum(), 0.5 * (1 - a) * v / ((1 - a) * v).sum()
+    weight = subject + rest
+    y = (subject - rest) / np.where(weight > 0, weight, 1)
+    rows = np.vstack([np.sqrt(weight)[:, None] * x, np.exp(-5 / 2) * np.eye(LOOK + 1)])
+    solution = np.linalg.lstsq(rows, np.concatenate([np.sqrt(weight) * y, np.zeros(LOOK + 1)]), rcond=None)[0]
+    assert np.abs(found - (x @ solution).clip(-2, 2).reshape(8, 8)).max() < 1e-4
+    assert np.abs(twice).mean() > np.abs(found).mean(), "more evidence, less ridge"
+
+
+def test_the_box_is_told_as_places_too() -> None:
+    maps = prompt_maps(
+        16, torch.tensor([[0.25, 0.5, 0.75, 1.0]]), torch.ones(1), torch.zeros(1, 1, 16, 16), torch.zeros(1), [
+            (torch.zeros(0, 2), torch.zeros(0))
+        ],
+    )[0]  # fmt: skip
+    assert maps.shape == (PROMPT_MAPS, 16, 16)
+    inside, u, v = maps[0], maps[2], maps[3]
+    assert inside[10, 6] == 1 and inside[2, 6] == 0
+    # Cells 4..11 across and 8..15 down are the box: its middle lies between cells.
+    assert float(u[0, 4]) == pytest.approx(-0.875) and float(u[0, 11]) == pytest.approx(0.875)
+    assert float(v[8, 0]) == pytest.approx(-0.875) and float(v[0, 0]) == -2
+
+
 def test_wrong_weights_get_one_line(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="cannot read"):
         LiteModel.load(tmp_path / "none.safetensors", "cpu")
@@ -167,6 +205,6 @@ def test_the_shipped_weights_are_pinned() -> None:
 
 
 def test_features_pick_one_of_a_batch() -> None:
-    f = Features(*(torch.arange(2.0).view(2, 1, 1, 1) for _ in range(4)))
+    f = Features(*(torch.arange(2.0).view(2, 1, 1, 1) for _ in FEATURES))
     assert [float(v) for v in (f.pick(1).l4, f.pick(1).key)] == [1, 1]
     assert isinstance(Embedding(1, (2, 2), f).data, Features)

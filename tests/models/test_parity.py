@@ -56,7 +56,9 @@ def trained_m2m() -> M2M:
 @cache
 def model(fold: bool = True) -> MamModel:
     state = checkpoint("mam_tiny.pth.xz")["state_dict"]
-    return MamModel.from_states("tiny", checkpoint("sam_tiny.pth.xz"), state, device="cpu", fold=fold)
+    return MamModel.from_states(
+        "tiny", checkpoint("sam_tiny.pth.xz"), state, device="cpu", precision="float32", fold=fold
+    )
 
 
 @pytest.mark.parametrize("case", CASES)
