@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mam_video.errors import UsageError
 from mam_video.models.base import Model
-from mam_video.models.devices import resolve_device
+from mam_video.models.devices import keep_memory, resolve_device
 from mam_video.settings import ModelSettings
 
 _LITE = "lite:"
@@ -30,6 +30,8 @@ def load_model(settings: ModelSettings) -> Model:
     Raises: UsageError, no model is called so; WeightsError; DeviceError, the device or precision is not to be had.
     """
     device = resolve_device(settings.device)  # asked for and absent is an error for every model
+    if device.type == "cpu":
+        keep_memory()
     name = settings.name
     if name == "lite" or name.startswith(_LITE):
         from mam_video.models.lite import LiteModel

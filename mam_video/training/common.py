@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -99,6 +101,13 @@ def load_weights(net: nn.Module, path: Path) -> None:
     if wanted != set(state) or any(own[k].shape != state[k].shape for k in wanted):
         raise MamVideoError(f"{path}: these weights are of another network")
     net.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()}, strict=False)
+
+
+def save_samples(rows: Sequence[Sequence[np.ndarray]], path: Path) -> None:
+    """Pictures to look at while a run goes on, each (h, w) or (h, w, 3) uint8 RGB, all of one size; as JPEG."""
+    lines = [np.hstack([p if p.ndim == 3 else np.repeat(p[:, :, None], 3, 2) for p in row]) for row in rows]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.vstack(lines)).save(path, quality=88)
 
 
 def save_run(path: Path, **parts: Any) -> None:

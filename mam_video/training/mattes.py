@@ -26,6 +26,7 @@ from mam_video.training.common import (
     load_weights,
     optimizer_to,
     save_run,
+    save_samples,
     save_weights,
 )
 from mam_video.training.composites import Composites, read_rendered
@@ -201,7 +202,8 @@ class MatteTrainer:
         logits = torch.logit(batch["mask"].clamp(1e-5, 1 - 1e-5))
         if self.config.own_masks and (self.config.segmenter or self.config.start):
             jitter = torch.randn(batch["box"].shape, generator=self.draw).to(self.device) * 0.01
-            own = own_masks(self.net, picture, f4, batch["box"] + jitter)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+                own = own_masks(self.net, picture, f4, batch["box"] + jitter)
             hard, true = own > 0, F.avg_pool2d(batch["alpha"], 4) > 0.5
             iou = (hard & true).sum((1, 2, 3)) / (hard | true).sum((1, 2, 3)).clamp(min=1)
             wanted = torch.rand(len(own), generator=self.draw).to(self.device) < self.config.own_masks
@@ -234,24 +236,32 @@ class MatteTrainer:
 
     @torch.no_grad()
     def check(self, composites: Composites, count: int = 40) -> tuple[float, float, float]:
-        """MAD of the averaged weights on held-out composites: whole, in the band, and there of the mask handed over."""
+        """MAD of the averaged weights on held-out composites: whole, in the band, and there of the mask handed over.
+
+        Writes samples/STEP.jpg: picture, the mask handed over, true alpha, the head's.
+        """
         from mam_video.training.composites import unknown_band
 
         net = LiteNet()
         net.load_state_dict(self.net.state_dict())
         net.matte.load_state_dict(self.average.state)
         net.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        whole, band, mask = [], [], []
+        whole, band, mask, rows = [], [], [], []
         for i in range(count):
             batch = {k: torch.from_numpy(v)[None].to(self.device) for k, v in composites.sample(i).items()}
             picture, f2, f4 = self._prepared(batch)
             alpha, _ = net.matte(picture, f2, f4, torch.logit(batch["mask"].clamp(1e-5, 1 - 1e-5)))
             error = (scaled(alpha).clamp(0, 1) - batch["alpha"]).abs()[0, 0].cpu().numpy()
             given = F.interpolate(batch["mask"], scale_factor=4, mode="bilinear", align_corners=False)
+            if i < 8:
+                maps = (given, batch["alpha"], scaled(alpha).clamp(0, 1))
+                shown = [(m[0, 0] * 255).round().byte().cpu().numpy() for m in maps]
+                rows.append([batch["picture"][0].permute(1, 2, 0).cpu().numpy(), *shown])
             where = unknown_band(batch["alpha"][0, 0].cpu().numpy(), 3)
             whole.append(float(error.mean()))
             band.append(float(error[where].mean()))
             mask.append(float(((given > 0.5).float() - batch["alpha"]).abs()[0, 0].cpu().numpy()[where].mean()))
+        save_samples(rows, Path(self.config.out) / "samples" / f"{self.step:06d}.jpg")
         return float(np.mean(whole)), float(np.mean(band)), float(np.mean(mask))
 
     def averaged(self) -> dict[str, Tensor]:

@@ -29,6 +29,7 @@ from mam_video.training.common import (
     load_weights,
     optimizer_to,
     save_run,
+    save_samples,
     save_weights,
 )  # fmt: skip
 from mam_video.training.depthwise import quicken
@@ -368,12 +369,15 @@ class SegmenterTrainer:
         net = LiteNet()
         net.load_state_dict(self.average.state)
         net.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        ious = []
+        ious, rows = [], []
         for first in range(0, count, 8):
             scenes = [stills.scene(i) for i in range(first, first + 8)]
             batch = {k: torch.from_numpy(np.stack([s[k] for s in scenes])).to(self.device) for k in scenes[0]}
             answers = roll_out(net, batch, None)
             ious.append(torch.stack(scene_loss(batch, answers, net.segmenter.target_scale)[1], 1))
+            if first < 16:
+                rows += [_sample(scenes[i], answers, i) for i in range(0, 8, 2)]
+        save_samples(rows, Path(self.config.out) / "samples" / f"{self.step:06d}.jpg")
         return [float(v) for v in torch.cat(ious).mean(0)]
 
     # ---------------------------------------------------------------------------------------------- on disk
@@ -395,6 +399,18 @@ class SegmenterTrainer:
         self.optimizer.load_state_dict(parts["optimizer"])
         optimizer_to(self.optimizer, self.device)
         self.draw.set_state(parts["draw"])
+
+
+def _sample(scene: dict[str, np.ndarray], answers: list[Answer], index: int) -> list[np.ndarray]:
+    """A scene's frames with the true outline in red, each beside the answer about it, (S/2, S/2, 3) uint8."""
+    row = []
+    for a in answers:
+        mask = (a.logits[index, 0].sigmoid() * 255).byte().cpu().numpy()
+        picture = cv2.resize(np.ascontiguousarray(scene["picture"][a.frame].transpose(1, 2, 0)), mask.shape[::-1])
+        true = (scene["truth"][a.frame, 0] > 0.5).astype(np.uint8)
+        outline = cv2.findContours(true, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
+        row += [cv2.drawContours(picture, outline, -1, (255, 0, 0), 1), mask]
+    return row
 
 
 def load_imagenet(net: LiteNet) -> None:

@@ -113,3 +113,24 @@ def test_the_recipes_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_blobs_are_blobs() -> None:
     picture, mask = blob(3)
     assert cv2.connectedComponents(mask)[0] == 2 and picture[mask > 0].min() >= 120
+
+
+def test_checks_leave_pictures_to_look_at(training_set: Path, tmp_path: Path) -> None:
+    sources = read_manifest(training_set)
+    items = read_masked(training_set, sources, held=False)
+    grounds = read_backgrounds(training_set, sources, held=False)
+    of_masks = SegmenterTrainer(SegmenterConfig(size=64, out=str(tmp_path)))
+    ious = of_masks.check(Stills(items, grounds, 64, 0), count=8)
+    assert len(ious) == 4 and all(0 <= v <= 1 for v in ious)
+    sheet = cv2.imread(str(tmp_path / "samples" / "000000.jpg"))
+    assert sheet is not None and sheet.shape == (
+        4 * 32,
+        8 * 32,
+        3,
+    )  # four scenes; each of four answers beside its frame
+    of_alphas = MatteTrainer(MatteConfig(size=128, out=str(tmp_path / "matte")))
+    composites = Composites(read_cutouts(training_set, sources, held=False), grounds, 128, 1)
+    whole, band, mask = of_alphas.check(composites, count=8)
+    assert 0 <= whole <= 1 and 0 <= band <= 1 and 0 <= mask <= 1
+    sheet = cv2.imread(str(tmp_path / "matte" / "samples" / "000000.jpg"))
+    assert sheet is not None and sheet.shape == (8 * 128, 4 * 128, 3)
