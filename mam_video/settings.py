@@ -58,6 +58,7 @@ class MotionSettings:
 class TrackSettings:
     margin: float = 0.05  # the box asked for is grown by this share of its longer side
     speck: float = 0.25  # parts smaller than this share of the largest do not count for the box: no leak widens it
+    shrink: float = 0.05  # the box asked for draws its sides in by at most this share of its size a frame
     min_score: float = 0.5  # below: the frame is lost
     doubt_score: float = 0.6  # below: the frame is uncertain
     min_overlap: float = 0.3  # IoU of the mask with the moved previous one; below: the frame is lost
@@ -65,7 +66,7 @@ class TrackSettings:
     doubt_area: float = 1.6  # area ratio to the frame before, either way; beyond: uncertain
 
     def __post_init__(self) -> None:
-        for name in ("margin", "speck", "min_score", "doubt_score", "min_overlap", "doubt_overlap"):
+        for name in ("margin", "speck", "shrink", "min_score", "doubt_score", "min_overlap", "doubt_overlap"):
             _in_range(f"track.{name}", getattr(self, name), 0, 1)
         _in_range("track.doubt_area", self.doubt_area, 1, 100)
 

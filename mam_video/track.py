@@ -148,6 +148,7 @@ class _Follower:
         self.view_settings = view_settings
         self.view: View | None = None
         self.box = prompt.box or Box(0, 0, 1, 1)
+        self.reach: Box | None = None  # the box, but slow to shrink; None until the subject has been found
         self.logits = np.zeros((0, 0), np.float32)  # of the last frame, over `mask_view`
         self.mask_view: View | None = None
         self.good_area = 0.0  # share of the frame, when last seen
@@ -199,11 +200,14 @@ class _Follower:
         box = _keep_in_touch(box, step.frame.size)
         margin = self.settings.margin * max(box.width, box.height) + shift.spread
         search = box.grown(margin)
+        reach = self.reach.moved(shift.dx, shift.dy) if self.reach is not None else None
+        if reach is not None:
+            search = _union(search, reach)
         if self.lost:
             # The flow under a standing mask follows whatever hides the subject; the filter keeps its course.
             search = _union(search, expected).grown(margin * min(2 * self.lost, 8))
         search = search.clipped(step.frame.size) or search
-        return _Guess(box, search, expected, leaves)
+        return _Guess(box, search, expected, leaves, reach)
 
     def _view_for(self, guess: _Guess | None, frame_size: tuple[int, int]) -> View:
         """The view for a frame: the one that is held where the subject still fits it."""
@@ -314,12 +318,12 @@ class _Follower:
             logits = moved.astype(np.float16)
             standing = _area(logits, view, frame.size)
             record = Record(frame.index, frame.pts, State.LOST, guess.box, score, standing, tuple(missing))
-            self._remember(record, logits, view, embedding, index)
+            self._remember(record, logits, view, embedding, index, guess.reach)
             return record, logits
         state = State.UNCERTAIN if doubts else State.TRACKED
         record = Record(frame.index, frame.pts, state, box, score, area, tuple(doubts))
         self.filter.update(box)
-        self._remember(record, chosen, view, embedding, index)
+        self._remember(record, chosen, view, embedding, index, guess.reach)
         return record, chosen
 
     def _ask(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
@@ -347,8 +351,11 @@ class _Follower:
         box = _tight_box(fine, 1 / sx, 1 / sy)
         return box.moved(view.x0, view.y0) if box is not None else None
 
-    def _remember(self, record: Record, logits: np.ndarray, view: View, embedding: Embedding, index: int) -> None:
+    def _remember(
+        self, record: Record, logits: np.ndarray, view: View, embedding: Embedding, index: int, reach: Box | None = None
+    ) -> None:
         self.logits, self.mask_view, self.box = logits.astype(np.float32), view, record.box
+        self.reach = record.box if reach is None else _shrunk(reach, record.box, self.settings.shrink)
         if record.state is State.LOST:
             self.lost += 1
             if self.good_area == 0.0:
@@ -372,12 +379,14 @@ class _Guess:
     search    grown; what the segmenter is asked with
     expected  by the box filter alone
     leaves    it stands at the frame's border and moves outwards, or nothing of the moved mask is in the picture
+    reach     the box that is slow to shrink, moved here; None right after the prompt
     """
 
     box: Box
     search: Box
     expected: Box
     leaves: bool
+    reach: Box | None
 
 
 class _References:
@@ -598,6 +607,17 @@ def _median_box(boxes: list[Box]) -> Box:
     """Side-wise median: one opinion that is far off has no say."""
     x0, y0, x1, y1 = np.median([b.xyxy for b in boxes], axis=0)
     return Box(float(x0), float(y0), float(max(x1, x0 + 1)), float(max(y1, y0 + 1)))
+
+
+def _shrunk(reach: Box, box: Box, share: float) -> Box:
+    """`reach` on its way to `box`: a side moves out at once, and in by at most `share` of the reach's own size.
+
+    What hides a part of the subject for a few frames shows it again on the other side: that has to be in the box.
+    """
+    dx, dy = share * reach.width, share * reach.height
+    return Box(
+        min(box.x0, reach.x0 + dx), min(box.y0, reach.y0 + dy), max(box.x1, reach.x1 - dx), max(box.y1, reach.y1 - dy)
+    )
 
 
 def _union(a: Box, b: Box) -> Box:
