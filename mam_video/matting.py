@@ -20,8 +20,9 @@ import torch
 
 from mam_video.clock import Clock
 from mam_video.errors import UsageError
+from mam_video.foreground import with_foreground
 from mam_video.frames import Frame, Matted
-from mam_video.media import ClipInfo, open_clip, open_writers
+from mam_video.media import ClipInfo, open_clip, open_writers, parse_output
 from mam_video.models.base import Candidates, Embedding, Model, ViewPrompt
 from mam_video.models.merge import compose_alpha
 from mam_video.models.registry import load_model
@@ -153,10 +154,16 @@ def matte_clip(
             clock = Clock()
             start = beat = time.perf_counter()
             size = batch_size(model, settings)
+            with_colour = any(parse_output(name)[1].content != "alpha" for name in names)
+            own_colour = with_colour and settings.output.foreground == "estimate"
 
             def prepare(matted: Matted) -> tuple[Matted, Any]:
+                coloured = matted
+                if own_colour:
+                    with clock.stage("foreground"):
+                        coloured = with_foreground(matted)
                 with clock.stage("convert"):
-                    return matted, writers.prepare(matted)
+                    return matted, writers.prepare(coloured)
 
             lead, tail = first, None if last is None else _tail(last, settings, size)
             if given is not None:

@@ -113,6 +113,7 @@ class SmoothSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputSettings:
+    foreground: Literal["estimate", "plate"] = "estimate"  # colour at soft edges: the subject's own, or as shot
     premultiply: bool = False
     background: str = "#33ff92"  # what the preview kind is laid over: a colour as #rrggbb, or a picture
     overwrite: bool = False

@@ -20,6 +20,7 @@ RANKS = {
     "media": 3,
     "models": 3,
     "motion": 3,
+    "foreground": 4,
     "refine": 4,
     "smooth": 5,
     "track": 5,

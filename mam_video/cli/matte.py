@@ -66,6 +66,9 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     look.add_argument("--guidance", metavar="NAME", help="what the merge starts from: mask or alpha")
     look.add_argument("--roi", metavar="NAME", help="auto: look around the subject; frame: at the whole picture")
     look.add_argument("--smooth", type=float, metavar="S", help="flow-guided smoothing, 0 (off) to 1")
+    look.add_argument(
+        "--foreground", metavar="NAME", help="colour at soft edges: estimate (the subject's own) or plate"
+    )
     look.add_argument("--premultiply", action="store_true", default=None, help="write colour times alpha")
     look.add_argument("--background", metavar="COLOUR", help="of the preview: #rrggbb, or a picture")
 
@@ -145,6 +148,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
         "matte": {"guidance": options.guidance},
         "smooth": {"strength": options.smooth},
         "output": {
+            "foreground": options.foreground,
             "premultiply": options.premultiply,
             "background": options.background,
             "overwrite": options.overwrite,
