@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from mam_video.clock import Clock
 from mam_video.errors import UsageError
 from mam_video.foreground import with_foreground
 from mam_video.frames import Frame, Matted
-from mam_video.media import ClipInfo, open_clip, open_writers, parse_output
+from mam_video.media import ClipInfo, Reader, open_clip, open_writers, parse_output
 from mam_video.models.base import Candidates, Embedding, Model, ViewPrompt
 from mam_video.models.merge import compose_alpha
 from mam_video.models.registry import load_model
@@ -119,7 +120,7 @@ def matte_clip(
     model: Model | None = None,
     track_from: str | Path | None = None,
     track_to: str | Path | None = None,
-    frames: tuple[int, int] | None = None,
+    frames: tuple[int, int | None] | None = None,
     on_frame: Callable[[Matted, RunReport], None] | None = None,
 ) -> RunReport:
     """Matte the prompted subject in a clip and write it. Outputs appear under their names when all of them are whole.
@@ -131,8 +132,9 @@ def matte_clip(
         settings: all knobs; the defaults where None.
         model: one already loaded; else loaded by `settings.model`.
         track_from, track_to: a track file to follow, and one to write.
-        frames: first and last index, both inclusive, 0-based; the whole clip where None. Without a track to follow, the
-            prompt is of the first of them.
+        frames: first and last index (None: to the end), both inclusive, 0-based; the whole clip where None. Without a
+            track to follow, the prompt is of the first of them. Movies of a range start at time 0, with the timecode
+            and the sound of these frames.
         on_frame: called after each frame is written.
     Returns: what the run tells.
     Raises: MamVideoError, anything the user can mend; then nothing stands under any output's name.
@@ -142,13 +144,14 @@ def matte_clip(
     first, last = frames or (0, None)
     if first < 0 or (last is not None and last < first):
         raise UsageError(f"range {first}-{last} is not a range of frames; give FIRST-LAST, counted from 0")
-    with open_clip(source) as reader:
+    with open_clip(source, settings.input) as reader:
         if prompt is not None:
             prompt.check_inside(reader.info.size)
         if track_from is None and prompt is None:
             raise UsageError("no prompt: give a box or points on the first frame, or a saved track")
         given = Track.load(track_from, reader.info.size) if track_from is not None else None
-        with given or nullcontext(), open_writers(names, reader.info, settings.output) as writers:
+        info, part = _part_of(reader.info, first), frames is not None
+        with given or nullcontext(), open_writers(names, info, settings.output, part=part) as writers:
             model = model or load_model(settings.model)
             report = RunReport(reader.info, model.name, model.weights, _device_of(model), settings, list(writers.paths))
             clock = Clock()
@@ -185,9 +188,27 @@ def matte_clip(
                         if on_frame is not None:
                             on_frame(matted, report)
                 if not report.records:
-                    raise UsageError(f"{source}: holds no frame of the range {first}-{last}")
+                    wanted_range = f"{first}-" if last is None else f"{first}-{last}"
+                    raise UsageError(f"{source}: holds no frame of the range {wanted_range}")
+            report.notes = [*info.notes, *writers.notes, *_broken_frames(reader, report)]
     report.wall, report.seconds = time.perf_counter() - start, clock.seconds
     return report
+
+
+def _broken_frames(reader: Reader, report: RunReport) -> list[str]:
+    """A line about the frames of this run that could not be decoded, if there are any."""
+    seen = {record.index for record in report.records}
+    lost = [index for index in reader.broken if index in seen]
+    if not lost:
+        return []
+    named = ", ".join(map(str, lost[:20])) + (f" and {len(lost) - 20} more" if len(lost) > 20 else "")
+    which = f"frame {named} is" if len(lost) == 1 else f"frames {named} are"
+    return [f"{which} damaged in the clip; the frame before stands in"]
+
+
+def _part_of(info: ClipInfo, first: int) -> ClipInfo:
+    """The same clip as seen from its frame `first` on: its outputs' timecode starts there."""
+    return info if info.timecode is None or not first else replace(info, timecode=info.timecode + first)
 
 
 def _track_writer(

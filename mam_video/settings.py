@@ -20,6 +20,12 @@ from mam_video.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
+class InputSettings:
+    deinterlace: bool = False  # interlaced movies: make whole pictures of their fields (FFmpeg's bwdif)
+    on_error: Literal["stop", "repeat"] = "stop"  # where a frame cannot be decoded: stop, or repeat the one before
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelSettings:
     name: str = "lite"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -115,12 +121,15 @@ class SmoothSettings:
 class OutputSettings:
     foreground: Literal["estimate", "plate"] = "estimate"  # colour at soft edges: the subject's own, or as shot
     premultiply: bool = False
+    audio: bool = True  # movies get the source's sound, copied
+    verify: bool = True  # read back what was written and compare it with what was promised
     background: str = "#33ff92"  # what the preview kind is laid over: a colour as #rrggbb, or a picture
     overwrite: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
+    input: InputSettings = field(default_factory=InputSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     view: ViewSettings = field(default_factory=ViewSettings)
     motion: MotionSettings = field(default_factory=MotionSettings)

@@ -12,6 +12,7 @@ RANKS = {
     "errors": 0,
     "prompts": 1,
     "settings": 1,
+    "timecode": 1,
     "streams": 1,
     "clock": 1,
     "frames": 2,

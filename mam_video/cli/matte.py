@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mam_video.errors import UsageError
 from mam_video.settings import Settings, parse_value, presets
+from mam_video.timecode import frame_range
 
 if TYPE_CHECKING:
     from mam_video.frames import Matted
@@ -45,7 +46,15 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "-o", "--output", action="append", metavar="NAME[:KIND]", help="where to write; may be repeated"
     )
+    parser.add_argument("--no-audio", dest="audio", action="store_false", default=None, help="leave the sound out")
+    parser.add_argument(
+        "--no-verify", dest="verify", action="store_false", default=None, help="do not read back what was written"
+    )
     parser.add_argument("--overwrite", action="store_true", default=None, help="replace outputs that exist")
+
+    reading = parser.add_argument_group("input")
+    reading.add_argument("--deinterlace", action="store_true", default=None, help="make whole pictures of fields")
+    reading.add_argument("--on-error", metavar="WHAT", help="where a frame is damaged: stop, or repeat the one before")
 
     prompt = parser.add_argument_group(
         "prompt, on the first frame", "in pixels of the upright picture, or with % of it"
@@ -73,7 +82,14 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     look.add_argument("--background", metavar="COLOUR", help="of the preview: #rrggbb, or a picture")
 
     job = parser.add_argument_group("job")
-    job.add_argument("--range", metavar="FIRST-LAST", help="only these frames, counted from 0, both inclusive")
+    job.add_argument(
+        "--range",
+        metavar="FIRST-LAST",
+        help="only these frames, both inclusive, counted from 0 or as timecodes: 20-39, 20-, 00:00:04:12-",
+    )
+    job.add_argument(
+        "--handles", type=int, default=0, metavar="N", help="so many frames more before and after the range"
+    )
     job.add_argument("--save-track", metavar="FILE", help="keep where the subject was found")
     job.add_argument("--track", metavar="FILE", help="follow a saved track: nothing is tracked again")
     job.add_argument("--report", metavar="FILE", help="write one record a frame as JSON")
@@ -89,7 +105,8 @@ def run(options: argparse.Namespace) -> int:
     outputs = options.output or []
     if not outputs:
         raise UsageError("no output: give -o NAME, as in -o matte.mov")
-    frames = _parse_range(options.range)
+    if options.handles < 0 or (options.handles and not options.range):
+        raise UsageError("--handles N widens a --range by N frames on both sides; give both")
     if not (options.box or options.point or options.track):
         raise UsageError("no prompt: give --box x0,y0,x1,y1 or --point x,y on the subject in the first frame")
 
@@ -100,17 +117,18 @@ def run(options: argparse.Namespace) -> int:
         _check_folder_of(options.report)
     for output in outputs:
         parse_output(output)
-    with open_clip(options.input) as reader:
+    with open_clip(options.input, settings.input) as reader:
         info = reader.info
         prompt = Prompt.parse(options.box, options.point or [], info.size) if options.box or options.point else None
-    count = info.frames_in_header
-    if frames is not None:
-        count = frames[1] - frames[0] + 1 if count is None else min(frames[1] + 1, count) - frames[0]
+    frames = _frames_of(options, info)
+    count = _count_of(frames, info.frames_in_header)
 
     from mam_video.matting import matte_clip  # brings torch: only once all that can be checked without it is right
 
     with _progress(options.quiet, count) as shown:
         if not options.quiet:
+            for note in info.notes:
+                print(f"note: {note}")
             print(_announcement(info, count, [expected_bytes(output, info, count) for output in outputs]))
         report = matte_clip(
             options.input,
@@ -137,6 +155,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
     for text in options.set or []:
         settings = settings.with_values(_parse_set(text), "--set")
     flags = {
+        "input": {"deinterlace": options.deinterlace, "on_error": options.on_error},
         "model": {
             "name": options.model,
             "device": options.device,
@@ -150,6 +169,8 @@ def settings_from(options: argparse.Namespace) -> Settings:
         "output": {
             "foreground": options.foreground,
             "premultiply": options.premultiply,
+            "audio": options.audio,
+            "verify": options.verify,
             "background": options.background,
             "overwrite": options.overwrite,
         },
@@ -166,13 +187,22 @@ def _parse_set(text: str) -> dict[str, dict[str, Any]]:
     return {section: {key: parse_value(value)}}
 
 
-def _parse_range(text: str | None) -> tuple[int, int] | None:
-    if text is None:
+def _frames_of(options: argparse.Namespace, info: ClipInfo) -> tuple[int, int | None] | None:
+    """First and last index of the range with its handles; None for the whole clip."""
+    if options.range is None:
         return None
-    match = re.fullmatch(r"(\d+)-(\d+)", text.strip())
-    if match is None or int(match[1]) > int(match[2]):
-        raise UsageError(f"--range '{text}' is not of the form FIRST-LAST, as in 20-39, counted from 0")
-    return int(match[1]), int(match[2])
+    first, last = frame_range(options.range, info.timecode, info.rate)
+    return max(first - options.handles, 0), None if last is None else last + options.handles
+
+
+def _count_of(frames: tuple[int, int | None] | None, header: int | None) -> int | None:
+    """How many frames lie ahead, as far as is known."""
+    if frames is None:
+        return header
+    first, last = frames
+    if header is None:
+        return None if last is None else last - first + 1
+    return max((header if last is None else min(last + 1, header)) - first, 0)
 
 
 def _check_folder_of(name: str) -> None:
@@ -217,13 +247,17 @@ def _announcement(info: ClipInfo, count: int | None, sizes: list[int | None]) ->
     frames = f"{count} frames" if count is not None else "an unknown number of frames"
     known = [size for size in sizes if size is not None]
     disk = f"; expect about {_readable(sum(known))} on disk" if known else ""
-    return f"{info.path.name}: {info.width}x{info.height}, {float(info.rate):.6g} fps, {frames}{disk}"
+    start = f", from {info.timecode}" if info.timecode else ""
+    return f"{info.path.name}: {info.width}x{info.height}, {float(info.rate):.6g} fps, {frames}{start}{disk}"
 
 
 def _print_end(report: RunReport, options: argparse.Namespace) -> None:
     print(report.summary())
     for path in report.outputs:
         print(f"wrote {path}")
+    for note in report.notes:
+        if note not in report.clip.notes:  # those were said before the run
+            print(f"note: {note}")
     flagged = report.flagged
     if not flagged:
         print("no frame was flagged")

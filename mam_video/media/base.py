@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from mam_video.frames import Frame, Matted
+from mam_video.timecode import Timecode
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,12 @@ class ClipInfo:
     rotation          degrees counter-clockwise that the reader turned the stored picture by to stand it upright
     sample_aspect     width of a pixel over its height
     has_alpha         whether the pixel format has an alpha (frames are read without it; see `media.alphas`)
+    timecode          label of the first frame, at the whole rate nearest to `rate`; None where the source has none
+    reel              name of the reel, where the file says so
+    created           when it was made, as the container says; "" where it does not
+    sound             a line about each audio stream
+    interlaced        whether its first picture is flagged as two fields
+    notes             what was assumed, or looks wrong, a line each, to be said once
     """
 
     path: Path
@@ -55,6 +62,12 @@ class ClipInfo:
     sample_aspect: Fraction = Fraction(1)
     colour: Colour = field(default_factory=Colour)
     has_alpha: bool = False
+    timecode: Timecode | None = None
+    reel: str = ""
+    created: str = ""
+    sound: tuple[str, ...] = ()
+    interlaced: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -63,9 +76,13 @@ class ClipInfo:
 
 
 class Reader(Protocol):
-    """Frames in display order, each once, with its own time. Not thread-safe; frames() may be asked for again."""
+    """Frames in display order, each once, with its own time. Not thread-safe; frames() may be asked for again.
+
+    broken  indices of frames that could not be decoded and that the one before stands in for, as far as frames() came
+    """
 
     info: ClipInfo
+    broken: list[int]
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
         """Frames start <= index < stop. Indices are absolute, counted by decoding from the first frame."""

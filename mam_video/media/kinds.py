@@ -28,7 +28,7 @@ from mam_video.media.movies import (
 )
 from mam_video.media.outputs import Pattern
 from mam_video.media.sequences import PngWriter
-from mam_video.settings import OutputSettings
+from mam_video.settings import InputSettings, OutputSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +127,9 @@ def expected_bytes(kind: Kind | str | Path, info: ClipInfo, frames: int | None =
     return round(chosen.bytes_a_pixel * info.width * info.height * count)
 
 
-def open_clip(path: str | Path) -> Reader:
+def open_clip(path: str | Path, settings: InputSettings | None = None) -> Reader:
     """A reader of a clip. Raises: MediaError, in one line."""
-    return MovieReader(Path(path))
+    return MovieReader(Path(path), settings or InputSettings())
 
 
 class WholeWriter(Writer, Protocol):
@@ -148,8 +148,11 @@ class WholeWriter(Writer, Protocol):
     def publish(self) -> None: ...
 
 
-def open_writer(output: str | Path, info: ClipInfo, settings: OutputSettings) -> WholeWriter:
+def open_writer(output: str | Path, info: ClipInfo, settings: OutputSettings, *, part: bool = False) -> WholeWriter:
     """A writer for NAME or NAME:kind, for a clip as `info` says. Everything is checked here, before long work.
+
+    `part` says that a range of the clip is written: a movie of it starts at time 0 and has the sound of these frames
+    alone; `info.timecode` is then the label of the range's first frame.
 
     Raises: UsageError for an unknown kind, a name that is taken (unless settings.overwrite) or the input's own;
         MediaError where nothing can be written there.
@@ -163,7 +166,7 @@ def open_writer(output: str | Path, info: ClipInfo, settings: OutputSettings) ->
         picture = PreviewPicture(kind.content, info.colour, height, width, settings.background)
     else:
         picture = _PICTURES[kind.family](kind.content, info.colour, height, width)
-    return MovieWriter(Path(name), picture, info, settings)
+    return MovieWriter(Path(name), picture, info, settings, part=part)
 
 
 class WriterGroup:
@@ -172,13 +175,15 @@ class WriterGroup:
     Has the same methods as one writer, so that a loop needs not know how many there are.
     """
 
-    def __init__(self, outputs: Sequence[str | Path], info: ClipInfo, settings: OutputSettings) -> None:
+    def __init__(
+        self, outputs: Sequence[str | Path], info: ClipInfo, settings: OutputSettings, part: bool = False
+    ) -> None:
         if not outputs:
             raise UsageError("no output is named; give one, as -o matte.mov")
         self._writers: list[WholeWriter] = []
         try:
             for output in outputs:
-                writer = open_writer(output, info, settings)
+                writer = open_writer(output, info, settings, part=part)
                 self._writers.append(writer)
                 if any(writer.path.absolute() == other.path.absolute() for other in self._writers[:-1]):
                     raise UsageError(f"{writer.path}: named twice as an output; give each its own name")
@@ -194,6 +199,11 @@ class WriterGroup:
 
     def __iter__(self) -> Iterator[WholeWriter]:
         return iter(self._writers)
+
+    @property
+    def notes(self) -> list[str]:
+        """What an output could not take over from the source, a line each."""
+        return [note for writer in self._writers for note in getattr(writer, "notes", ())]
 
     def prepare(self, matted: Matted) -> list[Any]:
         """What each writer makes of the frame. Pure: any thread, any order."""
@@ -234,6 +244,8 @@ class WriterGroup:
             self.abort()
 
 
-def open_writers(outputs: Sequence[str | Path], info: ClipInfo, settings: OutputSettings) -> WriterGroup:
+def open_writers(
+    outputs: Sequence[str | Path], info: ClipInfo, settings: OutputSettings, *, part: bool = False
+) -> WriterGroup:
     """One writer over all outputs of a run. Raises: as `open_writer`, and UsageError for a name given twice."""
-    return WriterGroup(outputs, info, settings)
+    return WriterGroup(outputs, info, settings, part)

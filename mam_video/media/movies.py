@@ -1,8 +1,7 @@
 """Movies through PyAV: a reader for all that FFmpeg decodes, and a writer for ProRes, FFV1, VP9 and H.264.
 
-Time is ticks of an exact time base from the reader to the writer. Pixels are converted by `colour.py`. Timecode,
-audio and metadata will be carried here too: `MovieReader` sees them all, `MovieWriter` has the streams' headers in
-one place (`_open`).
+Time is ticks of an exact time base from the reader to the writer. Pixels are converted by `colour.py`. Beside the
+pictures travel timecode (`tmcd.py`), sound (`sound.py`), colour tags, sample aspect, reel and time of creation.
 """
 
 from __future__ import annotations
@@ -24,13 +23,16 @@ from av.stream import Disposition
 
 from mam_video.errors import MediaError, UsageError
 from mam_video.frames import Frame, Matted
-from mam_video.media import colour
+from mam_video.media import colour, tmcd
 from mam_video.media.base import ClipInfo, Colour
 from mam_video.media.edge import fraction, reason, ticks, url, writing
 from mam_video.media.integrity import cut_off, promised_end
 from mam_video.media.outputs import FileOutput
-from mam_video.settings import OutputSettings
+from mam_video.media.repair import Shown, deinterlaced, mended, whole
+from mam_video.media.sound import SoundCopy, describe_sound
+from mam_video.settings import InputSettings, OutputSettings
 from mam_video.streams import ordered_map
+from mam_video.timecode import Timecode, nominal_rate
 
 CONVERSIONS_AHEAD: Final = 2  # pictures converted to RGB at a time while the decoder goes on
 
@@ -85,20 +87,26 @@ class MovieReader:
     Timestamps are the source's own, in its stream's time base. A frame without one gets its packet's decoding time
     if that fits, else the previous frame's plus one frame's duration; one that does not come after the previous
     frame's is moved to one tick behind it, so that times always grow.
+
+    broken   indices of frames that could not be decoded, as far as frames() has come; the frame before stands in for
+             each. Empty unless `on_error` is "repeat".
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, settings: InputSettings | None = None) -> None:
         """Open and decode the first frame, which says what the header may leave open.
 
         Raises: MediaError, in one line, for a missing file, a folder, not a video, no video stream, a cut-off file.
         """
         self.path = path
+        self.broken: list[int] = []
+        self._settings = settings or InputSettings()
         self._closed = False
         with self._container() as (container, stream):
             if short := cut_off(path, container, stream):
                 raise MediaError(f"{path}: {short}; get a whole copy, or save what is there: ffmpeg -i IN -c copy OUT")
             first = self._first_frame(container, stream)
-            self.info, self._decoding, self._turn = _describe(path, stream, first)
+            info, self._decoding, self._turn = _describe(path, container, stream, first)
+            self.info = replace(info, notes=_notes(info, self._settings))
         self._stored = (first.height, first.width)
         step = 1 / (self.info.rate * self.info.time_base)
         self._step = max(1, round(step))
@@ -144,26 +152,46 @@ class MovieReader:
         return Frame(decoded.index, decoded.pts, self.info.time_base, rgb)
 
     def _decoded(self, start: int, stop: int | None, *, with_alpha: bool = False) -> Iterator[_Decoded]:
-        index, pts = 0, None
         if stop is not None and stop <= start:
             return
+        frames = self._all(with_alpha)
+        if self._settings.deinterlace:
+            frames = deinterlaced(frames, lambda d: d.picture, lambda d, picture: replace(d, picture=picture))
+        for decoded in frames:
+            if decoded.index >= start:
+                yield decoded
+            if stop is not None and decoded.index + 1 >= stop:
+                return
+
+    def _all(self, with_alpha: bool) -> Iterator[_Decoded]:
+        """Every frame from the first. Where a frame is broken: an error, or the picture before it once more."""
+        index, pts = 0, None
+        last: av.VideoFrame | None = None
+        repeat = self._settings.on_error == "repeat"
+        self.broken.clear()
         with self._container() as (container, stream):
             promised = promised_end(container, stream)
             try:
-                for picture in _pictures(self.path, container, stream, with_alpha):
+                shown = _shown(self.path, container, stream, with_alpha, repeat)
+                for picture, due in shown:
+                    if picture is None or (picture.is_corrupt and not repeat):
+                        if not repeat or last is None:
+                            raise self._broken(index, "its data is incomplete")
+                        self.broken.append(index)
+                        assert pts is not None
+                        pts = pts + self._step if due is None else max(due, pts + 1)
+                        yield _Decoded(index, pts, last)
+                        index += 1
+                        continue
                     if (picture.height, picture.width) != self._stored:
                         raise MediaError(
                             f"{self.path}: frame {index} is {picture.width}x{picture.height}, those before it "
                             f"{self._stored[1]}x{self._stored[0]}; split the clip where its size changes"
                         )
-                    if picture.is_corrupt:
-                        raise self._broken(index, "its data is incomplete")
                     pts = self._time(picture, pts)
-                    if index >= start:
-                        yield _Decoded(index, pts, picture)
+                    last = picture if repeat else None
+                    yield _Decoded(index, pts, picture)
                     index += 1
-                    if stop is not None and index >= stop:
-                        return
             except (av.FFmpegError, OSError, ValueError) as error:
                 raise self._broken(index, reason(error)) from error
         if pts is None:
@@ -183,7 +211,8 @@ class MovieReader:
     def _broken(self, index: int, why: str) -> MediaError:
         readable = f"frames 0 to {index - 1} can" if index > 1 else "frame 0 can" if index else "no frame can"
         return MediaError(
-            f"{self.path}: frame {index} cannot be read ({why}), {readable}; the file is damaged or cut off there"
+            f"{self.path}: frame {index} cannot be read ({why}), {readable}; the file is damaged or cut off there "
+            "(--on-error repeat goes on where single frames are damaged)"
         )
 
     def _first_frame(self, container: Any, stream: Any) -> av.VideoFrame:
@@ -226,13 +255,13 @@ class _Opened:
         self._container.close()
 
 
-def _pictures(path: Path, container: Any, stream: Any, with_alpha: bool) -> Iterator[av.VideoFrame]:
+def _shown(path: Path, container: Any, stream: Any, with_alpha: bool, repeat: bool) -> Iterator[Shown]:
     """The stream's frames in display order. FFmpeg's own VP8 and VP9 decoders leave out the alpha that WebM carries
     beside the picture; libvpx's read it."""
     name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.codec.canonical_name)
     tags = {key.lower(): value for key, value in stream.metadata.items()}
     if not with_alpha or name is None or tags.get("alpha_mode") != "1":
-        yield from container.decode(stream)
+        yield from (mended if repeat else whole)(container, stream)
         return
     try:
         decoder: Any = av.CodecContext.create(name, "r")
@@ -241,7 +270,8 @@ def _pictures(path: Path, container: Any, stream: Any, with_alpha: bool) -> Iter
     if stream.codec_context.extradata:
         decoder.extradata = stream.codec_context.extradata
     for packet in container.demux(stream):
-        yield from decoder.decode(packet if packet.size else None)
+        for picture in decoder.decode(packet if packet.size else None):
+            yield Shown(picture, ticks(picture.pts))
 
 
 def _video_stream(path: Path, container: Any) -> Any:
@@ -257,7 +287,9 @@ def _video_stream(path: Path, container: Any) -> Any:
     return stream
 
 
-def _describe(path: Path, stream: Any, first: av.VideoFrame) -> tuple[ClipInfo, colour.Decoding, _Upright]:
+def _describe(
+    path: Path, container: Any, stream: Any, first: av.VideoFrame
+) -> tuple[ClipInfo, colour.Decoding, _Upright]:
     turn = _upright(first)
     codec = stream.codec_context.name
     tags = colour.colour_of(first, codec)
@@ -266,6 +298,7 @@ def _describe(path: Path, stream: Any, first: av.VideoFrame) -> tuple[ClipInfo, 
     if turn.quarter_turns % 2:
         height, width, aspect = width, height, 1 / aspect
     rate = fraction(stream.average_rate) or fraction(stream.guessed_rate) or fraction(stream.base_rate) or Fraction(25)
+    timecode, reel = _labels(path, container, stream, rate)
     info = ClipInfo(
         path=path,
         width=width,
@@ -279,8 +312,47 @@ def _describe(path: Path, stream: Any, first: av.VideoFrame) -> tuple[ClipInfo, 
         sample_aspect=aspect,
         colour=tags,
         has_alpha=colour.pixel_format_has_alpha(first.format),
+        timecode=timecode,
+        reel=reel,
+        created=_tag("creation_time", container, stream),
+        sound=tuple(describe_sound(each) for each in container.streams.audio),
+        interlaced=bool(first.interlaced_frame),
     )
     return info, colour.Decoding(tags.matrix, tags.range == "pc", centred=codec == "mjpeg"), turn
+
+
+def _labels(path: Path, container: Any, stream: Any, rate: Fraction) -> tuple[Timecode | None, str]:
+    """The first frame's timecode, counted at the picture's own whole rate, and the reel's name.
+
+    QuickTime's timecode track is read as stored; elsewhere a tag of a stream or of the file says it.
+    """
+    whole_rate = nominal_rate(rate)
+    others = [each for each in container.streams if each.type == "data"]
+    reel = _tag("reel_name", stream, *others, container)
+    stored = tmcd.read_track(path) if "mov" in container.format.name.split(",") and path.is_file() else None
+    if stored is not None:
+        return stored[0].at_rate(whole_rate), stored[1] or reel
+    text = _tag("timecode", stream, *others, container)
+    for drop in (None, False):
+        with suppress(UsageError):
+            return Timecode.parse(text, whole_rate, drop), reel
+    return None, reel
+
+
+def _tag(name: str, *holders: Any) -> str:
+    """The first of these streams' or files' tags of this name, whatever its case; "" where there is none."""
+    for holder in holders:
+        for key, value in holder.metadata.items():
+            if key.lower() == name and value.strip():
+                return str(value).strip()
+    return ""
+
+
+def _notes(info: ClipInfo, settings: InputSettings) -> tuple[str, ...]:
+    notes = []
+    if info.interlaced and not settings.deinterlace:
+        notes.append("the clip is interlaced: edges that move are combs, and mattes follow them; see --deinterlace")
+    return tuple(notes)
 
 
 Content = Literal["rgba", "alpha", "preview"]
@@ -434,11 +506,20 @@ class MovieWriter:
 
     Every frame keeps its own timestamp. MOV and MP4 keep the time base exactly; Matroska and WebM count in
     milliseconds, so times there are rounded to the nearest (half a millisecond at most). A clip that starts before
-    time 0 is moved to start there: MOV would hide its first frames behind an edit list.
+    time 0 is moved to start there: MOV would hide its first frames behind an edit list. A part of a clip is moved to
+    start at 0 too. Sound moves with the pictures.
+
+    notes  what could not be taken over from the source
     """
 
-    def __init__(self, path: Path, picture: Picture, info: ClipInfo, settings: OutputSettings) -> None:
+    def __init__(
+        self, path: Path, picture: Picture, info: ClipInfo, settings: OutputSettings, *, part: bool = False
+    ) -> None:
         """Raises: UsageError or MediaError, before anything is written, where the output is not possible."""
+        self.notes: list[str] = []
+        self._part = part
+        self._sound: SoundCopy | None = None
+        self._audio = settings.audio and bool(info.sound) and info.path.is_file()
         self.path = path
         self._picture = picture
         self._info = info
@@ -451,6 +532,8 @@ class MovieWriter:
         self._count = 0
         self._last: int | None = None
         self._shift = 0
+        self._first = 0
+        self._in_matroska = path.suffix.lower() in (".mkv", ".webm")
         self._output = FileOutput(path, info.path, settings.overwrite)
         try:
             with writing(path):
@@ -486,7 +569,18 @@ class MovieWriter:
         if self._picture.pixel_format == "yuva420p":
             stream.metadata["alpha_mode"] = "1"
         stream.options.update(self._picture.options)
+        if self._info.timecode is not None:
+            stream.metadata["timecode"] = str(_writable(self._info.timecode, self._info.rate))
+        if self._info.reel:
+            stream.metadata["reel_name"] = self._info.reel
+        if self._info.created:
+            self._container.metadata["creation_time"] = self._info.created
         self._stream = stream
+        if self._audio:
+            self._sound = SoundCopy(self._info.path)
+            self._sound.add_to(self._container)
+            kind = self.path.suffix.lower()
+            self.notes += [f"{self.path.name}: {kind} cannot hold this sound: {each}" for each in self._sound.left_out]
         self._container.start_encoding()
 
     def prepare(self, matted: Matted) -> av.VideoFrame:
@@ -510,17 +604,29 @@ class MovieWriter:
         pts = ticks(frame.pts)
         assert pts is not None
         if self._last is None:
-            self._shift = max(0, -pts)
+            self._shift = -pts if self._part else max(0, -pts)
+            self._first = pts
         if self._shift:
             pts += self._shift
             frame.pts = pts
         if self._last is not None and pts <= self._last:
             raise ValueError(f"frame at {pts} comes after one at {self._last}")
+        self._copy_sound(pts)
         with writing(self.path):
             for packet in self._stream.encode(frame):
                 self._container.mux(packet)
         self._last = pts
         self._count += 1
+
+    def _copy_sound(self, end: int | None) -> None:
+        """The source's sound up to a time of the output, in its ticks; all that is left where None."""
+        if self._sound is None:
+            return
+        start = self._first * self._unit if self._part else None
+        if start is None and self._in_matroska:
+            start = -self._shift * self._unit  # Matroska has no time before 0: it would move the pictures instead
+        until = None if end is None else (end - self._shift) * self._unit
+        self._sound.copy_until(self._container, self.path, start, until, self._shift * self._unit)
 
     def write(self, matted: Matted) -> None:
         """Raises: MediaError, where the disk is full or the encoder fails."""
@@ -530,6 +636,10 @@ class MovieWriter:
         """Complete the file under its hidden name."""
         if not self._count:
             raise MediaError(f"{self.path}: no frame was written to it")
+        assert self._last is not None
+        self._copy_sound(self._last + self._duration if self._part else None)
+        if self._sound is not None:
+            self._sound.close()
         with writing(self.path):
             for packet in self._stream.encode(None):
                 self._container.mux(packet)
@@ -549,6 +659,9 @@ class MovieWriter:
 
     def abort(self) -> None:
         with suppress(Exception):
+            if self._sound is not None:
+                self._sound.close()
+        with suppress(Exception):
             if self._container is not None:
                 self._container.close()
         self._output.discard()
@@ -563,6 +676,13 @@ class MovieWriter:
             self.close()
         else:
             self.abort()
+
+
+def _writable(timecode: Timecode, rate: Fraction) -> Timecode:
+    """FFmpeg writes drop-frame only at 30000/1001 and its multiples; elsewhere the same label stands without."""
+    if timecode.drop and rate.denominator != 1001:
+        return Timecode.parse(str(timecode), timecode.rate, False)
+    return timecode
 
 
 def _numbers(tags: Colour) -> tuple[int, int, int, int]:

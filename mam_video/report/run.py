@@ -34,6 +34,7 @@ class RunReport:
     """Filled while a run goes on; whole when it ends.
 
     seconds  by stage, added up over threads: stages overlap
+    notes    what was assumed or could not be kept, a line each
     wall     seconds from opening the clip to closing the last file, without loading the model
     """
 
@@ -47,6 +48,7 @@ class RunReport:
     frame_seconds: list[float] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     wall: float = 0.0
+    notes: list[str] = field(default_factory=list)
 
     @property
     def flagged(self) -> list[FlaggedRange]:
@@ -81,6 +83,7 @@ class RunReport:
             "outputs": [str(p) for p in self.outputs],
             "model": {"name": self.model, "device": self.device, "weights_sha256": self.weights},
             "settings": self.settings.as_dict(),
+            "notes": self.notes,
             "frames_decoded": len(self.records),
             "wall_seconds": round(self.wall, 3),
             "fps": round(self.fps, 3),
