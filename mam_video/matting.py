@@ -24,6 +24,7 @@ from mam_video.errors import UsageError
 from mam_video.foreground import with_foreground
 from mam_video.frames import Frame, Matted
 from mam_video.media import ClipInfo, Reader, open_clip, open_writers, parse_output
+from mam_video.media.verify import verify_movie, with_alpha
 from mam_video.models.base import Candidates, Embedding, Model, ViewPrompt
 from mam_video.models.merge import compose_alpha
 from mam_video.models.registry import load_model
@@ -156,6 +157,7 @@ def matte_clip(
             report = RunReport(reader.info, model.name, model.weights, _device_of(model), settings, list(writers.paths))
             clock = Clock()
             start = beat = time.perf_counter()
+            alphas: list[tuple[float, float]] = []
             size = batch_size(model, settings)
             with_colour = any(parse_output(name)[1].content != "alpha" for name in names)
             own_colour = with_colour and settings.output.foreground == "estimate"
@@ -184,6 +186,7 @@ def matte_clip(
                         now = time.perf_counter()
                         report.records.append(matted.record)
                         report.frame_seconds.append(now - beat)
+                        alphas.append((float(matted.alpha.min()), float(matted.alpha.max())))
                         beat = now
                         if on_frame is not None:
                             on_frame(matted, report)
@@ -191,6 +194,10 @@ def matte_clip(
                     wanted_range = f"{first}-" if last is None else f"{first}-{last}"
                     raise UsageError(f"{source}: holds no frame of the range {wanted_range}")
             report.notes = [*info.notes, *writers.notes, *_broken_frames(reader, report)]
+        if settings.output.verify:
+            with clock.stage("verify"):
+                for path, promise in writers.promises():
+                    report.checks[path] = verify_movie(path, with_alpha(promise, alphas))
     report.wall, report.seconds = time.perf_counter() - start, clock.seconds
     return report
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mam_video.errors import UsageError
+from mam_video.errors import MediaError, UsageError
 from mam_video.settings import Settings, parse_value, presets
 from mam_video.timecode import frame_range
 
@@ -144,6 +144,8 @@ def run(options: argparse.Namespace) -> int:
         report.save(Path(options.report))
     if not options.quiet:
         _print_end(report, options)
+    if report.unkept:
+        raise MediaError(f"written, but not as promised: {'; '.join(report.unkept)}")
     return 3 if options.strict and report.flagged else 0
 
 
@@ -254,7 +256,8 @@ def _announcement(info: ClipInfo, count: int | None, sizes: list[int | None]) ->
 def _print_end(report: RunReport, options: argparse.Namespace) -> None:
     print(report.summary())
     for path in report.outputs:
-        print(f"wrote {path}")
+        kept = report.checks.get(path)
+        print(f"wrote {path}" + (f" (read back: {'; '.join(map(str, kept))})" if kept else ""))
     for note in report.notes:
         if note not in report.clip.notes:  # those were said before the run
             print(f"note: {note}")

@@ -28,6 +28,7 @@ from mam_video.media.movies import (
 )
 from mam_video.media.outputs import Pattern
 from mam_video.media.sequences import PngWriter
+from mam_video.media.verify import Promise, promise_of_writer
 from mam_video.settings import InputSettings, OutputSettings
 
 
@@ -199,6 +200,10 @@ class WriterGroup:
 
     def __iter__(self) -> Iterator[WholeWriter]:
         return iter(self._writers)
+
+    def promises(self) -> list[tuple[Path, Promise]]:
+        """What each movie of the group should hold, of the frames written so far."""
+        return [(writer.path, promise_of_writer(writer)) for writer in self._writers if isinstance(writer, MovieWriter)]
 
     @property
     def notes(self) -> list[str]:

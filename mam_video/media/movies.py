@@ -365,6 +365,7 @@ class Picture(Protocol):
     pixel_format: str
     options: dict[str, str]
     colour: Colour
+    shows_alpha: bool  # whether the matte can be read from it: its alpha, or its gray
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """(H, W) as coded."""
@@ -376,6 +377,8 @@ class Picture(Protocol):
 
 
 class _Same:
+    shows_alpha = True
+
     def size(self, height: int, width: int) -> tuple[int, int]:
         return height, width
 
@@ -457,6 +460,7 @@ class PreviewPicture:
     def __init__(self, content: Content, source: Colour, height: int, width: int, background: str) -> None:
         self.options = {"crf": "18", "preset": "veryfast"}
         self.colour = replace(source, range="tv", matrix=colour.writable_matrix(source, height, width))
+        self.shows_alpha = content == "alpha"
         self._background = None if content == "alpha" else load_background(background, height, width)
 
     def size(self, height: int, width: int) -> tuple[int, int]:
@@ -510,6 +514,7 @@ class MovieWriter:
     start at 0 too. Sound moves with the pictures.
 
     notes  what could not be taken over from the source
+    ticks  times of the frames written so far, in `unit`s
     """
 
     def __init__(
@@ -518,22 +523,28 @@ class MovieWriter:
         """Raises: UsageError or MediaError, before anything is written, where the output is not possible."""
         self.notes: list[str] = []
         self._part = part
-        self._sound: SoundCopy | None = None
+        self.sound: SoundCopy | None = None
         self._audio = settings.audio and bool(info.sound) and info.path.is_file()
         self.path = path
-        self._picture = picture
-        self._info = info
+        self.picture = picture
+        self.info = info
         self._premultiply = settings.premultiply
-        self._unit = Fraction(1, info.time_base.denominator)
+        self.unit = Fraction(1, info.time_base.denominator)
         self._times = info.time_base.numerator
-        self._duration = max(1, round(1 / (info.rate * self._unit)))
-        self._coded = picture.size(info.height, info.width)
+        self._duration = max(1, round(1 / (info.rate * self.unit)))
+        self.coded = picture.size(info.height, info.width)
         self._tags = _numbers(picture.colour)
-        self._count = 0
+        self.ticks: list[int] = []
         self._last: int | None = None
         self._shift = 0
         self._first = 0
         self._in_matroska = path.suffix.lower() in (".mkv", ".webm")
+        self.aspect = info.sample_aspect
+        if self._in_matroska and self.aspect != 1:  # PyAV cannot set what FFmpeg's Matroska writer looks at
+            self.notes.append(
+                f"{path.name}: Matroska is written without the sample aspect of {self.aspect}; MOV keeps it"
+            )
+            self.aspect = Fraction(1)
         self._output = FileOutput(path, info.path, settings.overwrite)
         try:
             with writing(path):
@@ -545,57 +556,58 @@ class MovieWriter:
     def _open(self) -> None:
         """Container, stream, tags: all that stands in the headers."""
         self._container: Any = None
-        unit = str(self._unit.denominator)
+        unit = str(self.unit.denominator)
         options: dict[str, str] = {}
         if self.path.suffix.lower() in (".mov", ".mp4", ".m4v"):
             options = {"video_track_timescale": unit, "movie_timescale": unit, "movflags": "+write_colr"}
-            if self._picture.codec == "libx264":
+            if self.picture.codec == "libx264":
                 options["movflags"] += "+faststart"
         try:
-            self._container = av.open(url(self._output.partial), "w", options=options)
-            stream: Any = self._container.add_stream(self._picture.codec, rate=self._info.rate)
+            form = "mp4" if self.path.suffix.lower() == ".m4v" else None  # FFmpeg's own choice there knows no timecode
+            self._container = av.open(url(self._output.partial), "w", format=form, options=options)
+            stream: Any = self._container.add_stream(self.picture.codec, rate=self.info.rate)
         except ValueError as error:
             raise MediaError(f"{self.path}: cannot be written ({reason(error)})") from error
-        height, width = self._coded
+        height, width = self.coded
         stream.width, stream.height = width, height
-        stream.pix_fmt = self._picture.pixel_format
+        stream.pix_fmt = self.picture.pixel_format
         context = stream.codec_context
-        context.time_base = self._unit
-        stream.time_base = self._unit
-        context.sample_aspect_ratio = self._info.sample_aspect
+        context.time_base = self.unit
+        stream.time_base = self.unit
+        context.sample_aspect_ratio = self.aspect
         context.color_range, context.colorspace, context.color_primaries, context.color_trc = self._tags
         context.thread_type = "AUTO"
         context.thread_count = 0
-        if self._picture.pixel_format == "yuva420p":
+        if self.picture.pixel_format == "yuva420p":
             stream.metadata["alpha_mode"] = "1"
-        stream.options.update(self._picture.options)
-        if self._info.timecode is not None:
-            stream.metadata["timecode"] = str(_writable(self._info.timecode, self._info.rate))
-        if self._info.reel:
-            stream.metadata["reel_name"] = self._info.reel
-        if self._info.created:
-            self._container.metadata["creation_time"] = self._info.created
+        stream.options.update(self.picture.options)
+        if self.info.timecode is not None:
+            stream.metadata["timecode"] = str(_writable(self.info.timecode, self.info.rate))
+        if self.info.reel:
+            stream.metadata["reel_name"] = self.info.reel
+        if self.info.created:
+            self._container.metadata["creation_time"] = self.info.created
         self._stream = stream
         if self._audio:
-            self._sound = SoundCopy(self._info.path)
-            self._sound.add_to(self._container)
+            self.sound = SoundCopy(self.info.path)
+            self.sound.add_to(self._container)
             kind = self.path.suffix.lower()
-            self.notes += [f"{self.path.name}: {kind} cannot hold this sound: {each}" for each in self._sound.left_out]
+            self.notes += [f"{self.path.name}: {kind} cannot hold this sound: {each}" for each in self.sound.left_out]
         self._container.start_encoding()
 
     def prepare(self, matted: Matted) -> av.VideoFrame:
         """The frame in the codec's own pixels. Pure: any thread, any order."""
         rgb = colour.as_16_bit(matted.frame.rgb)
-        if matted.frame.size != self._info.size:
-            raise ValueError(f"frame {matted.frame.index} is {matted.frame.size}, the clip {self._info.size}")
+        if matted.frame.size != self.info.size:
+            raise ValueError(f"frame {matted.frame.index} is {matted.frame.size}, the clip {self.info.size}")
         if self._premultiply:
             rgb = colour.premultiplied(rgb, matted.alpha)
-        height, width = self._coded
-        frame = av.VideoFrame(width, height, self._picture.pixel_format)
-        colour.fill(frame, self._picture.planes(rgb, matted.alpha))
+        height, width = self.coded
+        frame = av.VideoFrame(width, height, self.picture.pixel_format)
+        colour.fill(frame, self.picture.planes(rgb, matted.alpha))
         frame.color_range, frame.colorspace, frame.color_primaries, frame.color_trc = self._tags
         frame.pts = matted.frame.pts * self._times
-        frame.time_base = self._unit
+        frame.time_base = self.unit
         frame.duration = self._duration
         return frame
 
@@ -616,17 +628,17 @@ class MovieWriter:
             for packet in self._stream.encode(frame):
                 self._container.mux(packet)
         self._last = pts
-        self._count += 1
+        self.ticks.append(pts)
 
     def _copy_sound(self, end: int | None) -> None:
         """The source's sound up to a time of the output, in its ticks; all that is left where None."""
-        if self._sound is None:
+        if self.sound is None:
             return
-        start = self._first * self._unit if self._part else None
+        start = self._first * self.unit if self._part else None
         if start is None and self._in_matroska:
-            start = -self._shift * self._unit  # Matroska has no time before 0: it would move the pictures instead
-        until = None if end is None else (end - self._shift) * self._unit
-        self._sound.copy_until(self._container, self.path, start, until, self._shift * self._unit)
+            start = -self._shift * self.unit  # Matroska has no time before 0: it would move the pictures instead
+        until = None if end is None else (end - self._shift) * self.unit
+        self.sound.copy_until(self._container, self.path, start, until, self._shift * self.unit)
 
     def write(self, matted: Matted) -> None:
         """Raises: MediaError, where the disk is full or the encoder fails."""
@@ -634,12 +646,11 @@ class MovieWriter:
 
     def finish(self) -> None:
         """Complete the file under its hidden name."""
-        if not self._count:
+        if self._last is None:
             raise MediaError(f"{self.path}: no frame was written to it")
-        assert self._last is not None
         self._copy_sound(self._last + self._duration if self._part else None)
-        if self._sound is not None:
-            self._sound.close()
+        if self.sound is not None:
+            self.sound.close()
         with writing(self.path):
             for packet in self._stream.encode(None):
                 self._container.mux(packet)
@@ -659,8 +670,8 @@ class MovieWriter:
 
     def abort(self) -> None:
         with suppress(Exception):
-            if self._sound is not None:
-                self._sound.close()
+            if self.sound is not None:
+                self.sound.close()
         with suppress(Exception):
             if self._container is not None:
                 self._container.close()

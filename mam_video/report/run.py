@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from mam_video.frames import Record, State
 from mam_video.media.base import ClipInfo
+from mam_video.media.verify import Check
 from mam_video.report.files import write_json
 from mam_video.settings import Settings
 
@@ -34,6 +35,7 @@ class RunReport:
     """Filled while a run goes on; whole when it ends.
 
     seconds  by stage, added up over threads: stages overlap
+    checks   of each movie that was read back: what was compared with what was promised
     notes    what was assumed or could not be kept, a line each
     wall     seconds from opening the clip to closing the last file, without loading the model
     """
@@ -49,11 +51,17 @@ class RunReport:
     seconds: dict[str, float] = field(default_factory=dict)
     wall: float = 0.0
     notes: list[str] = field(default_factory=list)
+    checks: dict[Path, list[Check]] = field(default_factory=dict)
 
     @property
     def flagged(self) -> list[FlaggedRange]:
         """The ranges to look at, in order."""
         return flagged_ranges(self.records)
+
+    @property
+    def unkept(self) -> list[str]:
+        """What was read back and is not as promised, a line each."""
+        return [f"{path}: {check}" for path, checks in self.checks.items() for check in checks if not check.good]
 
     @property
     def fps(self) -> float:
@@ -84,6 +92,10 @@ class RunReport:
             "model": {"name": self.model, "device": self.device, "weights_sha256": self.weights},
             "settings": self.settings.as_dict(),
             "notes": self.notes,
+            "read_back": {
+                str(path): {check.what: {"good": check.good, "says": check.says} for check in checks}
+                for path, checks in self.checks.items()
+            },
             "frames_decoded": len(self.records),
             "wall_seconds": round(self.wall, 3),
             "fps": round(self.fps, 3),

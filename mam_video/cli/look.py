@@ -1,0 +1,154 @@
+"""`mam-video info`, `frame` and `verify`: what a clip is, one of its frames, and whether a matte is as promised."""
+
+from __future__ import annotations
+
+import argparse
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mam_video.errors import MediaError, UsageError
+from mam_video.timecode import Timecode, frame_range, nominal_rate
+
+if TYPE_CHECKING:
+    from mam_video.media import ClipInfo
+
+
+def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
+    info = commands.add_parser("info", help="what is understood of a clip, and what will be assumed")
+    info.set_defaults(run=_info)
+    info.add_argument("input")
+    info.add_argument("--decode", action="store_true", help="decode every frame: count them, look at their times")
+
+    frame = commands.add_parser("frame", help="show one frame, as a picture to read coordinates from")
+    frame.set_defaults(run=_frame)
+    frame.add_argument("input")
+    frame.add_argument("frame", help="its number, counted from 0, or its timecode")
+    frame.add_argument("-o", "--output", required=True, metavar="NAME", help="a .png or .jpg")
+    frame.add_argument("--box", metavar="X0,Y0,X1,Y1", help="a box to draw into it")
+    frame.add_argument("--overwrite", action="store_true", help="replace an output that exists")
+
+    verify = commands.add_parser("verify", help="read a matte back and compare it with its plate")
+    verify.set_defaults(run=_verify)
+    verify.add_argument("input", metavar="FILE")
+    verify.add_argument("--against", metavar="PLATE", required=True, help="the clip that it is a matte of")
+    verify.add_argument("--range", metavar="FIRST-LAST", help="the range that it is a matte of")
+    verify.add_argument("--quick", action="store_true", help="headers, index and three frames only")
+    for parser in (info, frame, verify):
+        parser.add_argument("--debug", action="store_true", help="show tracebacks")
+
+
+def _info(options: argparse.Namespace) -> int:
+    from mam_video.media import open_clip
+
+    with open_clip(options.input) as reader:
+        lines = describe(reader.info)
+        if options.decode:
+            times = [frame.pts for frame in reader.frames()]
+            steps = {b - a for a, b in pairwise(times)}
+            lines["frames decoded"] = str(len(times))
+            unit = reader.info.time_base
+            if len(steps) > 1:
+                shortest, longest = (float(step * unit) for step in (min(steps), max(steps)))
+                lines["times"] = f"variable: {shortest:.6f} to {longest:.6f} s apart"
+            else:
+                lines["times"] = "regular" if times else "none"
+            lines["first frame at"] = f"{float(times[0] * unit):.6f} s"
+    width = max(map(len, lines))
+    for name, value in lines.items():
+        print(f"{name:{width}}  {value}")
+    for note in reader.info.notes:
+        print(f"note: {note}")
+    return 0
+
+
+def describe(info: ClipInfo) -> dict[str, str]:
+    """What is understood of a clip, by name, in the order to print it."""
+    tags = info.colour
+    assumed = "" if tags.tagged else " (assumed: the file does not say)"
+    rate = f"{info.rate}" + (f" ({float(info.rate):.3f})" if info.rate.denominator != 1 else "")
+    lines = {
+        "size": f"{info.width}x{info.height}" + (f", turned by {info.rotation} degrees" if info.rotation else ""),
+        "rate": f"{rate} frames a second, times in {info.time_base} s",
+        "frames in header": str(info.frames_in_header) if info.frames_in_header is not None else "not said",
+        "timecode": str(info.timecode) if info.timecode else "none; labels are counted from 00:00:00:00",
+        "pixels": f"{info.pixel_format}, {info.bits} bits" + (", with alpha" if info.has_alpha else ""),
+        "range and matrix": f"{_RANGES.get(tags.range, tags.range)}, {tags.matrix}{assumed}",
+        "primaries, transfer": f"{tags.primaries}, {tags.transfer}",
+        "sample aspect": str(info.sample_aspect),
+        "fields": "interlaced" if info.interlaced else "progressive",
+        "audio": "; ".join(info.sound) or "none",
+    }
+    for name, value in (("reel", info.reel), ("created", info.created)):
+        if value:
+            lines[name] = value
+    return lines
+
+
+_RANGES = {"tv": "limited (tv)", "pc": "full (pc)"}
+
+
+def _frame(options: argparse.Namespace) -> int:
+    import cv2
+
+    from mam_video.media import open_clip
+    from mam_video.media.outputs import FileOutput
+    from mam_video.prompts import Prompt
+
+    output = Path(options.output)
+    if output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise UsageError(f"{output}: a frame is written as .png or .jpg")
+    with open_clip(options.input) as reader:
+        info = reader.info
+        index = _index(options.frame, info)
+        box = Prompt.parse(options.box, [], info.size).box if options.box else None
+        file = FileOutput(output, info.path, options.overwrite)
+        try:
+            frame = next(iter(reader.frames(index, index + 1)), None)
+            if frame is None:
+                raise UsageError(f"{options.input}: holds no frame {index}; frames are counted from 0")
+            picture = cv2.cvtColor(frame.rgb8, cv2.COLOR_RGB2BGR)
+            if box is not None:
+                x0, y0, x1, y1 = (round(v) for v in box.xyxy)
+                thick = max(round(info.width / 640), 1)
+                cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), (255, 220, 90), thick)
+            done, data = cv2.imencode(output.suffix.lower(), picture)
+            if not done:
+                raise MediaError(f"{output}: the frame could not be encoded")
+            file.partial.write_bytes(data.tobytes())
+            file.publish()
+        except OSError as error:
+            raise MediaError(f"{output}: cannot be written ({error.strerror or error})") from error
+        finally:
+            file.discard()
+    label = f", {info.timecode + index}" if info.timecode else ""
+    print(f"wrote {output}: frame {index}{label}, {info.width}x{info.height}")
+    return 0
+
+
+def _index(text: str, info: ClipInfo) -> int:
+    if text.isdigit():
+        return int(text)
+    start = info.timecode or Timecode(0, nominal_rate(info.rate))
+    try:
+        return frame_range(f"{text}-", start, info.rate)[0]
+    except UsageError as error:
+        raise UsageError(
+            f"frame '{text}' is neither a number counted from 0 nor a timecode of the clip ({error})"
+        ) from None
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from mam_video.media.movies import MovieReader
+    from mam_video.media.verify import promise_of_plate, verify_movie
+
+    with MovieReader(Path(options.against)) as plate:
+        frames = None if options.range is None else frame_range(options.range, plate.info.timecode, plate.info.rate)
+        promise = promise_of_plate(plate, frames)
+    checks = verify_movie(Path(options.input), promise, every_frame=not options.quick)
+    for check in checks:
+        print(f"{'ok   ' if check.good else 'WRONG'} {check}")
+    wrong = [check.what for check in checks if not check.good]
+    if wrong:
+        raise MediaError(f"{options.input}: not as promised by {options.against}: {', '.join(wrong)}")
+    return 0
