@@ -10,7 +10,7 @@ length of the edge and not with the size of the picture.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import cv2
 import numpy as np
@@ -60,7 +60,7 @@ def estimate_foreground(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     assert found is not None
 
     ours = found.flat[alpha[cut].ravel()[found.flat] < 1 - _SURE]
-    colour = found.colours[found.place.ravel()[ours], :3]
+    colour = found.colours[:3].take(found.place.ravel()[ours], 1).T
     result = rgb.copy()
     rows, columns = np.divmod(ours, right - left)
     result[rows + top, columns + left] = np.rint(colour) if whole else colour
@@ -82,7 +82,7 @@ class _Found:
 
     flat     (M,) places in the flattened picture
     place    (H, W) int32, where in the list a pixel is; -1 where it is not
-    colours  (M, 6) float32: F and B
+    colours  (6, M) float32: F and B, channel by channel
     """
 
     flat: np.ndarray
@@ -142,17 +142,17 @@ def _solve(level: _Level, coarser: _Found | None, low: float, high: float) -> _F
     place = np.full(height * width, -1, np.int32)
     place[flat] = np.arange(len(flat), dtype=np.int32)
     rows, columns = np.divmod(flat, width)
-    plate = level.rgb.reshape(-1, 3)[flat].astype(np.float32)
-    alpha = level.alpha.ravel()[flat]
+    plate = level.rgb.reshape(-1, 3).take(flat, 0).T.astype(np.float32, order="C")
+    alpha = level.alpha.ravel().take(flat)
 
     if coarser is None:
-        colours = np.tile(_means(plate, alpha), (len(flat), 1))
+        colours = np.repeat(_means(plate, alpha)[:, None], len(flat), 1)
     else:
         across = (width + 1) // 2
-        colours = coarser.colours[coarser.place.ravel()[(rows >> 1) * across + (columns >> 1)]]
+        colours = coarser.colours.take(coarser.place.ravel().take((rows >> 1) * across + (columns >> 1)), 1)
     solid, clear = alpha >= 1 - _SURE, alpha <= _SURE
-    colours[solid, :3] = plate[solid]
-    colours[clear, 3:] = plate[clear]
+    np.copyto(colours[:3], plate, where=solid)
+    np.copyto(colours[3:], plate, where=clear)
 
     moving = free.ravel()[flat] > 0
     colour_of_square = (rows + columns) & 1
@@ -169,7 +169,7 @@ def _solve(level: _Level, coarser: _Found | None, low: float, high: float) -> _F
 def _means(plate: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """(6,) float32: the mean colour of what is rather subject, and of what is rather not."""
     both = np.stack([alpha, 1 - alpha]) ** 4 + 1e-6
-    return ((both @ plate) / both.sum(1, keepdims=True)).astype(np.float32).ravel()
+    return ((both @ plate.T) / both.sum(1, keepdims=True)).astype(np.float32).ravel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,16 +178,16 @@ class _Field:
 
     at         (N,) places in the list
     beside     (4, N) places of their neighbours
-    weights    (4, N, 1) float32, adding up to 1
-    plate      (N, 3) float32
-    shares     (N, 1) float32 each: alpha and 1 - alpha, and how much of the rest goes to F and to B
+    weights    (4, N) float32, adding up to 1
+    plate      (3, N) float32
+    shares     (N,) float32 each: alpha and 1 - alpha, and how much of the rest goes to F and to B
     """
 
     at: np.ndarray
     beside: np.ndarray
     weights: np.ndarray
     plate: np.ndarray
-    shares: tuple[Any, Any, Any, Any]
+    shares: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
     @classmethod
     def of(
@@ -202,27 +202,30 @@ class _Field:
         level: _Level,
     ) -> _Field:
         height, width = level.alpha.shape
-        y, x, here = rows[at], columns[at], flat[at]
+        y, x, here = rows.take(at), columns.take(at), flat.take(at)
         steps = [
             np.where(x > 0, here - 1, here),
             np.where(x < width - 1, here + 1, here),
             np.where(y > 0, here - width, here),
             np.where(y < height - 1, here + width, here),
         ]
-        beside = place[np.stack(steps)]
-        own = alpha[at]
-        weights = np.abs(alpha[beside] - own) + np.float32(_LEAST_WEIGHT)
+        beside = place.take(np.stack(steps)).astype(np.intp)
+        own = alpha.take(at)
+        weights = np.abs(alpha.take(beside) - own) + np.float32(_LEAST_WEIGHT)
         total = weights.sum(0)
         norm = own * own + (1 - own) * (1 - own) + total
-        shares = tuple(part[:, None] for part in (own, 1 - own, own / norm, (1 - own) / norm))
-        return cls(at, beside, (weights / total)[..., None], plate[at], shares)
+        shares = (own, 1 - own, own / norm, (1 - own) / norm)
+        return cls(at, beside, weights / total, plate.take(at, 1), shares)
 
     def relax(self, colours: np.ndarray, low: float, high: float) -> None:
-        mean = colours[self.beside[0]] * self.weights[0]
+        mean = colours.take(self.beside[0], 1)
+        mean *= self.weights[0]
         for beside, weight in zip(self.beside[1:], self.weights[1:], strict=True):
-            mean += colours[beside] * weight
+            mean += colours.take(beside, 1) * weight
         alpha, rest, to_f, to_b = self.shares
-        left = self.plate - alpha * mean[:, :3] - rest * mean[:, 3:]
-        mean[:, :3] += to_f * left
-        mean[:, 3:] += to_b * left
-        colours[self.at] = np.clip(mean, low, high, out=mean)
+        left = self.plate - alpha * mean[:3] - rest * mean[3:]
+        mean[:3] += to_f * left
+        mean[3:] += to_b * left
+        np.clip(mean, low, high, out=mean)
+        for channel, values in zip(colours, mean, strict=True):
+            channel[self.at] = values
