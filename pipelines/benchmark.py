@@ -3,6 +3,7 @@
     python pipelines/benchmark.py memory [--frames 60 300]
     python pipelines/benchmark.py speed [--variant vit-b] [--device cuda]
     python pipelines/benchmark.py rate [--model lite]
+    python pipelines/benchmark.py media [--frames 48]
 
 Each figure is printed with what it was taken on. Machines differ and are noisy: read ratios, not absolute times.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+import media_speed
 import memory
 import rate
 import speed
@@ -26,6 +28,9 @@ def main() -> int:
     memory.add_arguments(commands.add_parser("memory", help="peak memory and seconds a frame by length of the clip"))
     speed.add_arguments(commands.add_parser("speed", help="against segment-anything's predictor and plain M2M"))
     rate.add_arguments(commands.add_parser("rate", help="frames a second file to file, and where the time goes"))
+    media_speed.add_arguments(
+        commands.add_parser("media", help="reading and writing alone, against ffmpeg's command line")
+    )
     options = parser.parse_args()
     if not getattr(options, "child", None):
         print(f"{cpu_name()}, native bfloat16: {'yes' if cpu_has_bfloat16() else 'no'}")

@@ -88,7 +88,11 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         help="only these frames, both inclusive, counted from 0 or as timecodes: 20-39, 20-, 00:00:04:12-",
     )
     job.add_argument(
-        "--handles", type=int, default=0, metavar="N", help="so many frames more before and after the range"
+        "--handles",
+        type=int,
+        default=0,
+        metavar="N",
+        help="frames more before and after the range; the prompt is of the first frame written",
     )
     job.add_argument("--save-track", metavar="FILE", help="keep where the subject was found")
     job.add_argument("--track", metavar="FILE", help="follow a saved track: nothing is tracked again")
