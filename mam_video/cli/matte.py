@@ -133,7 +133,8 @@ def run(options: argparse.Namespace) -> int:
         if not options.quiet:
             for note in info.notes:
                 print(f"note: {note}")
-            print(_announcement(info, count, [expected_bytes(output, info, count) for output in outputs]))
+            sizes = [expected_bytes(output, info, count) for output in outputs]
+            print(_announcement(info, frames[0] if frames else 0, count, sizes))
         report = matte_clip(
             options.input,
             outputs,
@@ -248,12 +249,12 @@ def _progress(quiet: bool, count: int | None) -> Iterator[Any]:
         yield shown
 
 
-def _announcement(info: ClipInfo, count: int | None, sizes: list[int | None]) -> str:
-    """What lies ahead, in a line, before a long run."""
+def _announcement(info: ClipInfo, first: int, count: int | None, sizes: list[int | None]) -> str:
+    """What lies ahead from frame `first` on, in a line, before a long run."""
     frames = f"{count} frames" if count is not None else "an unknown number of frames"
     known = [size for size in sizes if size is not None]
     disk = f"; expect about {_readable(sum(known))} on disk" if known else ""
-    start = f", from {info.timecode}" if info.timecode else ""
+    start = f", from {info.timecode + first}" if info.timecode else ""
     return f"{info.path.name}: {info.width}x{info.height}, {float(info.rate):.6g} fps, {frames}{start}{disk}"
 
 

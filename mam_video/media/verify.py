@@ -213,6 +213,8 @@ def _check_pictures(
     if wrong:
         more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
         return Check("alpha", False, "; ".join(wrong[:_NAMED]) + more)
+    if not promise.shows_alpha:
+        return Check("pictures", True, f"{len(ranges)} frames decoded")
     low, high = min(pair[0] for pair in ranges), max(pair[1] for pair in ranges)
     return Check("alpha", True, f"{low:.4f} to {high:.4f} in {len(ranges)} frames decoded")
 
