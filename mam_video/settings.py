@@ -42,7 +42,7 @@ class ModelSettings:
 class ViewSettings:
     roi: Literal["auto", "frame"] = "auto"  # auto: a view around the subject; frame: the whole picture, as SAM does
     grow: float = 1.5  # side of a new view, in longer sides of the box
-    room: float = 0.06  # a view is held while the box keeps this share of the view's side to its edge ...
+    room: float = 0.03  # a view is held while the box keeps this share of the view's side to its edge ...
     fill: float = 0.5  # ... and the box's longer side fills at least this share of the view
 
     def __post_init__(self) -> None:
@@ -62,7 +62,7 @@ class MotionSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackSettings:
-    margin: float = 0.05  # the box asked for is grown by this share of its longer side
+    margin: float = 0.03  # the box asked for is grown by this share of its longer side
     speck: float = 0.25  # parts smaller than this share of the largest do not count for the box: no leak widens it
     shrink: float = 0.05  # the box asked for draws its sides in by at most this share of its size a frame
     min_score: float = 0.5  # below: the frame is lost

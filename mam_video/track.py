@@ -354,8 +354,13 @@ class _Follower:
     def _remember(
         self, record: Record, logits: np.ndarray, view: View, embedding: Embedding, index: int, reach: Box | None = None
     ) -> None:
+        if reach is None or self.reach is None:
+            self.reach = record.box
+        else:
+            if record.state is not State.LOST:
+                reach = self.reach.moved(*_stride(self.box, record.box))
+            self.reach = _shrunk(reach, record.box, self.settings.shrink)
         self.logits, self.mask_view, self.box = logits.astype(np.float32), view, record.box
-        self.reach = record.box if reach is None else _shrunk(reach, record.box, self.settings.shrink)
         if record.state is State.LOST:
             self.lost += 1
             if self.good_area == 0.0:
@@ -522,17 +527,17 @@ def _without_specks(mask: np.ndarray, speck: float) -> np.ndarray:
 
 
 def _supported(logits: np.ndarray, moved: np.ndarray, box: Box, size: int) -> np.ndarray:
-    """Logits without the parts that neither touch the moved mask nor have their middle in the box (view pixels)."""
+    """Logits without the parts that touch neither the moved mask nor the box (view pixels)."""
     m = logits.shape[0]
-    count, labels, _, centres = cv2.connectedComponentsWithStats((logits > 0).astype(np.uint8), connectivity=8)
+    count, labels = cv2.connectedComponents((logits > 0).astype(np.uint8), connectivity=8)
     if count <= 1:
         return logits
     reach = max(m // 64, 1)
     near = cv2.dilate((moved > 0).astype(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) > 0
     keep = np.zeros(count, bool)
     keep[np.unique(labels[near])] = True
-    x, y = (centres.T + 0.5) * (size / m)
-    keep |= (x >= box.x0) & (x <= box.x1) & (y >= box.y0) & (y <= box.y1)
+    x0, y0, x1, y1 = (max(round(v * m / size), 0) for v in box.xyxy)
+    keep[np.unique(labels[y0:y1, x0:x1])] = True
     keep[0] = True
     return np.where(keep[labels], logits, np.minimum(logits, np.float32(_OUTSIDE)))
 
@@ -607,6 +612,18 @@ def _median_box(boxes: list[Box]) -> Box:
     """Side-wise median: one opinion that is far off has no say."""
     x0, y0, x1, y1 = np.median([b.xyxy for b in boxes], axis=0)
     return Box(float(x0), float(y0), float(max(x1, x0 + 1)), float(max(y1, y0 + 1)))
+
+
+def _stride(before: Box, now: Box) -> tuple[float, float]:
+    """How far a subject has moved, of which one side may have stood still at the edge of what hides it.
+
+    Along each axis: what both sides moved together, else what the quicker one did.
+    """
+
+    def along(low: float, high: float) -> float:
+        return low + high if low * high < 0 else max(low, high, key=abs)
+
+    return along(now.x0 - before.x0, now.x1 - before.x1), along(now.y0 - before.y0, now.y1 - before.y1)
 
 
 def _shrunk(reach: Box, box: Box, share: float) -> Box:

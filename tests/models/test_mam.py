@@ -1,5 +1,7 @@
 """MAM as a model against Meta's own predictor and a slow M2M and merge; loading, devices, names."""
 
+import platform
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -215,3 +217,10 @@ def test_devices_and_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_native_bfloat16_is_read_from_the_flags(cpuinfo: str, has: bool) -> None:
     assert devices.has_bfloat16_flag(cpuinfo) is has
+
+
+def test_memory_is_kept_where_there_is_glibc() -> None:
+    assert devices.keep_memory() in (True, False)
+    assert devices.keep_memory() is devices.keep_memory()
+    if sys.platform.startswith("linux") and "glibc" in platform.libc_ver()[0]:
+        assert devices.keep_memory()
