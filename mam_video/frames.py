@@ -10,11 +10,31 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
 from functools import cached_property
+from typing import Protocol
 
 import cv2
 import numpy as np
 
 from mam_video.prompts import Box
+
+_PIXEL_TYPES = (np.uint8, np.uint16, np.float16, np.float32)
+
+
+class Look(Protocol):
+    """How a plate's pixels are seen: the way from its file's values to a display and to scene-linear light.
+
+    Both are pure, never change what they are given, and know each pixel alone. `media/looks.py` makes them.
+    """
+
+    name: str
+
+    def display(self, rgb: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint16: display-referred sRGB, full range, of pixels as `Frame.rgb` holds them."""
+        ...
+
+    def linear(self, rgb: np.ndarray) -> np.ndarray:
+        """(H, W, 3) float32: scene-linear light; not clipped."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -24,17 +44,26 @@ class Frame:
     index      0-based, in display order; counted, never computed from time
     pts        int ticks of `time_base`; written back unchanged
     time_base  seconds a tick, exact; copied from the container at the edge
-    rgb        (H, W, 3) full-range display-referred RGB; uint16 (0..65535) as decoded, or uint8 (0..255)
+    rgb        (H, W, 3) as the file holds it: uint16 (0..65535) or uint8 (0..255), full range; float16 or float32 of a
+               float file, of any value
+    look       how these values are seen; None where they are display-referred already
+    window     (x0, y0, x1, y1) in the frame's pixels where the file of this frame has a picture, black around it; None:
+               everywhere
+    timecode   HH:MM:SS:FF (HH:MM:SS;FF for drop-frame) where the frame's own file carries one
     """
 
     index: int
     pts: int
     time_base: Fraction
     rgb: np.ndarray = field(repr=False)
+    look: Look | None = None
+    window: tuple[int, int, int, int] | None = None
+    timecode: str | None = None
 
     def __post_init__(self) -> None:
-        if self.rgb.ndim != 3 or self.rgb.shape[2] != 3 or self.rgb.dtype not in (np.uint8, np.uint16):
-            raise TypeError(f"rgb must be (H, W, 3) uint8 or uint16, is {self.rgb.shape} {self.rgb.dtype}")
+        if self.rgb.ndim != 3 or self.rgb.shape[2] != 3 or self.rgb.dtype not in _PIXEL_TYPES:
+            known = "uint8, uint16, float16 or float32"
+            raise TypeError(f"rgb must be (H, W, 3) {known}, is {self.rgb.shape} {self.rgb.dtype}")
         if self.index < 0:
             raise ValueError(f"index must not be negative, is {self.index}")
 
@@ -43,12 +72,31 @@ class Frame:
         """(H, W) in pixels."""
         return self.rgb.shape[0], self.rgb.shape[1]
 
+    @property
+    def shown(self) -> np.ndarray:
+        """(H, W, 3) uint8 or uint16, display-referred: through the look where there is one."""
+        if self.look is not None:
+            return self.look.display(self.rgb)
+        if self.rgb.dtype.kind == "u":
+            return self.rgb
+        whole = np.nan_to_num(self.rgb.astype(np.float32), nan=0.0, posinf=1.0, neginf=0.0)
+        return np.rint(np.clip(whole, 0, 1) * np.float32(65535)).astype(np.uint16)
+
+    @property
+    def codes(self) -> np.ndarray:
+        """(H, W, 3) uint8 or uint16, what files of whole numbers are given: the plate's own codes, log ones too.
+
+        Only float pixels, which such a file cannot hold, go through the look.
+        """
+        return self.rgb if self.rgb.dtype.kind == "u" else self.shown
+
     @cached_property
     def rgb8(self) -> np.ndarray:
         """(H, W, 3) uint8, rounded: what models and motion look at. The plate itself stays as decoded."""
-        if self.rgb.dtype == np.uint8:
-            return self.rgb
-        return cv2.convertScaleAbs(self.rgb, alpha=255.0 / 65535.0)  # rounds to nearest
+        shown = self.shown
+        if shown.dtype == np.uint8:
+            return shown
+        return cv2.convertScaleAbs(shown, alpha=255.0 / 65535.0)  # rounds to nearest
 
     @property
     def seconds(self) -> float:

@@ -127,7 +127,7 @@ def matte_clip(
     """Matte the prompted subject in a clip and write it. Outputs appear under their names when all of them are whole.
 
     Args:
-        source: anything PyAV decodes.
+        source: a movie, or a sequence by its pattern, its folder or one file.
         outputs: one or several of `NAME[:KIND]`; see `media.kinds`.
         prompt: where the subject is in the first frame (of the range); not needed with `track_from`.
         settings: all knobs; the defaults where None.

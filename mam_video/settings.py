@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -23,6 +25,14 @@ from mam_video.errors import UsageError
 class InputSettings:
     deinterlace: bool = False  # interlaced movies: make whole pictures of their fields (FFmpeg's bwdif)
     on_error: Literal["stop", "repeat"] = "stop"  # where a frame cannot be decoded: stop, or repeat the one before
+    fps: str = ""  # of a sequence, exact: 24, 24000/1001, or 23.976, which means it; empty: its own, else 24
+    on_gap: Literal["stop", "repeat"] = "stop"  # where frames of a sequence are missing: stop, or repeat the one before
+    layer: str = ""  # of an EXR: a layer or part; empty: R, G, B themselves, or the only layer
+    transform: str = "auto"  # what the plate's values are: auto, none, srgb, linear, log, or an OCIO colour space
+
+    def __post_init__(self) -> None:
+        if self.fps:
+            parse_rate(self.fps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +135,17 @@ class OutputSettings:
     verify: bool = True  # read back what was written and compare it with what was promised
     background: str = "#33ff92"  # what the preview kind is laid over: a colour as #rrggbb, or a picture
     overwrite: bool = False
+    start_number: int = -1  # number of a sequence's first frame; -1: the source's own numbers, 1001 for movies
+    exr_type: Literal["auto", "half", "float"] = "auto"  # auto: float where the plate is float32, else half
+    exr_compression: Literal["none", "zips", "zip", "piz", "dwaa", "dwab"] = "zip"  # dwaa and dwab lose a little
+    exr_layer: str = ""  # of the matte alone: channel LAYER.A; empty: A
+
+    def __post_init__(self) -> None:
+        _in_range("output.start_number", self.start_number, -1, 999_999_999)
+        if self.exr_layer and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.exr_layer):
+            raise UsageError(
+                f"output.exr_layer '{self.exr_layer}' must be a name of letters, digits and _ that starts with no digit"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +213,25 @@ def parse_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+# Rates that are written short and meant exactly.
+_SHORT_RATES = {"23.976": 24000, "23.98": 24000, "29.97": 30000, "47.952": 48000, "59.94": 60000, "119.88": 120000}
+
+
+def parse_rate(text: str) -> Fraction:
+    """Frames a second, exactly: "24", "24000/1001", "12.5"; "23.976" and its like mean n * 1000/1001.
+
+    Raises: UsageError, where it is no rate between 1/1000 and 1000.
+    """
+    wanted = text.strip()
+    try:
+        rate = Fraction(_SHORT_RATES[wanted], 1001) if wanted in _SHORT_RATES else Fraction(wanted[:32])
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"rate '{text}' is not a number of frames a second, as 24 or 24000/1001") from None
+    if not Fraction(1, 1000) <= rate <= 1000 or rate.denominator > 1_000_000:
+        raise UsageError(f"rate '{text}' must be between 1/1000 and 1000 frames a second")
+    return rate
 
 
 def configs_folder() -> Traversable:

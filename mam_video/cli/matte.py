@@ -42,7 +42,9 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
-    parser.add_argument("input", help="the clip: anything FFmpeg decodes")
+    parser.add_argument(
+        "input", help="the clip: anything FFmpeg decodes; or a sequence: name.%%04d.exr, name.####.png, a folder"
+    )
     parser.add_argument(
         "-o", "--output", action="append", metavar="NAME[:KIND]", help="where to write; may be repeated"
     )
@@ -55,6 +57,12 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     reading = parser.add_argument_group("input")
     reading.add_argument("--deinterlace", action="store_true", default=None, help="make whole pictures of fields")
     reading.add_argument("--on-error", metavar="WHAT", help="where a frame is damaged: stop, or repeat the one before")
+    reading.add_argument("--fps", metavar="RATE", help="of a sequence: 24, 24000/1001, 23.976 (which means it)")
+    reading.add_argument("--on-gap", metavar="WHAT", help="where frames of a sequence are missing: stop or repeat")
+    reading.add_argument("--layer", metavar="NAME", help="of an EXR: the layer or part that is the picture")
+    reading.add_argument(
+        "--input-transform", metavar="NAME", help="what values mean: auto, none, srgb, linear, log, or an OCIO space"
+    )
 
     prompt = parser.add_argument_group(
         "prompt, on the first frame", "in pixels of the upright picture, or with % of it"
@@ -79,6 +87,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "--foreground", metavar="NAME", help="colour at soft edges: estimate (the subject's own) or plate"
     )
     look.add_argument("--premultiply", action="store_true", default=None, help="write colour times alpha")
+    look.add_argument("--start-number", type=int, metavar="N", help="of a sequence's first frame; a movie's is 1001")
     look.add_argument("--background", metavar="COLOUR", help="of the preview: #rrggbb, or a picture")
 
     job = parser.add_argument_group("job")
@@ -114,7 +123,7 @@ def run(options: argparse.Namespace) -> int:
     if not (options.box or options.point or options.track):
         raise UsageError("no prompt: give --box x0,y0,x1,y1 or --point x,y on the subject in the first frame")
 
-    from mam_video.media import expected_bytes, open_clip, parse_output
+    from mam_video.media import expected_bytes, notes, open_clip, parse_output
     from mam_video.prompts import Prompt
 
     if options.report:
@@ -131,7 +140,7 @@ def run(options: argparse.Namespace) -> int:
 
     with _progress(options.quiet, count) as shown:
         if not options.quiet:
-            for note in info.notes:
+            for note in notes(outputs, info):
                 print(f"note: {note}")
             sizes = [expected_bytes(output, info, count) for output in outputs]
             print(_announcement(info, frames[0] if frames else 0, count, sizes))
@@ -162,7 +171,14 @@ def settings_from(options: argparse.Namespace) -> Settings:
     for text in options.set or []:
         settings = settings.with_values(_parse_set(text), "--set")
     flags = {
-        "input": {"deinterlace": options.deinterlace, "on_error": options.on_error},
+        "input": {
+            "deinterlace": options.deinterlace,
+            "on_error": options.on_error,
+            "fps": options.fps,
+            "on_gap": options.on_gap,
+            "layer": options.layer,
+            "transform": options.input_transform,
+        },
         "model": {
             "name": options.model,
             "device": options.device,
@@ -180,6 +196,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
             "verify": options.verify,
             "background": options.background,
             "overwrite": options.overwrite,
+            "start_number": options.start_number,
         },
     }
     given = {s: {k: v for k, v in keys.items() if v is not None} for s, keys in flags.items()}

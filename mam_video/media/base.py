@@ -5,7 +5,7 @@ Media knows files, never tensors or models. Everything PyAV, PNG or the disk can
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -31,6 +31,26 @@ class Colour:
     tagged: bool = False
 
 
+XYXY = tuple[int, int, int, int]  # x0, y0, x1, y1, half-open
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Where a clip with overscan (or less than a full picture) stands in EXR's pixel space, y downwards.
+
+    display  what a viewer shows
+    canvas   what is matted: the display window and every frame's data window, together
+    """
+
+    display: XYXY
+    canvas: XYXY
+
+    @property
+    def overscan(self) -> bool:
+        """Whether there is picture outside what a viewer shows."""
+        return self.canvas != self.display
+
+
 @dataclass(frozen=True, slots=True)
 class ClipInfo:
     """What is known of a clip before its frames are decoded.
@@ -47,6 +67,11 @@ class ClipInfo:
     created           when it was made, as the container says; "" where it does not
     sound             a line about each audio stream
     interlaced        whether its first picture is flagged as two fields
+    numbers           of a sequence: the number of each frame, as its file name has it; None for movies
+    padding           digits that these numbers are padded to
+    look              name of how pixels are seen: srgb, linear, log, none, or an OCIO colour space
+    windows           where display and data windows differ (EXR)
+    chromaticities    of EXR: x, y of red, green, blue and white, where the file says so
     notes             what was assumed, or looks wrong, a line each, to be said once
     """
 
@@ -67,7 +92,17 @@ class ClipInfo:
     created: str = ""
     sound: tuple[str, ...] = ()
     interlaced: bool = False
+    numbers: Sequence[int] | None = None
+    padding: int = 0
+    look: str = "srgb"
+    windows: Windows | None = None
+    chromaticities: tuple[float, ...] | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def floating(self) -> bool:
+        """Whether pixels are floating-point numbers, which files of whole numbers cannot hold."""
+        return self.pixel_format in ("half", "float")
 
     @property
     def size(self) -> tuple[int, int]:

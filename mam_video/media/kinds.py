@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
-from mam_video.errors import UsageError
-from mam_video.frames import Matted
+from mam_video.errors import MediaError, UsageError
+from mam_video.frames import Frame, Look, Matted
 from mam_video.media.base import ClipInfo, Reader, Writer
+from mam_video.media.edge import reason
+from mam_video.media.looks import make_look
 from mam_video.media.movies import (
     Content,
     Ffv1Picture,
@@ -27,8 +29,18 @@ from mam_video.media.movies import (
     Vp9Picture,
 )
 from mam_video.media.outputs import Pattern
-from mam_video.media.sequences import PngWriter
+from mam_video.media.patterns import is_sequence
+from mam_video.media.sequences import (
+    SUFFIXES,
+    DpxEncoder,
+    Encoder,
+    ExrEncoder,
+    IntegerEncoder,
+    SequenceReader,
+    SequenceWriter,
+)
 from mam_video.media.verify import Promise, promise_of_writer
+from mam_video.media.webp import WebpWriter
 from mam_video.settings import InputSettings, OutputSettings
 
 
@@ -37,7 +49,7 @@ class Kind:
     """One way to write.
 
     name            as typed after the colon
-    family          codec family: prores, ffv1, png, vp9, preview
+    family          codec family: prores, ffv1, exr, dpx, tiff, png, webp, vp9, preview
     content         rgba, alpha (alone), or preview (over a background)
     suffixes        names that it can have; the first ones also choose it (see `_BY_SUFFIX`)
     bytes_a_pixel   measured on real plates; a plan for the disk, not a promise
@@ -61,6 +73,14 @@ _KINDS: Final = {
         Kind("ffv1-alpha", "ffv1", "alpha", (".mkv",), 0.15, "FFV1, the alpha alone, lossless gray of 16 bits"),
         Kind("png", "png", "rgba", (".png", "/"), 4.7, "PNG sequence, RGBA of 16 bits (name.%04d.png, or a folder/)"),
         Kind("png-alpha", "png", "alpha", (".png", "/"), 0.15, "PNG sequence, the alpha alone, gray of 16 bits"),
+        Kind(
+            "exr", "exr", "rgba", (".exr", "/"), 4.5, "EXR sequence, scene-linear RGBA, premultiplied (name.%04d.exr)"
+        ),
+        Kind("exr-alpha", "exr", "alpha", (".exr", "/"), 0.12, "EXR sequence, the alpha alone, channel A or LAYER.A"),
+        Kind("tiff", "tiff", "rgba", (".tif", ".tiff", "/"), 5.6, "TIFF sequence, RGBA of 16 bits (name.%04d.tif)"),
+        Kind("tiff-alpha", "tiff", "alpha", (".tif", ".tiff", "/"), 0.2, "TIFF sequence, the alpha alone, 16 bits"),
+        Kind("dpx-alpha", "dpx", "alpha", (".dpx", "/"), 4.0, "DPX sequence, the alpha alone, 10 bits (name.%04d.dpx)"),
+        Kind("webp", "webp", "rgba", (".webp",), 0.04, "animated WebP of 8 bits for a quick look (.webp)"),
         Kind("vp9", "vp9", "rgba", (".webm", ".mkv"), 0.05, "WebM VP9 with alpha, 8 bits, for the web (.webm)"),
         Kind("vp9-alpha", "vp9", "alpha", (".webm", ".mkv"), 0.004, "WebM VP9, the alpha alone in gray"),
         Kind("preview", "preview", "preview", (".mp4", ".m4v", ".mov", ".mkv"), 0.015, "H.264 over a backdrop (.mp4)"),
@@ -72,10 +92,17 @@ _BY_SUFFIX: Final = {
     ".mkv": "ffv1",
     ".png": "png",
     "/": "png",
+    ".exr": "exr",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".dpx": "dpx-alpha",
+    ".webp": "webp",
     ".webm": "vp9",
     ".mp4": "preview",
     ".m4v": "preview",
 }
+_SEQUENCES: Final = ("exr", "dpx", "tiff", "png")
+_SHOWN: Final = ("vp9", "preview", "webp")  # for eyes: always as a display shows it
 _PICTURES: Final[dict[str, Any]] = {"prores": ProResPicture, "ffv1": Ffv1Picture, "vp9": Vp9Picture}
 _AFTER_COLON = re.compile(r"(?P<name>.+):(?P<kind>[A-Za-z][A-Za-z0-9_-]*)", re.DOTALL)
 
@@ -102,7 +129,10 @@ def parse_output(output: str | Path) -> tuple[str, Kind]:
     if asked is None or asked == "alpha":
         if by_name is None:
             raise UsageError(f"{text}: no kind is known for '{suffix or name}'; {_choices()}")
-        return name, _KINDS[by_name if asked is None else f"{by_name}-alpha"]
+        wanted = by_name if asked is None or by_name.endswith("-alpha") else f"{by_name}-alpha"
+        if wanted not in _KINDS:
+            raise UsageError(f"{text}: {by_name} is not written as alpha alone; {_choices()}")
+        return name, _KINDS[wanted]
     if asked not in _KINDS:
         raise UsageError(f"{text}: unknown kind '{asked}'; {_choices()}")
     kind = _KINDS[asked]
@@ -129,8 +159,72 @@ def expected_bytes(kind: Kind | str | Path, info: ClipInfo, frames: int | None =
 
 
 def open_clip(path: str | Path, settings: InputSettings | None = None) -> Reader:
-    """A reader of a clip. Raises: MediaError, in one line."""
-    return MovieReader(Path(path), settings or InputSettings())
+    """A reader of a clip: a movie, or a sequence of pictures by its pattern, its folder or one file.
+
+    Raises: MediaError or UsageError, in one line.
+    """
+    settings = settings or InputSettings()
+    try:
+        sequence = is_sequence(str(path), SUFFIXES)
+    except (OSError, ValueError) as error:  # a name too long, or with a null in it
+        raise MediaError(f"{str(path)[:200]}: cannot be read ({reason(error)})") from error
+    if sequence:
+        return SequenceReader(str(path), settings)
+    if settings.fps:
+        raise UsageError(f"{path}: --fps is for sequences; a movie has its own times")
+    if settings.layer:
+        raise UsageError(f"{path}: --layer is for EXR sequences")
+    look = make_look(settings.transform, "srgb")
+    movie = MovieReader(Path(path), settings)
+    return movie if look is None else LookedAt(movie, look)
+
+
+class LookedAt:
+    """A reader whose pixels are not display-referred: every frame carries the look they are seen through."""
+
+    def __init__(self, reader: Reader, look: Look) -> None:
+        self._reader, self._look = reader, look
+        self.info = replace(reader.info, look=look.name)
+
+    @property
+    def broken(self) -> list[int]:
+        return self._reader.broken
+
+    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
+        frames = self._reader.frames(start, stop)
+        try:
+            for frame in frames:
+                yield replace(frame, look=self._look)
+        finally:
+            close = getattr(frames, "close", None)
+            if close is not None:
+                close()
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def notes(outputs: Sequence[str | Path], info: ClipInfo) -> list[str]:
+    """What a user should be told once before a run: what was assumed of the clip, and what its outputs cannot hold."""
+    told = list(info.notes)
+    chosen = [parse_output(output)[1] for output in outputs]
+    cut = [kind.name for kind in chosen if kind.content == "rgba" and kind.family != "exr"]
+    if info.floating and cut:
+        told.append(
+            f"{', '.join(dict.fromkeys(cut))} cannot hold float pixels: colour is written there as a display shows it, "
+            "cut at white; EXR keeps it"
+        )
+    elif info.look not in ("srgb", "none") and (whole := [n for n in cut if n not in _SHOWN]):
+        told.append(f"{', '.join(dict.fromkeys(whole))} keeps the plate's own {info.look} codes")
+    return told
 
 
 class WholeWriter(Writer, Protocol):
@@ -159,8 +253,11 @@ def open_writer(output: str | Path, info: ClipInfo, settings: OutputSettings, *,
         MediaError where nothing can be written there.
     """
     name, kind = parse_output(output)
-    if kind.family == "png":
-        return PngWriter(Pattern(name), kind.content == "alpha", info, settings)
+    if kind.family in _SEQUENCES:
+        pattern = Pattern(name, kind.suffixes[0], info.padding or 4)
+        return SequenceWriter(pattern, _encoder(kind, info, settings), info, settings)
+    if kind.family == "webp":
+        return WebpWriter(Path(name), info, settings)
     height, width = info.size
     picture: Picture
     if kind.family == "preview":
@@ -168,6 +265,15 @@ def open_writer(output: str | Path, info: ClipInfo, settings: OutputSettings, *,
     else:
         picture = _PICTURES[kind.family](kind.content, info.colour, height, width)
     return MovieWriter(Path(name), picture, info, settings, part=part)
+
+
+def _encoder(kind: Kind, info: ClipInfo, settings: OutputSettings) -> Encoder:
+    alone = kind.content == "alpha"
+    if kind.family == "exr":
+        return ExrEncoder(info, alone, settings)
+    if kind.family == "dpx":
+        return DpxEncoder(info.rate)
+    return IntegerEncoder(kind.family == "tiff", alone, settings.premultiply)
 
 
 class WriterGroup:

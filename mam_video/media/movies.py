@@ -366,6 +366,7 @@ class Picture(Protocol):
     options: dict[str, str]
     colour: Colour
     shows_alpha: bool  # whether the matte can be read from it: its alpha, or its gray
+    for_eyes: bool  # whether it is given display-referred pixels always, and not the codes of a log plate
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """(H, W) as coded."""
@@ -378,6 +379,7 @@ class Picture(Protocol):
 
 class _Same:
     shows_alpha = True
+    for_eyes = False
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         return height, width
@@ -434,6 +436,7 @@ class Vp9Picture(_Same):
     """VP9 for the web: 8-bit 4:2:0 with an alpha of 8 bits in WebM's side channel, both lossy."""
 
     codec = "libvpx-vp9"
+    for_eyes = True
 
     def __init__(self, content: Content, source: Colour, height: int, width: int) -> None:
         self._alpha_only = content == "alpha"
@@ -455,6 +458,7 @@ class PreviewPicture:
     column (the last one repeated), since 4:2:0 has none."""
 
     codec = "libx264"
+    for_eyes = True
     pixel_format = "yuv420p"
 
     def __init__(self, content: Content, source: Colour, height: int, width: int, background: str) -> None:
@@ -597,7 +601,7 @@ class MovieWriter:
 
     def prepare(self, matted: Matted) -> av.VideoFrame:
         """The frame in the codec's own pixels. Pure: any thread, any order."""
-        rgb = colour.as_16_bit(matted.frame.rgb)
+        rgb = colour.as_16_bit(matted.frame.shown if self.picture.for_eyes else matted.frame.codes)
         if matted.frame.size != self.info.size:
             raise ValueError(f"frame {matted.frame.index} is {matted.frame.size}, the clip {self.info.size}")
         if self._premultiply:

@@ -13,8 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from mam_video.errors import MediaError, UsageError
-from mam_video.media.edge import reason, writing
+from mam_video.media.edge import writing
 
+MOST_DIGITS = 9
 _DIGITS = re.compile(r"%0?(?P<printf>\d*)d|(?P<hashes>#+)|\$F(?P<houdini>\d?)")
 
 
@@ -37,7 +38,7 @@ class FileOutput:
         if path.exists() and source.exists() and path.samefile(source):
             raise UsageError(f"{path}: this is the input; choose another name for the output")
         if path.is_dir():
-            raise UsageError(f"{path}: is a folder; give a file name, or {path}/ for a PNG sequence")
+            raise UsageError(f"{path}: is a folder; give a file name, or {path}/ for a sequence")
         if path.exists() and not overwrite:
             raise UsageError(f"{path}: exists; give --overwrite to replace it, or choose another name")
         self.path = path
@@ -59,16 +60,16 @@ class FileOutput:
 class Pattern:
     """A sequence's name: `name.%04d.png`, `name.####.png`, `name.$F4.png`, a folder (`mattes/`), or `name.png`.
 
-    A folder gets `mattes/mattes.000000.png`, a plain name `name.000000.png`. Numbers are frame indices.
+    A folder gets `mattes/mattes.1001.png`, a plain name `name.1001.png`, with as many digits as `padding` says.
     """
 
-    def __init__(self, text: str, suffix: str = ".png") -> None:
+    def __init__(self, text: str, suffix: str = ".png", padding: int = 4) -> None:
         as_folder = text.endswith(("/", "\\"))
         path = Path(text)
         if as_folder:
-            path = path / f"{path.name or 'frame'}.%06d{suffix}"
+            path = path / f"{path.name or 'frame'}.%0{padding}d{suffix}"
         elif not _DIGITS.search(path.name):
-            path = path.with_name(f"{path.stem}.%06d{path.suffix}")
+            path = path.with_name(f"{path.stem}.%0{padding}d{path.suffix}")
         found = list(_DIGITS.finditer(path.name))
         if len(found) > 1:
             raise UsageError(f"{text}: more than one place for the frame number; keep one of %04d, ####, $F4")
@@ -78,7 +79,9 @@ class Pattern:
         digits = only["printf"] or (str(len(only["hashes"])) if only["hashes"] else only["houdini"]) or "1"
         self.folder = path.parent
         self.makes_folder = as_folder
-        self._width = int(digits)
+        self._width = int(digits) if len(digits) < 3 else MOST_DIGITS + 1
+        if self._width > MOST_DIGITS:
+            raise UsageError(f"{text}: {digits} digits are too many; {MOST_DIGITS} at most")
         self._head, self._tail = path.name[: only.start()], path.name[only.end() :]
         self.path = path.with_name(f"{self._head}%0{self._width}d{self._tail}")
 
@@ -108,6 +111,15 @@ class Pattern:
         return sorted(entry for entry in self.folder.iterdir() if self.matches(entry.name))
 
 
+def _files_of(source: Path) -> set[Path]:
+    """The files that an input consists of: those of its pattern, or itself."""
+    if source.exists():
+        return {source.resolve()}
+    if not _DIGITS.search(source.name) or _DIGITS.search(str(source.parent)):
+        return set()
+    return {entry.resolve() for entry in Pattern(str(source)).existing()}
+
+
 class SequenceOutput:
     """A sequence under construction: frames in a hidden folder beside the final names, moved there when all are whole.
 
@@ -120,7 +132,7 @@ class SequenceOutput:
         self._made = pattern.makes_folder and not folder.exists()
         _check_folder(folder.parent if self._made else folder, pattern.path)
         standing = pattern.existing()
-        if any(source.exists() and entry.samefile(source) for entry in standing) or pattern.path == source:
+        if pattern.path == source or not _files_of(source).isdisjoint(entry.resolve() for entry in standing):
             raise UsageError(f"{pattern.path}: the input is part of this sequence; choose another name for the output")
         if standing and not overwrite:
             raise UsageError(
@@ -132,13 +144,6 @@ class SequenceOutput:
         self.partial = parent / f".{folder.name or 'frames'}.part-{secrets.token_hex(4)}"
         with writing(pattern.path):
             self.partial.mkdir()
-
-    def write(self, index: int, data: bytes) -> None:
-        path = self.pattern.folder / self.pattern.name(index)
-        try:
-            (self.partial / path.name).write_bytes(data)
-        except OSError as error:
-            raise MediaError(f"{path}: cannot be written ({reason(error)})") from error
 
     def publish(self) -> None:
         with writing(self.pattern.path):

@@ -1,68 +1,385 @@
-"""PNG sequences of 16 bits: RGBA (straight) or the alpha alone in gray, exact after rounding.
+"""Sequences of pictures: a reader for EXR, DPX, TIFF, PNG and JPEG, and a writer for EXR, DPX, TIFF and PNG.
 
-EXR, DPX and TIFF will stand here beside PNG: a way to encode one frame to bytes is all that differs.
+Same contracts as movies. What differs between formats stands in one small class each: how a file is read (`FORMATS`),
+and how a matted frame becomes one (the encoders below). What each file promises of colour and alpha: docs/formats.md.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Final, Protocol, Self
 
 import cv2
 import numpy as np
 
-from mam_video.errors import MediaError
-from mam_video.frames import Matted
+from mam_video.errors import MediaError, UsageError
+from mam_video.frames import Frame, Matted
 from mam_video.media import colour
-from mam_video.media.base import ClipInfo
+from mam_video.media.base import XYXY, ClipInfo, Colour, Windows
+from mam_video.media.dpx import Dpx, encode_dpx
+from mam_video.media.edge import writing
+from mam_video.media.exr import Exr, time_code, write_exr
+from mam_video.media.looks import REC709_CHROMATICITIES, SRGB, make_look
+from mam_video.media.ordinary import Jpeg, Png, Tiff, encode_png, encode_tiff
 from mam_video.media.outputs import Pattern, SequenceOutput
-from mam_video.settings import OutputSettings
+from mam_video.media.patterns import find_sequence
+from mam_video.media.still import Still, StillFormat, check_size, refuse
+from mam_video.settings import InputSettings, OutputSettings, parse_rate
+from mam_video.streams import ordered_map
 
-# A seventh smaller than OpenCV's default (run lengths only) for a third more time; stronger settings cost far more.
-_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB]
+READS_AHEAD: Final = 2  # pictures read at a time beside the one in use
+DEFAULT_RATE: Final = Fraction(24)
+FIRST_OF_A_MOVIE: Final = 1001  # number of a movie's first frame where it is written as a sequence
+SUFFIXES: Final = frozenset({".exr", ".dpx", ".tif", ".tiff", ".png", ".jpg", ".jpeg"})
+_SHOWN_GAPS: Final = 6
+
+
+def _format_of(suffix: str, settings: InputSettings) -> StillFormat:
+    kind = suffix.lower()
+    if settings.layer and kind != ".exr":
+        raise UsageError(f"--layer {settings.layer}: only EXR has layers, not {suffix}")
+    formats: dict[str, StillFormat] = {".exr": Exr(settings.layer), ".dpx": Dpx(), ".png": Png()}
+    return formats.get(kind) or (Tiff() if kind in (".tif", ".tiff") else Jpeg())
+
+
+class SequenceReader:
+    """Frames of one sequence; see `Reader` for the promises. pts is the index, the time base one frame.
+
+    A missing frame stops at once, or (on_gap: repeat) is the frame before it again, under its own index and number.
+    The canvas of an EXR sequence is its display window and all its data windows together, so that overscan is matted
+    and frames cropped each in their own way are of one size; black lies where a frame's file has nothing.
+    """
+
+    def __init__(self, text: str, settings: InputSettings | None = None) -> None:
+        """Find the files, read their first, and of EXR every header.
+
+        Raises: MediaError or UsageError, in one line.
+        """
+        settings = settings or InputSettings()
+        self._closed = False
+        self._files = find_sequence(text, SUFFIXES)
+        self._format = _format_of(self._files.tail, settings)
+        notes = self._gaps(settings)
+        first = self._files.file(self._files.numbers[0])
+        self._first = self._format.facts(first)
+        self._look = make_look(settings.transform, self._first.own)
+        self._windows = self._find_windows()
+        canvas = self._windows.canvas if self._windows else (0, 0, self._first.width, self._first.height)
+        self._canvas = canvas
+        self._size = (canvas[3] - canvas[1], canvas[2] - canvas[0])
+        picture = self._format.pixels(first)
+        self._dtype = picture.dtype
+        if self._windows is None:
+            self._size = (picture.shape[0], picture.shape[1])  # upright, which a header may not be
+        self.info = self._describe(settings, notes)
+
+    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
+        """Frames start <= index < stop; see `Reader.frames`.
+
+        Raises: MediaError where a file cannot be read, or is unlike the first, naming it.
+        """
+        if self._closed:
+            raise ValueError("frames() of a closed reader")
+        count = len(self._files.numbers)
+        return ordered_map(self._read, range(start, count if stop is None else min(stop, count)), READS_AHEAD)
+
+    def close(self) -> None:
+        self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _read(self, index: int) -> Frame:
+        number = self._files.numbers[index]
+        path = self._files.file(self._files.nearest(number))
+        still = self._format.facts(path)
+        self._check_alike(path, still)
+        picture, window = self._format.pixels(path), None
+        if self._windows is not None:
+            picture, window = self._on_canvas(path, picture, still)
+        if picture.dtype != self._dtype:
+            raise refuse(path, f"its pixels are {picture.dtype}, those of the first frame {self._dtype}")
+        if (picture.shape[0], picture.shape[1]) != self._size:
+            raise refuse(path, f"it is turned otherwise than the first frame, {_by(self._size)}")
+        return Frame(index, index, self.info.time_base, picture, self._look, window, still.timecode)
+
+    def _check_alike(self, path: Path, still: Still) -> None:
+        first = self._first
+        size, wanted = (still.height, still.width), (first.height, first.width)
+        if self._windows is None and size != wanted:
+            raise refuse(path, f"it is {_by(size)}, the first frame {_by(wanted)}; all frames must be of one size")
+        self._check_alike_display(path, still)
+        for what in ("pixel_format", "own", "sample_aspect"):
+            if getattr(still, what) != getattr(first, what):
+                told = what.replace("_", " ").replace("own", "encoding")
+                raise refuse(path, f"its {told} is {getattr(still, what)}, that of the first {getattr(first, what)}")
+
+    def _on_canvas(self, path: Path, picture: np.ndarray, still: Still) -> tuple[np.ndarray, XYXY | None]:
+        """The picture at its place, and where that is; None where it fills the canvas."""
+        left, top = still.window[0] - self._canvas[0], still.window[1] - self._canvas[1]
+        height, width = picture.shape[:2]
+        if (height, width) == self._size and left == top == 0:
+            return picture, None
+        if left < 0 or top < 0 or top + height > self._size[0] or left + width > self._size[1]:
+            raise refuse(path, "its data window changed while it was read")
+        whole = np.zeros((*self._size, 3), picture.dtype)
+        whole[top : top + height, left : left + width] = picture
+        return whole, (left, top, left + width, top + height)
+
+    def _gaps(self, settings: InputSettings) -> list[str]:
+        """Stop at missing frames, or say what is repeated."""
+        gaps = self._files.missing()
+        if not gaps:
+            return []
+        shown = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in gaps[:_SHOWN_GAPS])
+        shown += f", ... ({len(gaps)} gaps)" if len(gaps) > _SHOWN_GAPS else ""
+        if settings.on_gap == "stop":
+            raise MediaError(
+                f"{self._files.path}: frames {shown} are missing; --on-gap repeat repeats the one before each, and a "
+                "pattern with a step, as name.1-100x5.exr, takes every fifth"
+            )
+        return [f"frames {shown} are missing: the one before each is repeated"]
+
+    def _find_windows(self) -> Windows | None:
+        """The canvas of all frames; None where every picture is just what a viewer shows."""
+        display = self._first.display
+        if display is None:
+            return None
+        x0, y0, x1, y1 = display
+        for number in self._files.present:
+            path = self._files.file(number)
+            still = self._format.facts(path)
+            self._check_alike_display(path, still)
+            left, top, right, bottom = still.window
+            x0, y0, x1, y1 = min(x0, left), min(y0, top), max(x1, right), max(y1, bottom)
+        check_size(self._files.path, y1 - y0, x1 - x0)
+        return Windows(display, (x0, y0, x1, y1))
+
+    def _check_alike_display(self, path: Path, still: Still) -> None:
+        if still.display != self._first.display:
+            raise refuse(path, f"its display window is {still.display}, that of the first frame {self._first.display}")
+
+    def _describe(self, settings: InputSettings, notes: list[str]) -> ClipInfo:
+        first, files = self._first, self._files
+        if settings.fps:
+            rate = parse_rate(settings.fps)
+        elif first.rate is not None:
+            rate = first.rate
+        else:
+            rate = DEFAULT_RATE
+            if len(files.numbers) > 1:
+                notes.append("the files do not say their rate: 24 frames a second are taken; --fps gives another")
+        if settings.transform == "auto" and first.assumed:
+            notes.append(f"{first.assumed}; --input-transform says otherwise")
+        look = self._look.name if self._look else "srgb"
+        if look in ("linear", "log") and settings.transform == "auto":
+            notes.append(
+                f"the plate is {look}: models look at it through the sRGB curve; --input-transform sets another"
+            )
+        if self._windows and self._windows.overscan:
+            d, c = self._windows.display, self._windows.canvas
+            notes.append(
+                f"data window unlike display window: all of {_by(self._size)} is matted, and coordinates count from "
+                f"its corner; the display window begins at {d[0] - c[0]},{d[1] - c[1]}"
+            )
+        seen = Colour("pc", "gbr", "unknown", "unknown", True)
+        floats = {np.float16: ("half", 16), np.float32: ("float", 32)}
+        pixel_format, bits = floats.get(self._dtype.type, (first.pixel_format, first.bits))
+        if self._dtype.kind == "f" and look == "linear":
+            seen = Colour("pc", "gbr", "bt709", "iec61966-2-1", True)  # of what integer files are given of it
+        return ClipInfo(
+            path=files.path,
+            width=self._size[1],
+            height=self._size[0],
+            rate=rate,
+            time_base=1 / rate,
+            frames_in_header=len(files.numbers),
+            pixel_format=pixel_format,
+            bits=bits,
+            sample_aspect=first.sample_aspect,
+            colour=seen,
+            has_alpha=first.has_alpha,
+            numbers=files.numbers,
+            padding=files.padding,
+            look=look,
+            windows=self._windows,
+            chromaticities=first.chromaticities,
+            reel=first.reel,
+            notes=tuple(notes),
+        )
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[1]}x{size[0]}"
+
+
+class Encoder(Protocol):
+    """How a matted frame becomes a file. Pure but for that file, so that threads can share it."""
+
+    def write(self, matted: Matted, number: int, path: Path) -> None:
+        """Raises: MediaError or OSError, where the file cannot be written."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class EncodedFrame:
-    index: int
-    data: bytes = field(repr=False)
+class IntegerEncoder:
+    """PNG and TIFF of 16 bits: RGBA, straight unless asked otherwise, or alpha alone. A float plate is shown here."""
+
+    tiff: bool
+    alpha_only: bool
+    premultiply: bool
+
+    def write(self, matted: Matted, number: int, path: Path) -> None:
+        alpha = colour.alpha_codes(matted.alpha, 16)
+        if self.alpha_only:
+            picture = alpha
+        else:
+            rgb = colour.as_16_bit(matted.frame.codes)
+            if self.premultiply:
+                rgb = colour.premultiplied(rgb, matted.alpha)
+            picture = cv2.merge([*cv2.split(rgb), alpha])
+        data = encode_tiff(picture, premultiplied=self.premultiply) if self.tiff else encode_png(picture)
+        path.write_bytes(data)
 
 
-class PngWriter:
-    """A PNG for every frame, numbered by its index. Same two steps as `MovieWriter`: prepare (pure) and put.
+@dataclass(frozen=True, slots=True)
+class DpxEncoder:
+    """The matte alone, 10 bits."""
 
-    Timestamps have no place in PNG: a sequence of a variable-rate clip keeps its frames, not their times.
+    rate: Fraction
+
+    def write(self, matted: Matted, number: int, path: Path) -> None:
+        path.write_bytes(encode_dpx(colour.alpha_codes(matted.alpha, 10), number, self.rate, path.name))
+
+
+@dataclass(frozen=True, slots=True)
+class ExrEncoder:
+    """RGBA in scene-linear light, premultiplied in it, as EXR asks; or the matte alone as channel A, or LAYER.A.
+
+    Float plates are written as they came: where alpha is 1 their bits do not change (in float, or in half from half,
+    with lossless compression). Others are brought to linear light through their look, else from sRGB. Data and display
+    windows stay as they were.
     """
 
-    def __init__(self, pattern: Pattern, alpha_only: bool, info: ClipInfo, settings: OutputSettings) -> None:
+    info: ClipInfo
+    alpha_only: bool
+    settings: OutputSettings
+
+    def write(self, matted: Matted, number: int, path: Path) -> None:
+        frame = matted.frame
+        height, width = frame.size
+        x0, y0, x1, y1 = frame.window or (0, 0, width, height)
+        inside = (slice(y0, y1), slice(x0, x1))
+        alpha = matted.alpha[inside]
+        dtype = self._dtype(frame)
+        if self.alpha_only:
+            layer = self.settings.exr_layer
+            channels = {f"{layer}.A" if layer else "A": alpha.astype(dtype)}
+        else:
+            rgb = frame.rgb[inside]
+            if rgb.dtype.kind != "f":
+                rgb = (frame.look or SRGB).linear(rgb)
+            narrow = dtype is np.float16 and rgb.dtype != np.float16
+            planes = [_times(rgb[..., k], alpha) for k in range(3)]
+            channels = {
+                name: _in_half(plane) if narrow else plane.astype(dtype)
+                for name, plane in zip("RGB", planes, strict=True)
+            }
+            channels["A"] = alpha.astype(dtype)
+        write_exr(path, channels, self._header(frame, number, (x0, y0, x1, y1)))
+
+    def _dtype(self, frame: Frame) -> type[np.float16] | type[np.float32]:
+        if self.settings.exr_type == "auto":
+            return np.float32 if frame.rgb.dtype == np.float32 else np.float16
+        return np.float32 if self.settings.exr_type == "float" else np.float16
+
+    def _header(self, frame: Frame, number: int, inside: XYXY) -> dict[str, Any]:
+        height, width = frame.size
+        windows = self.info.windows or Windows((0, 0, width, height), (0, 0, width, height))
+        left, top = windows.canvas[:2]
+        header: dict[str, Any] = {
+            "data": (inside[0] + left, inside[1] + top, inside[2] + left, inside[3] + top),
+            "display": windows.display,
+            "compression": self.settings.exr_compression,
+            "framesPerSecond": self.info.rate,
+            "imageCounter": number,
+            "pixelAspectRatio": float(self.info.sample_aspect),
+            "software": "mam_video",
+        }
+        chromaticities = self.info.chromaticities
+        if chromaticities is None and not self.info.floating and self.info.look in ("srgb", "linear"):
+            chromaticities = REC709_CHROMATICITIES
+        if chromaticities is not None and not self.alpha_only:
+            header["chromaticities"] = chromaticities
+        if frame.timecode is not None:
+            header["timeCode"] = time_code(frame.timecode)
+        if self.info.reel:
+            header["reelName"] = self.info.reel
+        return header
+
+
+def _times(plane: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """float32: plane times alpha; 0 where alpha is 0, whatever stands in the plane."""
+    with np.errstate(invalid="ignore"):
+        product: np.ndarray = plane.astype(np.float32) * alpha
+    product[alpha == 0] = 0
+    return product
+
+
+def _in_half(plane: np.ndarray) -> np.ndarray:
+    """float16 of float32; beyond its largest number, 65504, that."""
+    top = np.float32(np.finfo(np.float16).max)
+    return np.clip(plane, -top, top).astype(np.float16)
+
+
+class SequenceWriter:
+    """A file for every frame, in a hidden folder until all are whole. Two steps, as with movies: prepare and put.
+
+    Numbers are those of the source where it is a sequence, else they begin at 1001 (`OutputSettings.start_number`).
+    Timestamps have no place here: a sequence of a variable-rate clip keeps its frames, not their times.
+    """
+
+    def __init__(self, pattern: Pattern, encoder: Encoder, info: ClipInfo, settings: OutputSettings) -> None:
         """Raises: UsageError or MediaError, before anything is written, where the output is not possible."""
         self.path: Path = pattern.path
-        self._alpha_only = alpha_only
+        self._encoder = encoder
         self._info = info
-        self._premultiply = settings.premultiply
+        self._start = settings.start_number
         self._count = 0
         self._output = SequenceOutput(pattern, info.path, settings.overwrite)
 
-    def prepare(self, matted: Matted) -> EncodedFrame:
-        """The frame as the bytes of a PNG. Pure: any thread, any order."""
-        codes = colour.alpha_codes(matted.alpha, 16)
-        if self._alpha_only:
-            picture = codes
-        else:
-            rgb = colour.as_16_bit(matted.frame.rgb)
-            if self._premultiply:
-                rgb = colour.premultiplied(rgb, matted.alpha)
-            red, green, blue = cv2.split(rgb)
-            picture = cv2.merge([blue, green, red, codes])  # OpenCV's order
-        done, data = cv2.imencode(".png", picture, _PNG)
-        if not done:
-            raise MediaError(f"{self.path}: frame {matted.frame.index} could not be encoded")
-        return EncodedFrame(matted.frame.index, np.asarray(data).tobytes())
+    def number(self, index: int) -> int:
+        """The number that the frame `index` is written under."""
+        if self._start >= 0:
+            return self._start + index
+        if self._info.numbers is not None:
+            return self._info.numbers[index]
+        return FIRST_OF_A_MOVIE + index
 
-    def put(self, frame: EncodedFrame) -> None:
-        self._output.write(frame.index, frame.data)
+    def prepare(self, matted: Matted) -> str:
+        """Write the frame into the hidden folder and give its name. Any thread, any order."""
+        if matted.frame.size != self._info.size:
+            raise ValueError(f"frame {matted.frame.index} is {matted.frame.size}, the clip {self._info.size}")
+        number = self.number(matted.frame.index)
+        name = self._output.pattern.name(number)
+        with writing(self._output.pattern.folder / name):
+            try:
+                self._encoder.write(matted, number, self._output.partial / name)
+            except MediaError as error:
+                raise MediaError(f"{self._output.pattern.folder / name}: {error}") from error
+        return name
+
+    def put(self, name: str) -> None:
+        """Count a prepared frame in."""
         self._count += 1
 
     def write(self, matted: Matted) -> None:
