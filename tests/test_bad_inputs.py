@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -35,6 +36,9 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "junk.pth").write_bytes(b"\x80\x02not a checkpoint at all")
     (folder / "typo.toml").write_text("[smooth]\nstrenght = 0.5\n")
     (folder / "no_track.zip").write_bytes(b"PK nonsense")
+    for number in (1, 2, 4):
+        cv2.imwrite(str(folder / f"s.{number:04d}.png"), picture(disc(SIZE, (55, 45), 20)))
+    (folder / "d.0001.png").write_bytes((folder / "s.0001.png").read_bytes()[:-20])
     torch.save({"a": torch.zeros(3)}, folder / "wrong.pth")
     with av.open(str(folder / "sound.m4a"), "w") as sound:
         stream = sound.add_stream("aac", rate=48000)
@@ -110,6 +114,14 @@ CASES: dict[str, tuple[str, int, str]] = {
     "damaged track": ("{good} --track {clips}/no_track.zip -o {out}/m.mov", 2, "no_track.zip"),
     "track of another clip": ("{clips}/other.mov --track {clips}/good.track -o {out}/m.mov", 2, "128x96"),
     "report's folder missing": ("{good} --box {box} -o {out}/m.mov --report {out}/deep/run.json", 2, "deep"),
+    "a rate that is none": ("{clips}/s.%04d.png --fps fast --box {box} -o {out}/m.mov", 2, "fast"),
+    "a rate for a movie": ("{good} --fps 24 --box {box} -o {out}/m.mov", 2, "--fps"),
+    "a gap in a sequence": ("{clips}/s.%04d.png --box {box} -o {out}/m.mov", 1, "frames 3 are missing"),
+    "a sequence that is not there": ("{clips}/t.%04d.exr --box {box} -o {out}/m.mov", 1, "t.%04d.exr"),
+    "a layer of a PNG": ("{clips}/s.0001.png --layer x --box {box} -o {out}/m.mov", 2, "layer"),
+    "an unknown colour space": ("{good} --input-transform Bogus --box {box} -o {out}/m.mov", 2, "Bogus"),
+    "a damaged picture": ("{clips}/d.0001.png --box {box} -o {out}/m.mov", 1, "d.0001.png"),
+    "a sequence over its source": ("{clips}/s.0001-0002.png --box {box} -o {clips}/s.%04d.png --overwrite", 2, "input"),
     "no such background": ("{good} --box {box} -o {out}/m.mp4 --background {clips}/absent.jpg", 2, "absent.jpg"),
     "a background that is no colour": ("{good} --box {box} -o {out}/m.mp4 --background #12", 2, "#12"),
     "a folder that takes no files": ("{good} --box {box} -o /sys/m.mov", 1, "/sys/m.mov"),
@@ -162,7 +174,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("name", ["m.mov", "m.mkv", "m.####.png"])
+@pytest.mark.parametrize("name", ["m.mov", "m.mkv", "m.####.png", "m.####.exr"])
 def test_a_full_disk(name: str, clips: Path, small_disk: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = str(small_disk / name)
     code = main(["matte", str(clips / "good.mov"), "--box", BOX, "--model", "fake-colour", "-o", out, "--quiet"])
