@@ -31,6 +31,7 @@ COMPRESSIONS: Final = {
     "dwab": OpenEXR.DWAB_COMPRESSION,
 }
 _MOST_CHANNELS: Final = 1024
+_MOST_SAMPLES: Final = 1 << 30  # 120 channels at 4K; 4 GB as float
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,7 @@ def _parts(path: Path) -> list[Any]:
         raise refuse(path, f"its header is damaged: {reason(error)}") from error
     if not parts or sum(len(part.header.get("channels", ())) for part in parts) > _MOST_CHANNELS:
         raise refuse(path, "its header names no picture, or too many")
+    samples = 0  # the library reads all channels of all parts
     for part in parts:
         if "dataWindow" not in part.header or "displayWindow" not in part.header:
             raise refuse(path, "its header is damaged: a window is missing")
@@ -116,6 +118,9 @@ def _parts(path: Path) -> list[Any]:
             raise refuse(path, "it holds deep pixels; flatten them first")
         x0, y0, x1, y1 = _window(part.header["dataWindow"])
         check_size(path, y1 - y0, x1 - x0)
+        samples += (y1 - y0) * (x1 - x0) * len(part.header["channels"])
+    if samples > _MOST_SAMPLES:
+        raise refuse(path, f"its header claims {samples:,} samples in all its channels, more than {_MOST_SAMPLES:,}")
     return parts
 
 

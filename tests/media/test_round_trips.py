@@ -67,13 +67,13 @@ class Bound:
 
 # output, colour's bound, alpha's bound, and the output of the alpha alone
 KINDS = {
-    "png": ("m.%04d.png", Bound(1.01 * CODE_16, 0.51 * CODE_16)),
-    "tiff": ("m.%04d.tif", Bound(1.01 * CODE_16, 0.51 * CODE_16)),
-    "exr": ("m.%04d.exr", Bound(2e-3, HALF / 2)),  # a half of linear light, seen through sRGB's curve
-    "ffv1": ("m.mkv", Bound(1.01 * CODE_16, 0.51 * CODE_16)),
-    "prores": ("m.mov", Bound(12 * CODE_10, 5 * CODE_10)),
+    "png": ("m.%04d.png", Bound(0, 0.51 * CODE_16)),
+    "tiff": ("m.%04d.tif", Bound(0, 0.51 * CODE_16)),
+    "exr": ("m.%04d.exr", Bound(2.5e-4, HALF / 2)),  # a half of linear light, seen through sRGB's curve
+    "ffv1": ("m.mkv", Bound(0, 0.51 * CODE_16)),
+    "prores": ("m.mov", Bound(6 * CODE_10, CODE_10)),
     "dpx": ("m.%04d.dpx", Bound(0, 0.51 * CODE_10)),
-    "preview": ("m.mp4", Bound(0.08, 0.03, mean=True)),
+    "preview": ("m.mp4", Bound(0.02, 0.005, mean=True)),
 }
 
 
