@@ -13,11 +13,13 @@ from mam_video.errors import MamVideoError, UsageError
 from mam_video.frames import Matted, State
 from mam_video.matting import matte_clip, matte_frames
 from mam_video.media import open_clip
+from mam_video.media.looks import SRGB
 from mam_video.models.fake import ColourModel
 from mam_video.prompts import Box, Point, Prompt
 from mam_video.report.run import RunReport
 from mam_video.settings import Settings
 from tests.clips import make_clip, planes_of
+from tests.media.sequence_clips import read_exr, write_exr
 from tests.synthetic import disc, picture, write_movie
 
 RADIUS = 21.0
@@ -237,3 +239,29 @@ def test_ranges_that_cannot_be(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="range"):
             matte_clip(plate, tmp_path / "m.mov", first_box(size), settings_of(), frames=frames)
     assert not (tmp_path / "m.mov").exists()
+
+
+def test_a_linear_sequence_keeps_its_values_its_numbers_and_its_ranges(tmp_path: Path) -> None:
+    """The main job on half EXR with highlights of 16 inside the subject: seen through a look, written untouched."""
+    size = (120, 160)
+    for i in range(5):
+        plate = SRGB.linear(picture(disc(size, centre_of(i, size), RADIUS)))
+        x, y = (int(v) for v in centre_of(i, size))
+        plate[y - 2 : y + 2, x - 2 : x + 2, 1] = 16
+        write_exr(tmp_path / f"plate.{1001 + i}.exr", plate.astype(np.float16))
+    name, track, settings = tmp_path / "plate.%04d.exr", tmp_path / "plate.track", settings_of()
+    report = matte_clip(name, tmp_path / "m.%04d.exr", first_box(size), settings, track_to=track)
+    assert not report.flagged and report.clip.numbers == range(1001, 1006)
+    for i in range(5):
+        _, plate_planes = read_exr(tmp_path / f"plate.{1001 + i}.exr")
+        _, planes = read_exr(tmp_path / f"m.{1001 + i}.exr")
+        solid = planes["A"] == 1
+        assert centroid(planes["A"].astype(np.float32)) == pytest.approx(centre_of(i, size), abs=0.5)
+        for channel in "RGB":
+            assert (planes[channel][solid].view(np.uint16) == plate_planes[channel][solid].view(np.uint16)).all()
+        assert planes["G"].max() == 16
+    matte_clip(name, tmp_path / "p.%04d.exr", None, settings, track_from=track, frames=(2, 3))
+    assert sorted(p.name for p in tmp_path.glob("p.*")) == ["p.1003.exr", "p.1004.exr"]
+    for number in (1003, 1004):
+        part, whole = (read_exr(tmp_path / f"{kind}.{number}.exr")[1] for kind in "pm")
+        assert all((part[c].view(np.uint16) == whole[c].view(np.uint16)).all() for c in "RGBA")

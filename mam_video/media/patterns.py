@@ -78,10 +78,9 @@ class Sequence_:
 def is_sequence(text: str, suffixes: frozenset[str]) -> bool:
     """Whether an input's name means a sequence of pictures, and not one file of film."""
     path = Path(text)
-    if path.is_file():
+    if path.is_file() or path.suffix.lower() in suffixes:
         return path.suffix.lower() in suffixes
-    name = path.name
-    return bool(_SIGNS.search(name) or _BARE_RANGE.fullmatch(name) or path.is_dir())
+    return bool(_SIGNS.search(path.name) or _BARE_RANGE.fullmatch(path.name) or path.is_dir())
 
 
 def find_sequence(text: str, suffixes: frozenset[str]) -> Sequence_:
@@ -100,6 +99,8 @@ def find_sequence(text: str, suffixes: frozenset[str]) -> Sequence_:
             return _one_file(path)
     except (OSError, ValueError) as error:
         raise MediaError(f"{text}: cannot be read ({reason(error)})") from error
+    if not _SIGNS.search(path.name) and not _BARE_RANGE.fullmatch(path.name):
+        raise MediaError(f"{text}: no such file")
     folder, head, tail, padding, wanted = _parsed(text)
     if tail.lower() not in suffixes:
         known = ", ".join(sorted(suffixes))

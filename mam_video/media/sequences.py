@@ -52,6 +52,8 @@ class SequenceReader:
     A missing frame stops at once, or (on_gap: repeat) is the frame before it again, under its own index and number.
     The canvas of an EXR sequence is its display window and all its data windows together, so that overscan is matted
     and frames cropped each in their own way are of one size; black lies where a frame's file has nothing.
+
+    broken  indices of the missing frames that the one before stands in for
     """
 
     def __init__(self, text: str, settings: InputSettings | None = None) -> None:
@@ -62,6 +64,8 @@ class SequenceReader:
         settings = settings or InputSettings()
         self._closed = False
         self._files = find_sequence(text, SUFFIXES)
+        present = set(self._files.present)
+        self.broken = [k for k, number in enumerate(self._files.numbers) if number not in present]
         self._format = _format_of(self._files.tail, settings)
         notes = self._gaps(settings)
         first = self._files.file(self._files.numbers[0])

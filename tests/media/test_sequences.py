@@ -106,7 +106,7 @@ def test_gaps_are_named_or_repeated(tmp_path: Path) -> None:
     refused(tmp_path / "plate.0000-0004.png", "first frame 0 is missing", on_gap="repeat")
     assert values(tmp_path / "plate.%04d.png", on_gap="repeat") == [10, 20, 20, 20, 50, 60, 60, 80]
     reader = open_clip(tmp_path / "plate.%04d.png", reading(on_gap="repeat"))
-    assert [int(f.rgb[0, 0, 0]) for f in reader.frames(3, 5)] == [20, 50]
+    assert [int(f.rgb[0, 0, 0]) for f in reader.frames(3, 5)] == [20, 50] and reader.broken == [2, 3, 6]
     assert any("3-4, 7" in note and "repeated" in note for note in reader.info.notes)
     assert values(tmp_path / "plate.0002-0008x3.png") == [20, 50, 80]  # a step is no gap
 
@@ -642,5 +642,8 @@ def test_a_pipe_a_loop_and_a_folder_among_the_files(tmp_path: Path) -> None:
     refused(tmp_path / "loop.%04d.dpx", "loop.0001.dpx", "cannot be read")
     (tmp_path / "dir.0001.tif").mkdir()
     refused(tmp_path / "dir.%04d.tif", "folder")
+    refused(tmp_path / "pipe.0001.exr", "pipe")  # by its own name: must not wait for a writer either
+    refused(tmp_path / "loop.0001.dpx", "loop.0001.dpx")
+    refused(tmp_path / "none.png", "no such file")
     (tmp_path / "none.0001.png").touch()
     refused(tmp_path / "none.%04d.png", "empty")
