@@ -19,6 +19,7 @@ from mam_video.frames import Matted
 
 _SURE: Final = 1 / 1024  # alpha closer than this to 0 or 1 is sure: what it could change is below a step of 10 bits
 _COARSEST: Final = 32  # pixels of the longer side
+_HALF_MOST: Final = 65504.0  # the largest half float
 _ROUNDS: Final = 3
 _ROUNDS_COARSEST: Final = 10
 _LEAST_WEIGHT: Final = 1e-5  # of a neighbour whose alpha is the same
@@ -36,7 +37,7 @@ def estimate_foreground(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """The subject's colour F, straight (not multiplied by alpha).
 
     Args:
-        rgb: the plate, (H, W, 3); uint8 or uint16 over their whole range, or float of any scale.
+        rgb: the plate, (H, W, 3); uint8 or uint16 over their whole range, or float16 or float32 of any scale.
         alpha: (H, W) float32 in [0, 1].
     Returns: (H, W, 3) of the plate's dtype. It differs from the plate only where alpha is fractional, and two pixels
         around that where alpha is 0 (so that scaling or compressing the result drags no background in). Pixels of
@@ -50,9 +51,14 @@ def estimate_foreground(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
         return rgb
     top, left, bottom, right = _surroundings(unsure)
     cut = np.s_[top:bottom, left:right]
-    levels = _pyramid(rgb[cut], alpha[cut], unsure[cut])
     whole = np.issubdtype(rgb.dtype, np.integer)
-    low, high = (0.0, float(np.iinfo(rgb.dtype).max)) if whole else (float(rgb[cut].min()), float(rgb[cut].max()))
+    seen, low, high = rgb[cut], 0.0, 0.0
+    if whole:
+        high = float(np.iinfo(rgb.dtype).max)
+    else:  # half too, and what is not finite: a render may hold either
+        seen = np.nan_to_num(seen.astype(np.float32), nan=0.0, posinf=_HALF_MOST, neginf=-_HALF_MOST)
+        low, high = float(seen.min()), float(seen.max())
+    levels = _pyramid(seen, alpha[cut], unsure[cut])
 
     found: _Found | None = None
     for level in reversed(levels):

@@ -110,6 +110,17 @@ def test_every_depth_and_scale_gives_the_same() -> None:
     assert found.min() >= scene.min() and found.max() <= scene.max()
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_renders_may_hold_half_floats_and_what_is_not_finite(dtype: type[np.generic]) -> None:
+    plate = (np.random.default_rng(0).random((40, 60, 3)) * 16).astype(dtype)
+    alpha = np.linspace(-0.3, 1.3, 60, dtype=np.float32).clip(0, 1)[None].repeat(40, 0)
+    plate[3, 55], plate[5, 30], plate[7, 31] = np.inf, np.nan, np.inf
+    found = estimate_foreground(plate, alpha)
+    assert found.dtype == dtype and np.isfinite(found[:, 15:45]).all()
+    solid = alpha == 1
+    assert (found[solid].view(np.uint8) == plate[solid].view(np.uint8)).all()
+
+
 def test_a_hard_edge_costs_nothing() -> None:
     plate, _, alpha = composite("green")
     rgb = codes(plate)
@@ -142,7 +153,7 @@ def test_a_run_writes_it_unless_told_not_to(tmp_path: Path) -> None:
         settings = Settings().with_values({"model": {"name": "fake-colour"}, "output": {"foreground": way}}, "test")
         report = matte_clip(plate, f"{tmp_path}/{way}.%d.png", prompt, settings)
         assert ("foreground" in report.seconds) == (way == "estimate")
-        read[way] = cv2.imread(f"{tmp_path}/{way}.1.png", cv2.IMREAD_UNCHANGED)[..., [2, 1, 0, 3]]
+        read[way] = cv2.imread(f"{tmp_path}/{way}.1002.png", cv2.IMREAD_UNCHANGED)[..., [2, 1, 0, 3]]
         report = matte_clip(plate, f"{tmp_path}/{way}-alpha.%d.png:alpha", prompt, settings)
         assert "foreground" not in report.seconds  # no colour, no work
     alpha = read["estimate"][..., 3]

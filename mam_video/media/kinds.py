@@ -185,10 +185,7 @@ class LookedAt:
     def __init__(self, reader: Reader, look: Look) -> None:
         self._reader, self._look = reader, look
         self.info = replace(reader.info, look=look.name)
-
-    @property
-    def broken(self) -> list[int]:
-        return self._reader.broken
+        self.broken = reader.broken  # the very list, which the reader fills
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
         frames = self._reader.frames(start, stop)

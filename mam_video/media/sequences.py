@@ -30,6 +30,7 @@ from mam_video.media.patterns import find_sequence
 from mam_video.media.still import Still, StillFormat, check_size, refuse
 from mam_video.settings import InputSettings, OutputSettings, parse_rate
 from mam_video.streams import ordered_map
+from mam_video.timecode import Timecode, nominal_rate
 
 READS_AHEAD: Final = 2  # pictures read at a time beside the one in use
 DEFAULT_RATE: Final = Fraction(24)
@@ -217,9 +218,18 @@ class SequenceReader:
             look=look,
             windows=self._windows,
             chromaticities=first.chromaticities,
+            timecode=_timecode(first.timecode, rate),
             reel=first.reel,
             notes=tuple(notes),
         )
+
+
+def _timecode(label: str | None, rate: Fraction) -> Timecode | None:
+    """The label of the first frame; None where there is none, or it is none at this rate."""
+    try:
+        return Timecode.parse(label, nominal_rate(rate)) if label else None
+    except UsageError:
+        return None
 
 
 def _by(size: tuple[int, int]) -> str:

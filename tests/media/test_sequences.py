@@ -200,7 +200,9 @@ def test_exr_attributes_are_heard(tmp_path: Path) -> None:
     (frame,) = reader.frames()
     info = reader.info
     assert (info.rate, info.sample_aspect, info.reel) == (Fraction(24000, 1001), 2, "A001")
-    assert frame.timecode == "01:02:03;04" and info.chromaticities == pytest.approx(p3)
+    assert frame.timecode == "01:02:03;04" and info.timecode is None  # no drop-frame at 24
+    assert str(open_clip(tmp_path / "a.%04d.exr", reading(fps="29.97")).info.timecode) == "01:02:03;04"
+    assert info.chromaticities == pytest.approx(p3)
     assert open_clip(tmp_path / "a.%04d.exr", reading(fps="25")).info.rate == 25
 
 
