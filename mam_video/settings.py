@@ -73,8 +73,11 @@ class MotionSettings:
 @dataclass(frozen=True, kw_only=True)
 class TrackSettings:
     margin: float = 0.03  # the box asked for is grown by this share of its longer side
-    speck: float = 0.25  # parts smaller than this share of the largest do not count for the box: no leak widens it
+    speck: float = 0.15  # parts smaller than this share of the largest do not count for the box: no leak widens it
     shrink: float = 0.05  # the box asked for draws its sides in by at most this share of its size a frame
+    stand: int = (
+        5  # a separate part that stands still for so many frames while the subject moves is taken off; 0: never
+    )
     min_score: float = 0.5  # below: the frame is lost
     doubt_score: float = 0.6  # below: the frame is uncertain
     min_overlap: float = 0.3  # IoU of the mask with the moved previous one; below: the frame is lost
@@ -84,6 +87,7 @@ class TrackSettings:
     def __post_init__(self) -> None:
         for name in ("margin", "speck", "shrink", "min_score", "doubt_score", "min_overlap", "doubt_overlap"):
             _in_range(f"track.{name}", getattr(self, name), 0, 1)
+        _in_range("track.stand", self.stand, 0, 1000)
         _in_range("track.doubt_area", self.doubt_area, 1, 100)
 
 

@@ -151,6 +151,7 @@ class _Follower:
         self.reach: Box | None = None  # the box, but slow to shrink; None until the subject has been found
         self.logits = np.zeros((0, 0), np.float32)  # of the last frame, over `mask_view`
         self.mask_view: View | None = None
+        self.standing = np.zeros((0, 0), np.float32)  # frames that each place has stood still, over `mask_view`
         self.good_area = 0.0  # share of the frame, when last seen
         self.filter: _BoxFilter | None = None
         self.lost = 0  # frames since it was last seen
@@ -287,8 +288,11 @@ class _Follower:
                 best, best_value, best_overlap = k, value, overlap
 
         score = float(offered.scores[best])
-        chosen = cleaned[best].astype(np.float16)
-        box = boxes[best]
+        chosen, box = cleaned[best].astype(np.float16), boxes[best]
+        left_behind = self._left_behind(chosen, motion, guess, view)
+        if left_behind.any():
+            chosen[left_behind] = _OUTSIDE
+            box = self._box_of(chosen.astype(np.float32), view)
         area = _area(chosen, view, frame.size)
         jump = max(area, 1e-9) / max(self.good_area, 1e-9)
         missing: list[str] = []
@@ -311,6 +315,8 @@ class _Follower:
                 doubts.append(f"overlap with the moved mask {best_overlap:.2f} is below {bars.doubt_overlap:g}")
             if not 1 / bars.doubt_area <= jump <= bars.doubt_area:
                 doubts.append(f"area jumped {jump:.2g} times")
+        if left_behind.any():
+            doubts.append("a part that stood still was taken off: look at the frames before")
         if not missing and score < bars.doubt_score:
             doubts.append(f"score {score:.2f} is below {bars.doubt_score:g}")
 
@@ -326,6 +332,37 @@ class _Follower:
         self._remember(record, chosen, view, embedding, index, guess.reach)
         return record, chosen
 
+    def _left_behind(self, logits: np.ndarray, motion: Motion, guess: _Guess, view: View) -> np.ndarray:
+        """(m, m) bool: separate parts of the mask that have stood still for long enough while the largest moved.
+
+        Moving and standing are before the ground, the camera's own motion taken off. How long each part has stood is
+        carried along with the motion in `standing`.
+        """
+        m = len(logits)
+        count, labels, stats, _ = cv2.connectedComponentsWithStats((logits > 0).astype(np.uint8), connectivity=8)
+        before, self.standing = self.standing, np.zeros((m, m), np.float32)
+        taken = np.zeros((m, m), bool)
+        if count <= 2 or not self.settings.stand or self.mask_view is None:
+            return taken
+        if before.size:
+            before = np.maximum(carried_logits(before, self.mask_view, view, motion, m), 0)
+        apart = self._apart_over(motion, guess.search, view)
+        main = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+        way = np.median(apart[labels == main], axis=0)
+        speed = float(np.hypot(*way))
+        moves = speed > max(_MOVES * max(view.to_view(guess.box).width, view.to_view(guess.box).height), _FLOW_NOISE)
+        for part in range(1, count):
+            if part == main:
+                continue
+            here = labels == part
+            frames = float(before[here].mean()) if before.size else 0.0
+            if moves:
+                share = float(np.median(apart[here], axis=0) @ way) / speed**2
+                frames = frames + 1 if share < 0.35 else max(frames - 1, 0.0)
+            self.standing[here] = frames
+            taken |= here & (frames > self.settings.stand - 0.5)
+        return taken
+
     def _ask(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
         with torch.inference_mode():
             return self.model.segment(embedding, index, prompt)
@@ -334,9 +371,12 @@ class _Follower:
         """The motion apart from the camera over the view's square, for models that want it; view pixels a frame."""
         if motion is None or not wants_motion(self.model):
             return None
+        return self._apart_over(motion, box, view, ahead)
+
+    def _apart_over(self, motion: Motion, box: Box | None, view: View, ahead: bool = False) -> np.ndarray:
+        """(m, m, 2) float32: the motion apart from the camera over the view's square, view pixels a frame."""
         apart = motion.apart(box, back=ahead)
-        m = self.model.mask_size
-        x, y = _cell_centres(view, m)
+        x, y = _cell_centres(view, self.model.mask_size)
         sx, sy = motion.scale
         found = cv2.remap(apart, x / sx - 0.5, y / sy - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(found * np.array([sx * view.scale[0], sy * view.scale[1]], np.float32), np.float32)
@@ -373,6 +413,8 @@ class _Follower:
             self.references.offer(Reference(embedding, index, self.logits, prompted), record.index)
 
 
+_MOVES = 0.004  # of the box's longer side a frame: slower is standing still
+_FLOW_NOISE = 1.0  # view pixels a frame
 _SIZE_BACK = 3.0  # what is found again may have changed its area by this factor
 
 

@@ -37,6 +37,8 @@ SHA256 = "0eefd0a37ecc4889b9b4cb6436b0c433b5059e88107a615ed748469f78fabd6f"
 
 _SIDE = 320  # of the square that the segmenter sees; trained at 256, and better at this (docs/measurements.md)
 
+_LOOKS = 4  # at a frame where the user points; each costs a decoder's time
+
 
 @dataclass(slots=True)
 class _Batch:
@@ -107,10 +109,13 @@ class LiteModel:
     def segment(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
         if prompt.logits is not None:
             return self._asked(embedding, index, prompt)
-        # Where the user points it looks twice: what is like the inside of its first answer, what is like its outside?
-        first = self._asked(embedding, index, prompt).logits[0]
-        itself = Reference(embedding, index, first, prompted=True)
-        return self._asked(embedding, index, replace(prompt, logits=first, references=(*prompt.references, itself)))
+        # Where the user points it looks again: what is like the inside of the last answer, what is like its outside?
+        found = self._asked(embedding, index, prompt)
+        for _ in range(_LOOKS - 1):
+            itself = Reference(embedding, index, found.logits[0], prompted=True)
+            again = replace(prompt, logits=found.logits[0], references=(*prompt.references, itself))
+            found = self._asked(embedding, index, again)
+        return found
 
     def matte(self, embedding: Embedding, logits: np.ndarray) -> Tensor:
         batch: _Batch = embedding.data
