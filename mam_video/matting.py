@@ -8,10 +8,12 @@ so a range comes out as in the whole run, bit for bit on the same device.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import replace
+from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,9 @@ from mam_video.clock import Clock
 from mam_video.errors import UsageError
 from mam_video.foreground import with_foreground
 from mam_video.frames import Frame, Matted
-from mam_video.media import ClipInfo, Reader, open_clip, open_writers, parse_output
+from mam_video.media import ClipInfo, Reader, WriterGroup, open_clip, open_writers, parse_output
+from mam_video.media.kept import identity, kept_beside
+from mam_video.media.kinds import can_be_kept, identity_of, kept_place
 from mam_video.media.verify import verify_movie, with_alpha
 from mam_video.models.base import Candidates, Embedding, Model, ViewPrompt
 from mam_video.models.merge import compose_alpha
@@ -32,6 +36,7 @@ from mam_video.motion import Motion, with_motion
 from mam_video.prompts import Prompt
 from mam_video.refine import refine
 from mam_video.report.run import RunReport
+from mam_video.resume import Done, Kept, KeptTrack, refuse_kept
 from mam_video.settings import Settings
 from mam_video.smooth import smooth
 from mam_video.streams import ahead, ordered_map
@@ -50,6 +55,8 @@ def matte_frames(
     *,
     given: Track | None = None,
     save_track: TrackWriter | None = None,
+    kept: KeptTrack | None = None,
+    begin: int = 0,
     clock: Clock | None = None,
 ) -> Generator[Matted, None, None]:
     """Matte the prompted subject in every frame. As many frames come out as go in, in order, with their own times.
@@ -61,6 +68,8 @@ def matte_frames(
         settings: all knobs; the defaults where None.
         given: a saved track to follow; nothing is tracked then.
         save_track: takes the track as it is found.
+        kept: what this same call found when it was broken off; the rest is added to it.
+        begin: index of the first frame that is wanted; what comes before is tracked, and does not come out.
         clock: counts the seconds of each stage.
     Memory does not grow with the clip.
     """
@@ -73,14 +82,31 @@ def matte_frames(
         tracked = given.follow(moved, model)
     elif prompt is not None:
         size = batch_size(model, settings)
-        tracked = track(moved, timed, prompt, settings=settings.track, view=settings.view, batch=size)
+        known = () if kept is None else kept
+        tracked = track(moved, timed, prompt, settings=settings.track, view=settings.view, batch=size, known=known)
+        if kept is not None:
+            tracked = kept.kept(tracked)
     else:
         raise UsageError("no prompt: give a box or points on the first frame, or a saved track")
     if save_track is not None:
         tracked = saved(tracked, save_track)
+    if begin:
+        tracked = _since(begin, tracked)
     mattes = ahead(matte(tracked, timed, settings, clock), _MATTED_AHEAD, "model")
     with closing(mattes):
         yield from smooth(mattes, settings.smooth, clock)
+
+
+def _since(begin: int, tracked: Iterable[Tracked]) -> Generator[Tracked, None, None]:
+    """Those from the frame `begin` on; the others are found, and go no further."""
+    try:
+        for item in tracked:
+            if item.frame.index >= begin:
+                yield item
+    finally:
+        close = getattr(tracked, "close", None)
+        if close is not None:
+            close()
 
 
 def matte(
@@ -122,6 +148,7 @@ def matte_clip(
     track_from: str | Path | None = None,
     track_to: str | Path | None = None,
     frames: tuple[int, int | None] | None = None,
+    resume: bool = False,
     on_frame: Callable[[Matted, RunReport], None] | None = None,
 ) -> RunReport:
     """Matte the prompted subject in a clip and write it. Outputs appear under their names when all of them are whole.
@@ -136,9 +163,12 @@ def matte_clip(
         frames: first and last index (None: to the end), both inclusive, 0-based; the whole clip where None. Without a
             track to follow, the prompt is of the first of them. Movies of a range start at time 0, with the timecode
             and the sound of these frames.
+        resume: keep what is done beside the outputs, and where an earlier run of the same was cut off, go on there: the
+            result is the same bits on the same device.
         on_frame: called after each frame is written.
     Returns: what the run tells.
-    Raises: MamVideoError, anything the user can mend; then nothing stands under any output's name.
+    Raises: MamVideoError, anything the user can mend; then nothing stands under any output's name. An interrupt passes;
+        with `resume` its text says how many frames are kept.
     """
     settings = settings or Settings()
     names = [outputs] if isinstance(outputs, str | Path) else list(outputs)
@@ -152,12 +182,20 @@ def matte_clip(
             raise UsageError("no prompt: give a box or points on the first frame, or a saved track")
         given = Track.load(track_from, reader.info.size) if track_from is not None else None
         info, part = _part_of(reader.info, first), frames is not None
-        with given or nullcontext(), open_writers(names, info, settings.output, part=part) as writers:
+        with ExitStack() as stack:
+            stack.enter_context(given or nullcontext())
+            kept: Kept | None = None
+            if resume:
+                model = model or load_model(settings.model)
+                key = _asked(source, names, prompt, settings, model, track_from, frames)
+                kept = stack.enter_context(Kept([kept_place(name, info) for name in names], key))
+            else:
+                refuse_kept(_kept_places(names, info), settings.output.overwrite)
+            writers = stack.enter_context(_writers(names, info, settings, part, kept))
             model = model or load_model(settings.model)
             report = RunReport(reader.info, model.name, model.weights, _device_of(model), settings, list(writers.paths))
             clock = Clock()
             start = beat = time.perf_counter()
-            alphas: list[tuple[float, float]] = []
             size = batch_size(model, settings)
             with_colour = any(parse_output(name)[1].content != "alpha" for name in names)
             own_colour = with_colour and settings.output.foreground == "estimate"
@@ -170,15 +208,22 @@ def matte_clip(
                 with clock.stage("convert"):
                     return matted, writers.prepare(coloured)
 
+            if kept is not None:
+                _take_over(kept, writers, first, given, report)
+            done = len(report.records)
+            begin = first + done
+            alphas = [(each.low, each.high) for each in kept.done] if kept is not None else []
             lead, tail = first, None if last is None else _tail(last, settings, size)
             if given is not None:
-                lead = max(_lead(first, settings, size), given.first)
+                lead = max(_lead(begin, settings, size), given.first)
                 tail = None if tail is None else min(tail, max(given.first + given.count, first + 1))
-            with _track_writer(track_to, reader.info, model, settings) as saver:
+            with _track_writer(track_to, reader.info, model, settings, fixed=kept is not None) as saver:
                 stream = matte_frames(
-                    reader.frames(lead, tail), prompt, model, settings, given=given, save_track=saver, clock=clock
-                )
-                wanted = (m for m in stream if first <= m.frame.index and (last is None or m.frame.index <= last))
+                    reader.frames(lead, tail), prompt, model, settings, given=given, save_track=saver,
+                    kept=kept.track if kept is not None else None,
+                    begin=_lead(begin, settings, size) if done else 0, clock=clock,
+                )  # fmt: skip
+                wanted = (m for m in stream if begin <= m.frame.index and (last is None or m.frame.index <= last))
                 with closing(stream), closing(ordered_map(prepare, wanted, 1)) as prepared:
                     for matted, pictures in prepared:
                         with clock.stage("encode"):
@@ -187,6 +232,8 @@ def matte_clip(
                         report.records.append(matted.record)
                         report.frame_seconds.append(now - beat)
                         alphas.append((float(matted.alpha.min()), float(matted.alpha.max())))
+                        if kept is not None:
+                            kept.add(Done(*alphas[-1], now - beat))
                         beat = now
                         if on_frame is not None:
                             on_frame(matted, report)
@@ -194,12 +241,72 @@ def matte_clip(
                     wanted_range = f"{first}-" if last is None else f"{first}-{last}"
                     raise UsageError(f"{source}: holds no frame of the range {wanted_range}")
             report.notes = [*info.notes, *writers.notes, *_broken_frames(reader, report)]
+            if done:
+                report.notes.append(f"resumed after {done} frames; times by stage are of the others")
         if settings.output.verify:
             with clock.stage("verify"):
                 for path, promise in writers.promises():
                     report.checks[path] = verify_movie(path, with_alpha(promise, alphas))
-    report.wall, report.seconds = time.perf_counter() - start, clock.seconds
+    before = sum(report.frame_seconds[:done])
+    report.wall, report.seconds = before + time.perf_counter() - start, clock.seconds
     return report
+
+
+def _asked(
+    source: str | Path,
+    outputs: Sequence[str | Path],
+    prompt: Prompt | None,
+    settings: Settings,
+    model: Model,
+    track_from: str | Path | None,
+    frames: tuple[int, int | None] | None,
+) -> dict[str, Any]:
+    """All that a result depends on, in plain values: a run is gone on with only where none of it changed."""
+    asked = settings.as_dict()
+    for free in ("overwrite", "verify"):
+        del asked["output"][free]
+    colours = os.environ.get("OCIO", "")
+    return {
+        "version of mam-video": version("mam-video"),
+        "version of torch": torch.__version__,
+        "outputs": [f"{Path(name).absolute()}:{kind.name}" for name, kind in map(parse_output, outputs)],
+        "input": identity_of(source),
+        "range": "all" if frames is None else f"{frames[0]}-{'' if frames[1] is None else frames[1]}",
+        "prompt": "none" if prompt is None else str(prompt),
+        "track": "none" if track_from is None else identity([Path(track_from)]),
+        "settings": asked,
+        "OCIO": identity([Path(colours)]) if Path(colours).is_file() else colours,
+        "model": model.name,
+        "weights": model.weights,
+        "device": _device_of(model),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _kept_places(outputs: Sequence[str | Path], info: ClipInfo) -> list[Path]:
+    """Where an earlier run may have kept something, of those outputs that can be kept."""
+    return [kept_place(output, info) for output in outputs if can_be_kept(output)]
+
+
+def _writers(
+    outputs: Sequence[str | Path], info: ClipInfo, settings: Settings, part: bool, kept: Kept | None
+) -> WriterGroup:
+    if kept is None:
+        return open_writers(outputs, info, settings.output, part=part)
+    # A run that was cut off while it gave names finds its own files under them.
+    output = replace(settings.output, overwrite=settings.output.overwrite or kept.publishing)
+    writers = open_writers(outputs, info, output, part=part, keep=kept.places)
+    writers.before_publish = kept.mark
+    return writers
+
+
+def _take_over(kept: Kept, writers: WriterGroup, first: int, given: Track | None, report: RunReport) -> None:
+    """What is done already, into writers and report: as many frames as every file has that is kept."""
+    most = len(kept.done) if given is not None else min(len(kept.done), len(kept.track))
+    kept.agree(writers.go_on(first, most, named=kept.publishing))
+    for k, done in enumerate(kept.done):
+        report.records.append((given.frame(first + k) if given is not None else kept.track[k])[0])
+        report.frame_seconds.append(done.seconds)
 
 
 def _broken_frames(reader: Reader, report: RunReport) -> list[str]:
@@ -219,11 +326,15 @@ def _part_of(info: ClipInfo, first: int) -> ClipInfo:
 
 
 def _track_writer(
-    path: str | Path | None, info: ClipInfo, model: Model, settings: Settings
+    path: str | Path | None, info: ClipInfo, model: Model, settings: Settings, *, fixed: bool
 ) -> AbstractContextManager[TrackWriter | None]:
+    """`fixed`: it grows under a name that does not change, so that a run that goes on begins that file again."""
     if path is None:
         return nullcontext()
-    return TrackWriter(path, info.size, model, settings.as_dict(), overwrite=settings.output.overwrite)
+    part = kept_beside(Path(path)) if fixed else None
+    if not fixed:
+        kept_beside(Path(path)).unlink(missing_ok=True)
+    return TrackWriter(path, info.size, model, settings.as_dict(), overwrite=settings.output.overwrite, part=part)
 
 
 def _lead(first: int, settings: Settings, size: int) -> int:

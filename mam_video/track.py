@@ -25,12 +25,15 @@ LOST       nothing was found, or what was found is too doubtful to be followed. 
 Embedding falls on absolute frame numbers: group k holds frames k*batch to (k+1)*batch-1 and is embedded at once in the
 view that is held. Where the subject stops fitting it within a group, the rest of the group gets a new view and is
 embedded again.
+
+A track can be gone on with where it broke off: all that the tracker remembers follows from what was found and from the
+motion. Known frames are gone through without asking the model, and then every bit is as if it had never stopped.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -38,6 +41,7 @@ import cv2
 import numpy as np
 import torch
 
+from mam_video.errors import UsageError
 from mam_video.frames import Frame, Record, State
 from mam_video.models.base import (
     Candidates,
@@ -67,6 +71,7 @@ class Tracked:
     embedding  the embedding of the frame's batch and the frame's place in it, or None where it must be made again. It
                is given only where the batch is the whole run of frames of one group that share the view, so that a
                matte of the batch is the same as one made from a saved Track
+    standing   (m, m) float32, frames that each place has stood still: what the tracker remembers beside the rest
     """
 
     frame: Frame
@@ -75,6 +80,7 @@ class Tracked:
     view: View
     logits: np.ndarray = field(repr=False)
     embedding: tuple[Embedding, int] | None = field(default=None, repr=False)
+    standing: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.logits.dtype != np.float16 or self.logits.ndim != 2 or self.logits.shape[0] != self.logits.shape[1]:
@@ -89,6 +95,7 @@ def track(
     settings: TrackSettings | None = None,
     view: ViewSettings | None = None,
     batch: int = 1,
+    known: Sequence[Found] = (),
 ) -> Generator[Tracked, None, None]:
     """Follow the subject that `prompt` points at in the first of `frames`.
 
@@ -96,19 +103,31 @@ def track(
         frames: each frame with the motion that leads to it, as `motion.with_motion` gives them.
         model: any of the model contract; `torch.inference_mode()` is entered for its calls.
         batch: frames embedded at once; the groups fall on absolute frame numbers.
+        known: what this same call found in its first frames, when it was broken off. Whole groups of them are not asked
+            for again.
 
     Yields one `Tracked` a frame, in order. At most one group of frames is held (and one frame more).
-    Raises: UsageError, the prompt lies outside the frame.
+    Raises: UsageError, the prompt lies outside the frame, or what is known is of another clip.
     """
     follower = _Follower(model, prompt, settings or TrackSettings(), view or ViewSettings())
     source = iter(frames)
+    place = 0
     try:
         for group in _groups(source, batch, look_ahead=wants_motion(model)):
-            yield from follower.follow(group)
+            end = place + len(group)
+            if end <= len(known):
+                yield from follower.repeat(group, [known[k] for k in range(place, end)])
+            else:
+                yield from follower.follow(group)
+            place = end
     finally:
         close = getattr(source, "close", None)
         if close is not None:
             close()
+
+
+# Of one frame: its record, its view, its logits, (m, m) float16, and `Tracked.standing`.
+Found = tuple[Record, View, np.ndarray, np.ndarray | None]
 
 
 @dataclass(slots=True)
@@ -159,6 +178,7 @@ class _Follower:
 
     def follow(self, group: list[_Step]) -> Iterator[Tracked]:
         """The frames of one group, which are embedded together as long as their view stays."""
+        self.references.remember(self.model)
         found: list[Tracked] = []
         runs: list[tuple[Embedding, int, int]] = []  # embedding; its first frame's place in the group; frames used
         for place, step in enumerate(group):
@@ -175,12 +195,34 @@ class _Follower:
                 record, logits = self._begin(step, view, embedding, place - start)
             else:
                 record, logits = self._continue(step, guess, view, embedding, place - start)
-            found.append(Tracked(step.frame, step.motion, record, view, logits))
+            found.append(Tracked(step.frame, step.motion, record, view, logits, standing=self.standing))
         for embedding, start, used in runs:
             for i in range(start, start + used):
                 t = found[i]
                 handle = (embedding, i - start) if used == embedding.count else None
-                yield Tracked(t.frame, t.motion, t.record, t.view, t.logits, handle)
+                yield Tracked(t.frame, t.motion, t.record, t.view, t.logits, handle, t.standing)
+
+    def repeat(self, group: list[_Step], known: list[Found]) -> Iterator[Tracked]:
+        """The same for a group that was followed before: the state afterwards is the same, and no model was asked."""
+        start = 0
+        for place, (step, (record, view, logits, standing)) in enumerate(zip(group, known, strict=True)):
+            guess = self._guess(step)
+            if (step.frame.index, step.frame.pts) != (record.index, record.pts) or view != self._view_for(
+                guess, step.frame.size
+            ):
+                raise UsageError(f"what is known of frame {step.frame.index} was found in another clip")
+            if place == 0 or view != self.view:
+                start = place
+            self.view = view
+            if guess is None:
+                self.filter = _BoxFilter(record.box)
+            elif record.state is not State.LOST and self.filter is not None:
+                self.filter.update(record.box)
+            batch = _Batch(view, [s.frame for s in group[start:]])
+            if standing is not None:
+                self.standing = standing
+            self._remember(record, logits, view, batch, place - start, guess.reach if guess is not None else None)
+            yield Tracked(step.frame, step.motion, record, view, logits)
 
     # Move
 
@@ -392,7 +434,13 @@ class _Follower:
         return box.moved(view.x0, view.y0) if box is not None else None
 
     def _remember(
-        self, record: Record, logits: np.ndarray, view: View, embedding: Embedding, index: int, reach: Box | None = None
+        self,
+        record: Record,
+        logits: np.ndarray,
+        view: View,
+        embedding: Embedding | _Batch,
+        index: int,
+        reach: Box | None = None,
     ) -> None:
         if reach is None or self.reach is None:
             self.reach = record.box
@@ -410,7 +458,10 @@ class _Follower:
         self.good_area = record.area
         if not record.state.flagged:
             prompted = record.state is State.PROMPTED
-            self.references.offer(Reference(embedding, index, self.logits, prompted), record.index)
+            if isinstance(embedding, _Batch):
+                self.references.offer(_Later(embedding, index, self.logits, prompted), record.index)
+            else:
+                self.references.offer(Reference(embedding, index, self.logits, prompted), record.index)
 
 
 _MOVES = 0.004  # of the box's longer side a frame: slower is standing still
@@ -436,16 +487,46 @@ class _Guess:
     reach: Box | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Frames that were embedded together."""
+
+    view: View
+    frames: list[Frame] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Later:
+    """A reference that is embedded only if it is still one when the model is asked again."""
+
+    batch: _Batch
+    index: int
+    logits: np.ndarray = field(repr=False)
+    prompted: bool
+
+    def embedded(self, model: Model) -> Reference:
+        with torch.inference_mode():
+            embedding = model.embed([self.batch.view.cut(frame.rgb8) for frame in self.batch.frames])
+        return Reference(embedding, self.index, self.logits, self.prompted)
+
+
 class _References:
     """The prompted frames, which never fade, and the latest confident ones, some frames apart."""
 
     def __init__(self, most: int) -> None:
-        self._anchors: list[Reference] = []
-        self._recent: deque[Reference] = deque(maxlen=max(most - 1, 0))
+        self._anchors: list[Reference | _Later] = []
+        self._recent: deque[Reference | _Later] = deque(maxlen=max(most - 1, 0))
         self._most = most
         self._last = 0
 
-    def offer(self, reference: Reference, frame_index: int) -> None:
+    def remember(self, model: Model) -> None:
+        """Embed what was found before."""
+        for kept in (self._anchors, self._recent):
+            for place, reference in enumerate(kept):
+                if isinstance(reference, _Later):
+                    kept[place] = reference.embedded(model)
+
+    def offer(self, reference: Reference | _Later, frame_index: int) -> None:
         if self._most == 0:
             return
         if reference.prompted:
@@ -456,7 +537,7 @@ class _References:
             self._last = frame_index
 
     def all(self) -> tuple[Reference, ...]:
-        return (*self._anchors, *reversed(self._recent))
+        return tuple(r for r in (*self._anchors, *reversed(self._recent)) if isinstance(r, Reference))
 
 
 _REFERENCE_STEP = 5  # frames between two references: neighbours tell nothing new

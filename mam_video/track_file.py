@@ -33,7 +33,7 @@ from mam_video.frames import Frame, Record, State
 from mam_video.models.base import Model
 from mam_video.motion import Motion
 from mam_video.prompts import Box
-from mam_video.track import Tracked
+from mam_video.track import Found, Tracked
 from mam_video.views import View
 
 _KIND = "mam-video track"
@@ -49,6 +49,7 @@ class TrackWriter:
     Args:
         size: (H, W) of the clip's frames.
         settings: what the run was asked to do, for the record; must be plain values.
+        part: where it grows; a hidden name of its own beside `path` where None.
     Raises: UsageError, the file exists and `overwrite` was not asked for; MediaError, it cannot be written.
     """
 
@@ -60,11 +61,13 @@ class TrackWriter:
         settings: Mapping[str, Any] | None = None,
         *,
         overwrite: bool = False,
+        part: Path | None = None,
     ) -> None:
         self.path = Path(path)
         if self.path.exists() and not overwrite:
             raise UsageError(f"{self.path}: exists already; give another name or --overwrite")
-        self._part = self.path.with_name(f".{self.path.stem}.part-{secrets.token_hex(4)}{self.path.suffix}")
+        unique = self.path.with_name(f".{self.path.stem}.part-{secrets.token_hex(4)}{self.path.suffix}")
+        self._part = part or unique
         self._first: int | None = None
         self._count = 0
         header = {
@@ -289,6 +292,27 @@ def saved(tracked: Iterable[Tracked], writer: TrackWriter) -> Generator[Tracked,
         close = getattr(tracked, "close", None)
         if close is not None:
             close()
+
+
+def packed(tracked: Tracked) -> bytes:
+    """What was found in a frame and is remembered, without its pixels; `unpacked` gives every bit of it again."""
+    entry = {"index": tracked.record.index, "m": tracked.logits.shape[0], **_as_json(tracked.record, tracked.view)}
+    stood = np.zeros((0, 0)) if tracked.standing is None else tracked.standing
+    entry["standing"] = len(stood)
+    halves = tracked.logits.astype("<f2", copy=False).tobytes()
+    return json.dumps(entry).encode() + b"\n" + zlib.compress(halves + stood.astype("<f4", copy=False).tobytes(), 1)
+
+
+def unpacked(data: bytes) -> Found:
+    """Record, view, logits and standing of `packed`. Raises: ValueError, KeyError or zlib.error, where it is none."""
+    head, _, body = data.partition(b"\n")
+    entry = json.loads(head)
+    m, n = int(entry["m"]), int(entry["standing"])
+    body = zlib.decompress(body)
+    record, view = _from_json(int(entry["index"]), entry)
+    logits = np.frombuffer(body, "<f2", m * m).reshape(m, m)
+    standing = np.frombuffer(body, "<f4", n * n, 2 * m * m).reshape(n, n)
+    return record, view, logits.astype(np.float16), standing.astype(np.float32)
 
 
 def _member(index: int) -> str:

@@ -28,11 +28,12 @@ RANKS = {
     "track_file": 6,
     "report": 6,
     "training": 6,
-    "matting": 7,
-    "evaluation": 7,
-    "picture": 7,
-    "cli": 8,
-    "__main__": 9,
+    "resume": 7,
+    "matting": 8,
+    "evaluation": 8,
+    "picture": 8,
+    "cli": 9,
+    "__main__": 10,
 }
 FORBIDDEN = {"media": {"torch", "segment_anything", "kornia"}, "models": {"av"}, "report": {"av"}}
 

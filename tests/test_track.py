@@ -22,7 +22,7 @@ from mam_video.motion import Motion, with_motion
 from mam_video.prompts import Box, Point, Prompt
 from mam_video.settings import MotionSettings, ViewSettings
 from mam_video.track import Tracked, _shrunk, _stride, carried_logits, track
-from mam_video.track_file import Track, TrackWriter, saved
+from mam_video.track_file import Track, TrackWriter, packed, saved, unpacked
 from mam_video.views import View
 
 SIZE = (240, 320)
@@ -513,3 +513,21 @@ def test_what_is_in_the_file_can_be_read_by_hand(written: tuple[Path, list[Track
         low, high = np.frombuffer(archive.read("frames/00000003.f16"), np.uint8).reshape(2, -1)
     by_hand = (low.astype(np.uint16) | high.astype(np.uint16) << 8).view(np.float16).reshape(64, 64)
     np.testing.assert_array_equal(by_hand, live[3].logits)
+
+
+@pytest.mark.parametrize("cut", [5, 6, 7, 8, 10])
+def test_a_track_that_was_broken_off_goes_on_bit_for_bit(cut: int) -> None:
+    """Through parts that stand still and are taken off, from what was packed of the first frames."""
+    bumps = np.random.default_rng(4).uniform(0.7, 1.1, (36, 36, 1))
+
+    def patch(rgb: np.ndarray, index: int) -> None:
+        rgb[102:138, 40 - index : 76 - index] = COLOUR * bumps
+
+    moved, prompt = textured(16, 6, patch), Prompt(Box(40, 84, 126, 156))
+    whole = list(track(moved, ColourModel(), prompt))
+    known = [unpacked(packed(t)) for t in whole[:cut]]
+    again = list(track(moved, ColourModel(), prompt, known=known))
+    for a, b in zip(whole, again, strict=True):
+        assert (a.record, a.view) == (b.record, b.view) and (a.logits == b.logits).all()
+        if a.frame.index >= cut:
+            assert a.standing is not None and b.standing is not None and (a.standing == b.standing).all()

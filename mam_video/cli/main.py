@@ -44,10 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         _say(str(error))
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if debug:
             raise
-        _say("interrupted; nothing was left under the outputs' names")
+        _say(str(error) or "interrupted; nothing was left under the outputs' names")
         if threading.active_count() > 1:  # a model in the middle of a long frame: the interpreter must not wait for it
             sys.stderr.flush()
             os._exit(130)

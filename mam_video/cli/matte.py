@@ -103,6 +103,9 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         metavar="N",
         help="frames more before and after the range; the prompt is of the first frame written",
     )
+    job.add_argument(
+        "--resume", action="store_true", help="keep what is done; where the same run was cut off, go on there"
+    )
     job.add_argument("--save-track", metavar="FILE", help="keep where the subject was found")
     job.add_argument("--track", metavar="FILE", help="follow a saved track: nothing is tracked again")
     job.add_argument("--report", metavar="FILE", help="write one record a frame as JSON")
@@ -124,12 +127,15 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("no prompt: give --box x0,y0,x1,y1 or --point x,y on the subject in the first frame")
 
     from mam_video.media import expected_bytes, notes, open_clip, parse_output
+    from mam_video.media.kinds import must_be_kept
     from mam_video.prompts import Prompt
 
     if options.report:
         _check_folder_of(options.report)
     for output in outputs:
         parse_output(output)
+        if options.resume:
+            must_be_kept(output)
     with open_clip(options.input, settings.input) as reader:
         info = reader.info
         prompt = Prompt.parse(options.box, options.point or [], info.size) if options.box or options.point else None
@@ -152,6 +158,7 @@ def run(options: argparse.Namespace) -> int:
             track_from=options.track,
             track_to=options.save_track,
             frames=frames,
+            resume=options.resume,
             on_frame=shown,
         )
     if options.report:
@@ -253,15 +260,16 @@ def _progress(quiet: bool, count: int | None) -> Iterator[Any]:
     )
     with Progress(*columns, transient=True) as bar:
         task = bar.add_task("matting", total=count, fps="", flagged="")
-        flagged = 0
+        flagged = seen = 0
 
         def shown(matted: Matted, report: RunReport) -> None:
-            nonlocal flagged
-            flagged += matted.record.state.flagged
+            nonlocal flagged, seen
+            flagged += sum(record.state.flagged for record in report.records[seen:])
+            seen = len(report.records)
             recent = report.frame_seconds[-20:]
             speed = len(recent) / max(sum(recent), 1e-9)
             note = f"{flagged} flagged" if flagged else ""
-            bar.update(task, advance=1, fps=f"{speed:.2f} fps", flagged=note)
+            bar.update(task, completed=seen, fps=f"{speed:.2f} fps", flagged=note)
 
         yield shown
 

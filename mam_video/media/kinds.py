@@ -7,7 +7,7 @@ is the alpha alone in the name's own family.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from mam_video.errors import MediaError, UsageError
 from mam_video.frames import Frame, Look, Matted
 from mam_video.media.base import ClipInfo, Reader, Writer
 from mam_video.media.edge import reason
+from mam_video.media.kept import identity, kept_beside
 from mam_video.media.looks import make_look
 from mam_video.media.movies import (
     Content,
@@ -29,7 +30,7 @@ from mam_video.media.movies import (
     Vp9Picture,
 )
 from mam_video.media.outputs import Pattern
-from mam_video.media.patterns import is_sequence
+from mam_video.media.patterns import find_sequence, is_sequence
 from mam_video.media.sequences import (
     SUFFIXES,
     DpxEncoder,
@@ -179,6 +180,50 @@ def open_clip(path: str | Path, settings: InputSettings | None = None) -> Reader
     return movie if look is None else LookedAt(movie, look)
 
 
+def identity_of(source: str | Path) -> dict[str, Any]:
+    """What tells a clip from others without reading it: names, sizes and times of change of its files."""
+    if not is_sequence(str(source), SUFFIXES):
+        return identity([Path(source)])
+    files = find_sequence(str(source), SUFFIXES)
+    return identity([files.file(number) for number in files.present])
+
+
+def can_be_kept(output: str | Path) -> bool:
+    """Whether an output's frames stand alone, so that a run can go on after any of them."""
+    family = parse_output(output)[1].family
+    return family in _SEQUENCES or (family in _PICTURES and _PICTURES[family].stands_alone)
+
+
+def must_be_kept(output: str | Path) -> None:
+    """Raises: UsageError, where a run of this output cannot be resumed."""
+    if not can_be_kept(output):
+        name, kind = parse_output(output)
+        raise UsageError(
+            f"{name}: --resume needs frames that stand alone, and those of {kind.name} do not; make it of the finished "
+            "matte, or leave --resume out"
+        )
+
+
+def kept_place(output: str | Path, info: ClipInfo) -> Path:
+    """The hidden folder for what is kept of an output while it is made, so that the run can be resumed.
+
+    Raises: UsageError, for a kind whose frames need each other.
+    """
+    must_be_kept(output)
+    name, kind = parse_output(output)
+    if kind.family not in _SEQUENCES:
+        return kept_beside(Path(name))
+    pattern = _pattern(name, kind, info)
+    if not pattern.makes_folder:
+        return kept_beside(pattern.path)
+    inside, beside = pattern.folder / f".{pattern.folder.name}.resume", kept_beside(pattern.folder)
+    return inside if inside.exists() or (pattern.folder.is_dir() and not beside.exists()) else beside
+
+
+def _pattern(name: str, kind: Kind, info: ClipInfo) -> Pattern:
+    return Pattern(name, kind.suffixes[0], info.padding or 4)
+
+
 class LookedAt:
     """A reader whose pixels are not display-referred: every frame carries the look they are seen through."""
 
@@ -240,19 +285,21 @@ class WholeWriter(Writer, Protocol):
     def publish(self) -> None: ...
 
 
-def open_writer(output: str | Path, info: ClipInfo, settings: OutputSettings, *, part: bool = False) -> WholeWriter:
+def open_writer(
+    output: str | Path, info: ClipInfo, settings: OutputSettings, *, part: bool = False, keep: Path | None = None
+) -> WholeWriter:
     """A writer for NAME or NAME:kind, for a clip as `info` says. Everything is checked here, before long work.
 
     `part` says that a range of the clip is written: a movie of it starts at time 0 and has the sound of these frames
-    alone; `info.timecode` is then the label of the range's first frame.
+    alone; `info.timecode` is then the label of the range's first frame. `keep` is the output's `kept_place` where the
+    run is to be resumable.
 
     Raises: UsageError for an unknown kind, a name that is taken (unless settings.overwrite) or the input's own;
         MediaError where nothing can be written there.
     """
     name, kind = parse_output(output)
     if kind.family in _SEQUENCES:
-        pattern = Pattern(name, kind.suffixes[0], info.padding or 4)
-        return SequenceWriter(pattern, _encoder(kind, info, settings), info, settings)
+        return SequenceWriter(_pattern(name, kind, info), _encoder(kind, info, settings), info, settings, keep=keep)
     if kind.family == "webp":
         return WebpWriter(Path(name), info, settings)
     height, width = info.size
@@ -261,7 +308,7 @@ def open_writer(output: str | Path, info: ClipInfo, settings: OutputSettings, *,
         picture = PreviewPicture(kind.content, info.colour, height, width, settings.background)
     else:
         picture = _PICTURES[kind.family](kind.content, info.colour, height, width)
-    return MovieWriter(Path(name), picture, info, settings, part=part)
+    return MovieWriter(Path(name), picture, info, settings, part=part, keep=keep)
 
 
 def _encoder(kind: Kind, info: ClipInfo, settings: OutputSettings) -> Encoder:
@@ -277,17 +324,26 @@ class WriterGroup:
     """Several outputs of one run, which get their final names together: all of them, or none.
 
     Has the same methods as one writer, so that a loop needs not know how many there are.
+
+    before_publish  called when every file is whole and none has its final name yet
     """
 
+    before_publish: Callable[[], None] | None = None
+
     def __init__(
-        self, outputs: Sequence[str | Path], info: ClipInfo, settings: OutputSettings, part: bool = False
+        self,
+        outputs: Sequence[str | Path],
+        info: ClipInfo,
+        settings: OutputSettings,
+        part: bool = False,
+        keep: Sequence[Path] = (),
     ) -> None:
         if not outputs:
             raise UsageError("no output is named; give one, as -o matte.mov")
         self._writers: list[WholeWriter] = []
         try:
-            for output in outputs:
-                writer = open_writer(output, info, settings, part=part)
+            for place, output in enumerate(outputs):
+                writer = open_writer(output, info, settings, part=part, keep=keep[place] if keep else None)
                 self._writers.append(writer)
                 if any(writer.path.absolute() == other.path.absolute() for other in self._writers[:-1]):
                     raise UsageError(f"{writer.path}: named twice as an output; give each its own name")
@@ -313,6 +369,17 @@ class WriterGroup:
         """What an output could not take over from the source, a line each."""
         return [note for writer in self._writers for note in getattr(writer, "notes", ())]
 
+    def go_on(self, first: int, most: int, *, named: bool = False) -> int:
+        """Take over the frames that an earlier run left in every output; how many, `most` at most.
+
+        first: index of the first of them; named: the run was cut off while outputs got their final names.
+        """
+        kept = [writer for writer in self._writers if isinstance(writer, MovieWriter | SequenceWriter)]
+        count = min(writer.kept(first, most, named=named) for writer in kept)
+        for writer in kept:
+            writer.go_on(first, count)
+        return count
+
     def prepare(self, matted: Matted) -> list[Any]:
         """What each writer makes of the frame. Pure: any thread, any order."""
         return [writer.prepare(matted) for writer in self._writers]
@@ -330,6 +397,8 @@ class WriterGroup:
         try:
             for writer in self._writers:
                 writer.finish()
+            if self.before_publish is not None:
+                self.before_publish()
             for writer in self._writers:
                 writer.publish()
         except BaseException:
@@ -353,7 +422,15 @@ class WriterGroup:
 
 
 def open_writers(
-    outputs: Sequence[str | Path], info: ClipInfo, settings: OutputSettings, *, part: bool = False
+    outputs: Sequence[str | Path],
+    info: ClipInfo,
+    settings: OutputSettings,
+    *,
+    part: bool = False,
+    keep: Sequence[Path] = (),
 ) -> WriterGroup:
-    """One writer over all outputs of a run. Raises: as `open_writer`, and UsageError for a name given twice."""
-    return WriterGroup(outputs, info, settings, part)
+    """One writer over all outputs of a run. Raises: as `open_writer`, and UsageError for a name given twice.
+
+    `keep` has the `kept_place` of each output, where the run is to be resumable.
+    """
+    return WriterGroup(outputs, info, settings, part, keep)

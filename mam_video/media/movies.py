@@ -27,6 +27,7 @@ from mam_video.media import colour, tmcd
 from mam_video.media.base import ClipInfo, Colour
 from mam_video.media.edge import fraction, reason, ticks, url, writing
 from mam_video.media.integrity import cut_off, promised_end
+from mam_video.media.kept import PacketLog
 from mam_video.media.outputs import FileOutput
 from mam_video.media.repair import Shown, deinterlaced, mended, whole
 from mam_video.media.sound import SoundCopy, describe_sound
@@ -365,6 +366,7 @@ class Picture(Protocol):
     pixel_format: str
     options: dict[str, str]
     colour: Colour
+    stands_alone: bool  # whether no picture needs another one, so that files can be joined at any frame
     shows_alpha: bool  # whether the matte can be read from it: its alpha, or its gray
     for_eyes: bool  # whether it is given display-referred pixels always, and not the codes of a log plate
 
@@ -378,6 +380,7 @@ class Picture(Protocol):
 
 
 class _Same:
+    stands_alone = True
     shows_alpha = True
     for_eyes = False
 
@@ -436,6 +439,7 @@ class Vp9Picture(_Same):
     """VP9 for the web: 8-bit 4:2:0 with an alpha of 8 bits in WebM's side channel, both lossy."""
 
     codec = "libvpx-vp9"
+    stands_alone = False
     for_eyes = True
 
     def __init__(self, content: Content, source: Colour, height: int, width: int) -> None:
@@ -458,6 +462,7 @@ class PreviewPicture:
     column (the last one repeated), since 4:2:0 has none."""
 
     codec = "libx264"
+    stands_alone = False
     for_eyes = True
     pixel_format = "yuv420p"
 
@@ -517,12 +522,22 @@ class MovieWriter:
     time 0 is moved to start there: MOV would hide its first frames behind an edit list. A part of a clip is moved to
     start at 0 too. Sound moves with the pictures.
 
+    With `keep`, a hidden folder, encoded pictures are kept in a log there, and the movie is put together of them at the
+    end, without encoding any again: a run that was cut off goes on with those that the log has.
+
     notes  what could not be taken over from the source
     ticks  times of the frames written so far, in `unit`s
     """
 
     def __init__(
-        self, path: Path, picture: Picture, info: ClipInfo, settings: OutputSettings, *, part: bool = False
+        self,
+        path: Path,
+        picture: Picture,
+        info: ClipInfo,
+        settings: OutputSettings,
+        *,
+        part: bool = False,
+        keep: Path | None = None,
     ) -> None:
         """Raises: UsageError or MediaError, before anything is written, where the output is not possible."""
         self.notes: list[str] = []
@@ -549,8 +564,12 @@ class MovieWriter:
                 f"{path.name}: Matroska is written without the sample aspect of {self.aspect}; MOV keeps it"
             )
             self.aspect = Fraction(1)
-        self._output = FileOutput(path, info.path, settings.overwrite)
+        self._output = FileOutput(path, info.path, settings.overwrite, keep)
+        self._kept: PacketLog | None = None
+        self._container: Any = None
         try:
+            if keep is not None:
+                self._kept = PacketLog(keep / "pictures")
             with writing(path):
                 self._open()
         except BaseException:
@@ -559,7 +578,6 @@ class MovieWriter:
 
     def _open(self) -> None:
         """Container, stream, tags: all that stands in the headers."""
-        self._container: Any = None
         unit = str(self.unit.denominator)
         options: dict[str, str] = {}
         if self.path.suffix.lower() in (".mov", ".mp4", ".m4v"):
@@ -627,12 +645,43 @@ class MovieWriter:
             frame.pts = pts
         if self._last is not None and pts <= self._last:
             raise ValueError(f"frame at {pts} comes after one at {self._last}")
-        self._copy_sound(pts)
-        with writing(self.path):
-            for packet in self._stream.encode(frame):
-                self._container.mux(packet)
+        if self._kept is None:
+            self._copy_sound(pts)
+        self._encode(frame)
         self._last = pts
         self.ticks.append(pts)
+
+    def _encode(self, frame: av.VideoFrame | None) -> None:
+        """To the file, or to the log of what is kept. None: what the encoder still has."""
+        with writing(self.path):
+            for packet in self._stream.encode(frame):
+                if self._kept is None:
+                    self._container.mux(packet)
+                else:
+                    self._kept.append(packet, self._shift)
+
+    def kept(self, first: int, most: int, *, named: bool = False) -> int:
+        """How many frames an earlier run left, `most` at most."""
+        return 0 if self._kept is None else min(len(self._kept), most)
+
+    def go_on(self, first: int, count: int) -> None:
+        """Take over the first `count` frames of those; before the first `put`."""
+        assert self._kept is not None
+        self._kept.cut(count)
+        for pts, shift in self._kept.times():
+            if self._last is None:
+                self._shift, self._first = shift, pts - shift
+            self._last = pts
+            self.ticks.append(pts)
+
+    def _join(self) -> None:
+        """Put the movie together of what is kept."""
+        assert self._kept is not None
+        for packet in self._kept.packets(self.unit):
+            self._copy_sound(ticks(packet.pts))
+            packet.stream = self._stream
+            with writing(self.path):
+                self._container.mux(packet)
 
     def _copy_sound(self, end: int | None) -> None:
         """The source's sound up to a time of the output, in its ticks; all that is left where None."""
@@ -652,12 +701,17 @@ class MovieWriter:
         """Complete the file under its hidden name."""
         if self._last is None:
             raise MediaError(f"{self.path}: no frame was written to it")
+        if self._kept is not None:
+            self._encode(None)
+            self._join()
         self._copy_sound(self._last + self._duration if self._part else None)
         if self.sound is not None:
             self.sound.close()
+        if self._kept is None:
+            self._encode(None)
+        else:
+            self._kept.close()
         with writing(self.path):
-            for packet in self._stream.encode(None):
-                self._container.mux(packet)
             self._container.close()
 
     def publish(self) -> None:
@@ -673,6 +727,10 @@ class MovieWriter:
             raise
 
     def abort(self) -> None:
+        if self._kept is not None:
+            with suppress(Exception):  # what the encoder still has need not be made again
+                self._encode(None)
+            self._kept.close()
         with suppress(Exception):
             if self.sound is not None:
                 self.sound.close()

@@ -2,6 +2,7 @@
 
 A movie grows in a hidden file beside its final name, a sequence in a hidden folder; `publish` renames. An interrupted
 process can leave the hidden one behind (a name that starts with a dot and holds ".part-"), never a partial result.
+A run that can be resumed has one hidden folder an output instead, of a name that is found again (`kept.py`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,8 +31,8 @@ def _check_folder(folder: Path, name: Path) -> None:
 class FileOutput:
     """One file under construction."""
 
-    def __init__(self, path: Path, source: Path, overwrite: bool) -> None:
-        """Claim a place beside `path`.
+    def __init__(self, path: Path, source: Path, overwrite: bool, keep: Path | None = None) -> None:
+        """Claim a place beside `path`: in the hidden folder `keep` where it is given.
 
         Raises: UsageError where the name is taken or the source's own; MediaError where nothing can be written there.
         """
@@ -43,8 +45,12 @@ class FileOutput:
             raise UsageError(f"{path}: exists; give --overwrite to replace it, or choose another name")
         self.path = path
         self.partial = path.with_name(f".{path.stem}.part-{secrets.token_hex(4)}{path.suffix}")
+        if keep is not None:
+            self.partial = keep / path.name
         with writing(path):
-            self.partial.touch(exist_ok=False)
+            if keep is not None:
+                keep.mkdir(exist_ok=True)
+            self.partial.touch(exist_ok=keep is not None)
 
     def publish(self) -> None:
         """Give the finished file its name."""
@@ -124,10 +130,11 @@ class SequenceOutput:
     """A sequence under construction: frames in a hidden folder beside the final names, moved there when all are whole.
 
     With `overwrite`, frames of the same pattern that the new sequence does not have are removed at the end, so that
-    an older, longer one does not show through.
+    an older, longer one does not show through. With `keep`, a hidden folder, the frames lie in that, and are left
+    there by `discard`.
     """
 
-    def __init__(self, pattern: Pattern, source: Path, overwrite: bool) -> None:
+    def __init__(self, pattern: Pattern, source: Path, overwrite: bool, keep: Path | None = None) -> None:
         folder = pattern.folder
         self._made = pattern.makes_folder and not folder.exists()
         _check_folder(folder.parent if self._made else folder, pattern.path)
@@ -141,14 +148,18 @@ class SequenceOutput:
             )
         self.pattern = pattern
         parent = folder.parent if self._made else folder
+        self._kept = keep is not None
         self.partial = parent / f".{folder.name or 'frames'}.part-{secrets.token_hex(4)}"
+        if keep is not None:
+            self.partial = keep / "frames"
         with writing(pattern.path):
-            self.partial.mkdir()
+            self.partial.mkdir(parents=self._kept, exist_ok=self._kept)
 
-    def publish(self) -> None:
+    def publish(self, before: Collection[str] = ()) -> None:
+        """Move the frames to their final names; those named `before` may stand there already."""
         with writing(self.pattern.path):
             written = sorted(self.partial.iterdir())
-            names = {entry.name for entry in written}
+            names = {*before, *(entry.name for entry in written)}
             self.pattern.folder.mkdir(exist_ok=True)
             for entry in written:
                 entry.replace(self.pattern.folder / entry.name)
@@ -158,4 +169,5 @@ class SequenceOutput:
             self.partial.rmdir()
 
     def discard(self) -> None:
-        shutil.rmtree(self.partial, ignore_errors=True)
+        if not self._kept:
+            shutil.rmtree(self.partial, ignore_errors=True)

@@ -23,6 +23,7 @@ from mam_video.media.base import XYXY, ClipInfo, Colour, Windows
 from mam_video.media.dpx import Dpx, encode_dpx
 from mam_video.media.edge import writing
 from mam_video.media.exr import Exr, time_code, write_exr
+from mam_video.media.kept import flushed
 from mam_video.media.looks import REC709_CHROMATICITIES, SRGB, make_look
 from mam_video.media.ordinary import Jpeg, Png, Tiff, encode_png, encode_tiff
 from mam_video.media.outputs import Pattern, SequenceOutput
@@ -362,14 +363,20 @@ class SequenceWriter:
     Timestamps have no place here: a sequence of a variable-rate clip keeps its frames, not their times.
     """
 
-    def __init__(self, pattern: Pattern, encoder: Encoder, info: ClipInfo, settings: OutputSettings) -> None:
-        """Raises: UsageError or MediaError, before anything is written, where the output is not possible."""
+    def __init__(
+        self, pattern: Pattern, encoder: Encoder, info: ClipInfo, settings: OutputSettings, *, keep: Path | None = None
+    ) -> None:
+        """With `keep`, a hidden folder, the frames lie there and are left there by `abort`.
+
+        Raises: UsageError or MediaError, before anything is written, where the output is not possible."""
         self.path: Path = pattern.path
         self._encoder = encoder
         self._info = info
         self._start = settings.start_number
         self._count = 0
-        self._output = SequenceOutput(pattern, info.path, settings.overwrite)
+        self._keep = keep is not None
+        self._before: list[str] = []
+        self._output = SequenceOutput(pattern, info.path, settings.overwrite, keep)
 
     def number(self, index: int) -> int:
         """The number that the frame `index` is written under."""
@@ -388,9 +395,33 @@ class SequenceWriter:
         with writing(self._output.pattern.folder / name):
             try:
                 self._encoder.write(matted, number, self._output.partial / name)
+                if self._keep:
+                    flushed(self._output.partial / name)
             except MediaError as error:
                 raise MediaError(f"{self._output.pattern.folder / name}: {error}") from error
         return name
+
+    def kept(self, first: int, most: int, *, named: bool = False) -> int:
+        """How many frames an earlier run left, from the index `first` on, `most` at most.
+
+        `named`: it was cut off while it gave them their final names.
+        """
+        pattern, hidden = self._output.pattern, self._output.partial
+        for k in range(most):
+            name = pattern.name(self.number(first + k))
+            if not (hidden / name).exists() and not (named and (pattern.folder / name).exists()):
+                return k
+        return most
+
+    def go_on(self, first: int, count: int) -> None:
+        """Take over the first `count` frames of those; before the first `put`."""
+        self._before = [self._output.pattern.name(self.number(first + k)) for k in range(count)]
+        self._count = count
+        ours = set(self._before)
+        with writing(self.path):
+            for entry in list(self._output.partial.iterdir()):
+                if entry.name not in ours:
+                    entry.unlink()
 
     def put(self, name: str) -> None:
         """Count a prepared frame in."""
@@ -406,7 +437,7 @@ class SequenceWriter:
 
     def publish(self) -> None:
         """Move the frames to their final names."""
-        self._output.publish()
+        self._output.publish(self._before)
 
     def close(self) -> None:
         try:
