@@ -49,7 +49,7 @@ class Frame:
     look       how these values are seen; None where they are display-referred already
     window     (x0, y0, x1, y1) in the frame's pixels where the file of this frame has a picture, black around it; None:
                everywhere
-    timecode   HH:MM:SS:FF (HH:MM:SS;FF for drop-frame) where the frame's own file carries one
+    timecode   HH:MM:SS:FF (HH:MM:SS;FF for drop-frame): what the frame's file carries, or the movie's label counted on
     """
 
     index: int

@@ -315,9 +315,12 @@ def _broken_frames(reader: Reader, report: RunReport) -> list[str]:
     lost = [index for index in reader.broken if index in seen]
     if not lost:
         return []
-    named = ", ".join(map(str, lost[:20])) + (f" and {len(lost) - 20} more" if len(lost) > 20 else "")
+    numbers = reader.info.numbers
+    told = [index if numbers is None else numbers[index] for index in lost]
+    named = ", ".join(map(str, told[:20])) + (f" and {len(lost) - 20} more" if len(lost) > 20 else "")
     which = f"frame {named} is" if len(lost) == 1 else f"frames {named} are"
-    return [f"{which} damaged in the clip; the frame before stands in"]
+    damaged = "damaged" if numbers is None else "missing or damaged"
+    return [f"{which} {damaged} in the clip; the frame before stands in"]
 
 
 def _part_of(info: ClipInfo, first: int) -> ClipInfo:

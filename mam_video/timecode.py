@@ -7,6 +7,8 @@ out labels (never frames): 2 at the start of every minute but each tenth, 4 at 5
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -115,19 +117,27 @@ def _dropped_a_minute(rate: int) -> int:
     return 2 * (rate // 30)
 
 
-def frame_range(text: str, start: Timecode | None, rate: Fraction) -> tuple[int, int | None]:
+def frame_range(
+    text: str, start: Timecode | None, rate: Fraction, numbers: Sequence[int] | None = None
+) -> tuple[int, int | None]:
     """First and last index (None: to the end) of FIRST-LAST, both inclusive, as frame numbers or timecodes.
 
     Args:
-        text: as 20-39, 20-, 00:00:04:12-00:00:06:00 or 00:00:04:12-; numbers count from 0. A timecode may be typed with
-            a colon where the clip's is drop-frame.
+        text: as 20-39, 20-, 00:00:04:12-00:00:06:00 or 00:00:04:12-; numbers count from 0, or are those of the files. A
+            timecode may be typed with a colon where the clip's is drop-frame.
         start: the clip's first label; counted from 00:00:00:00 at the nominal rate where None.
+        numbers: of a sequence, each frame's number, as its file has it; None: frames count from 0.
     Raises: UsageError, naming the range.
     """
     plain = text.strip()
-    wrong = f"--range '{text}' is not of the form FIRST-LAST, as in 20-39 (counted from 0), 20- or 00:00:04:12-"
+    counted = "1001-1050 (numbers of the files)" if numbers else "20-39 (counted from 0), 20-"
+    wrong = f"--range '{text}' is not of the form FIRST-LAST, as in {counted} or 00:00:04:12-"
     if found := _NUMBERS.fullmatch(plain):
         first, last = int(found[1]), int(found[2]) if found[2] else None
+        if numbers:
+            if last is not None and last < first:
+                raise UsageError(wrong)
+            return _indices(first, last, numbers, text)
     else:
         begin, dash, end = plain.partition("-")
         if not dash or ":" not in begin:
@@ -147,3 +157,14 @@ def _index(label: str, start: Timecode, text: str) -> int:
     if index < 0:
         raise UsageError(f"--range '{text}': the clip starts at {start}, after {label.strip()}")
     return index
+
+
+def _indices(first: int, last: int | None, numbers: Sequence[int], text: str) -> tuple[int, int | None]:
+    """Indices of the frames whose numbers lie in first..last."""
+    if not numbers[0] <= first <= numbers[-1]:
+        raise UsageError(f"--range '{text}': the sequence's frames are numbered {numbers[0]} to {numbers[-1]}")
+    begin = bisect_left(numbers, first)
+    end = None if last is None else bisect_right(numbers, last) - 1
+    if end is not None and end < begin:
+        raise UsageError(f"--range '{text}': the sequence has no frame of these numbers")
+    return begin, end

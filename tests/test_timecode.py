@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 import pytest
@@ -135,3 +135,22 @@ def test_ranges_that_are_none(text: str) -> None:
 def test_a_range_before_the_clip_starts() -> None:
     with pytest.raises(UsageError, match="starts at 01:00:00:00"):
         frame_range("00:59:59:00-", Timecode.parse("01:00:00:00", 24), Fraction(24))
+
+
+@pytest.mark.parametrize(("text", "numbers", "expected"), [
+    ("1001-1050", range(1001, 1101), (0, 49)),
+    ("1003-", range(1001, 1101), (2, None)),
+    ("1090-2000", range(1001, 1101), (89, 99)),
+    ("1002-1009", (1001, 1004, 1007, 1010), (1, 2)),
+    ("0-0", range(0, 5), (0, 0)),
+    ("00:00:01:00-", range(1001, 1101), (24, None)),
+])  # fmt: skip
+def test_ranges_by_the_numbers_of_files(text: str, numbers: Sequence[int], expected: tuple[int, int | None]) -> None:
+    assert frame_range(text, None, Fraction(24), numbers) == expected
+
+
+@pytest.mark.parametrize("text", ["0-10", "1000-1010", "1101-1200", "1005-1003", "1002-1003", "20"])
+def test_ranges_that_no_file_has(text: str) -> None:
+    with pytest.raises(UsageError, match="--range") as caught:
+        frame_range(text, None, Fraction(24), (1001, 1004, 1007))
+    assert "\n" not in str(caught.value)

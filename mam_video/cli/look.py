@@ -23,7 +23,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     frame = commands.add_parser("frame", help="show one frame, as a picture to read coordinates from")
     frame.set_defaults(run=_frame)
     frame.add_argument("input")
-    frame.add_argument("frame", help="its number, counted from 0, or its timecode")
+    frame.add_argument("frame", help="its number (counted from 0; of a sequence, its file's) or its timecode")
     frame.add_argument("-o", "--output", required=True, metavar="NAME", help="a .png or .jpg")
     frame.add_argument("--box", metavar="X0,Y0,X1,Y1", help="a box to draw into it")
     frame.add_argument("--overwrite", action="store_true", help="replace an output that exists")
@@ -106,7 +106,7 @@ def _frame(options: argparse.Namespace) -> int:
         try:
             frame = next(iter(reader.frames(index, index + 1)), None)
             if frame is None:
-                raise UsageError(f"{options.input}: holds no frame {index}; frames are counted from 0")
+                raise UsageError(f"{options.input}: holds no frame {options.frame}; frames are counted from 0")
             picture = cv2.cvtColor(frame.rgb8, cv2.COLOR_RGB2BGR)
             if box is not None:
                 x0, y0, x1, y1 = (round(v) for v in box.xyxy)
@@ -122,20 +122,26 @@ def _frame(options: argparse.Namespace) -> int:
         finally:
             file.discard()
     label = f", {info.timecode + index}" if info.timecode else ""
-    print(f"wrote {output}: frame {index}{label}, {info.width}x{info.height}")
+    number = index if info.numbers is None else info.numbers[index]
+    print(f"wrote {output}: frame {number}{label}, {info.width}x{info.height}")
     return 0
 
 
 def _index(text: str, info: ClipInfo) -> int:
+    counted = "counted from 0"
+    if info.numbers is not None:
+        counted = f"of its files, {info.numbers[0]} to {info.numbers[-1]},"
+        if text.isdigit() and int(text) in info.numbers:
+            return info.numbers.index(int(text))
+        if text.isdigit():
+            raise UsageError(f"frame {text}: there is none; give a number {counted} or a timecode")
     if text.isdigit():
         return int(text)
     start = info.timecode or Timecode(0, nominal_rate(info.rate))
     try:
         return frame_range(f"{text}-", start, info.rate)[0]
     except UsageError as error:
-        raise UsageError(
-            f"frame '{text}' is neither a number counted from 0 nor a timecode of the clip ({error})"
-        ) from None
+        raise UsageError(f"frame '{text}' is neither a number {counted} nor a timecode of the clip ({error})") from None
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -94,7 +94,8 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     job.add_argument(
         "--range",
         metavar="FIRST-LAST",
-        help="only these frames, both inclusive, counted from 0 or as timecodes: 20-39, 20-, 00:00:04:12-",
+        help="only these frames, both inclusive: 20-39, 20- (counted from 0; of a sequence, by its files' numbers: "
+        "1001-1050), or timecodes: 00:00:04:12-",
     )
     job.add_argument(
         "--handles",
@@ -222,7 +223,7 @@ def _frames_of(options: argparse.Namespace, info: ClipInfo) -> tuple[int, int | 
     """First and last index of the range with its handles; None for the whole clip."""
     if options.range is None:
         return None
-    first, last = frame_range(options.range, info.timecode, info.rate)
+    first, last = frame_range(options.range, info.timecode, info.rate, info.numbers)
     return max(first - options.handles, 0), None if last is None else last + options.handles
 
 
@@ -297,7 +298,7 @@ def _print_end(report: RunReport, options: argparse.Namespace) -> None:
         return
     print(f"look at {'this range' if len(flagged) == 1 else f'these {len(flagged)} ranges'}:")
     for found in flagged[:_SHOWN_RANGES]:
-        print(f"  {found}")
+        print(f"  {found.told(report.clip.numbers)}")
     if len(flagged) > _SHOWN_RANGES:
         hint = f"; all of them are in {options.report}" if options.report else "; --report run.json lists them all"
         print(f"  and {len(flagged) - _SHOWN_RANGES} more{hint}")

@@ -21,6 +21,7 @@ from mam_video.errors import MediaError, UsageError
 from mam_video.media.base import XYXY
 from mam_video.media.edge import reason
 from mam_video.media.still import Still, check_size, read_head, refuse, size_of_file
+from mam_video.timecode import nominal_rate
 
 COMPRESSIONS: Final = {
     "none": OpenEXR.NO_COMPRESSION,
@@ -30,6 +31,7 @@ COMPRESSIONS: Final = {
     "dwaa": OpenEXR.DWAA_COMPRESSION,
     "dwab": OpenEXR.DWAB_COMPRESSION,
 }
+_IN_PAIRS: Final = (48, 50, 60)  # rates whose time code counts pairs of frames
 _MOST_CHANNELS: Final = 1024
 _MOST_SAMPLES: Final = 1 << 30  # 120 channels at 4K; 4 GB as float
 
@@ -63,8 +65,8 @@ class Exr:
             bits=32,
             has_alpha=place.channels[0].removesuffix("R") + "A" in _channel_names(parts[place.part]),
             own="linear",
-            rate=_rate(header.get("framesPerSecond")),
-            timecode=_label(header.get("timeCode")),
+            rate=(rate := _rate(header.get("framesPerSecond"))),
+            timecode=_label(header.get("timeCode"), rate),
             sample_aspect=_aspect(header.get("pixelAspectRatio", 1.0)),
             display=display,
             data=data,
@@ -194,18 +196,29 @@ def _aspect(value: float) -> Fraction:
     return aspect if Fraction(1, 16) < aspect < 16 else Fraction(1)
 
 
-def _label(code: Any) -> str | None:
-    """HH:MM:SS:FF of EXR's time code, with ; before the frames where they drop."""
+def _label(code: Any, rate: Fraction | None) -> str | None:
+    """HH:MM:SS:FF of EXR's time code, with ; before the frames where they drop; above 30 frames a second see there."""
     if code is None:
         return None
-    sign = ";" if code.dropFrame else ":"
-    return f"{code.hours:02}:{code.minutes:02}:{code.seconds:02}{sign}{code.frame:02}"
+    sign, frame = ";" if code.dropFrame else ":", int(code.frame)
+    if rate is not None and nominal_rate(rate) in _IN_PAIRS:
+        frame = 2 * frame + bool(code.fieldPhase)
+    return f"{code.hours:02}:{code.minutes:02}:{code.seconds:02}{sign}{frame:02}"
 
 
-def time_code(label: str) -> Any:
-    """EXR's time code of HH:MM:SS:FF."""
+def time_code(label: str, rate: int) -> Any:
+    """EXR's time code of HH:MM:SS:FF, counted at a whole rate; None where it cannot be told.
+
+    Its frames go to 29. At 48, 50 and 60 a second pairs of frames are counted, and the field mark says which of two a
+    frame is. Source: SMPTE ST 12-1, on rates above 30.
+    """
     hours, minutes, seconds, frame = (int(label[k : k + 2]) for k in (0, 3, 6, 9))
-    return OpenEXR.TimeCode(hours, minutes, seconds, frame, int(label[8] == ";"), *[0] * 13)
+    drop, second = int(label[8] == ";"), 0
+    if rate in _IN_PAIRS:
+        frame, second = divmod(frame, 2)
+    elif rate > 30 or frame > 29:
+        return None
+    return OpenEXR.TimeCode(hours, minutes, seconds, frame, drop, 0, second, *[0] * 11)
 
 
 def write_exr(path: Path, channels: dict[str, np.ndarray], header: dict[str, Any]) -> None:

@@ -150,7 +150,9 @@ class MovieReader:
 
     def _convert(self, decoded: _Decoded) -> Frame:
         rgb = self._turn(self._decoding(decoded.picture))
-        return Frame(decoded.index, decoded.pts, self.info.time_base, rgb)
+        start = self.info.timecode
+        label = None if start is None else str(start + decoded.index)
+        return Frame(decoded.index, decoded.pts, self.info.time_base, rgb, timecode=label)
 
     def _decoded(self, start: int, stop: int | None, *, with_alpha: bool = False) -> Iterator[_Decoded]:
         if stop is not None and stop <= start:

@@ -7,6 +7,7 @@ and how a matted frame becomes one (the encoders below). What each file promises
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -51,11 +52,13 @@ def _format_of(suffix: str, settings: InputSettings) -> StillFormat:
 class SequenceReader:
     """Frames of one sequence; see `Reader` for the promises. pts is the index, the time base one frame.
 
-    A missing frame stops at once, or (on_gap: repeat) is the frame before it again, under its own index and number.
+    A missing frame stops at once, or (on_gap: repeat) is the frame before it again, under its own index and number; so
+    is a damaged one (on_error: repeat), which stops when it is come to. A frame unlike the first always stops.
     The canvas of an EXR sequence is its display window and all its data windows together, so that overscan is matted
     and frames cropped each in their own way are of one size; black lies where a frame's file has nothing.
 
-    broken  indices of the missing frames that the one before stands in for
+    broken  indices of the frames that the one before stands in for: missing ones, and as far as frames() has come
+            damaged ones, in that order
     """
 
     def __init__(self, text: str, settings: InputSettings | None = None) -> None:
@@ -65,10 +68,13 @@ class SequenceReader:
         """
         settings = settings or InputSettings()
         self._closed = False
+        self._repeat = settings.on_error == "repeat"
+        self._damaged: set[int] = set()  # numbers of files that could not be read
         self._files = find_sequence(text, SUFFIXES)
         present = set(self._files.present)
-        self.broken = [k for k, number in enumerate(self._files.numbers) if number not in present]
+        self._missing = [k for k, number in enumerate(self._files.numbers) if number not in present]
         self._format = _format_of(self._files.tail, settings)
+        self.broken = list(self._missing)
         notes = self._gaps(settings)
         first = self._files.file(self._files.numbers[0])
         self._first = self._format.facts(first)
@@ -91,7 +97,7 @@ class SequenceReader:
         if self._closed:
             raise ValueError("frames() of a closed reader")
         count = len(self._files.numbers)
-        return ordered_map(self._read, range(start, count if stop is None else min(stop, count)), READS_AHEAD)
+        return self._noted(range(start, count if stop is None else min(stop, count)))
 
     def close(self) -> None:
         self._closed = True
@@ -104,19 +110,53 @@ class SequenceReader:
     ) -> None:
         self.close()
 
+    def _noted(self, indices: range) -> Iterator[Frame]:
+        """The frames, and in `broken` those of them that are damaged."""
+        self.broken[:] = self._missing
+        missing = set(self._missing)
+        with closing(ordered_map(self._read, indices, READS_AHEAD)) as frames:
+            for frame in frames:
+                if frame.index not in missing and self._files.numbers[frame.index] in self._damaged:
+                    self.broken.append(frame.index)
+                yield frame
+
+    def _note_damage(self, number: int, error: MediaError) -> None:
+        """Raises: the error, where it stops the run."""
+        if number == self._files.numbers[0]:
+            raise error
+        if not self._repeat:
+            raise MediaError(f"{error}; --on-error repeat goes on where single frames are damaged") from error
+        self._damaged.add(number)
+
+    def _whole(self, number: int) -> tuple[int, Still, np.ndarray]:
+        """The frame of this number, or where it is missing or damaged the last one before it that is not."""
+        number = self._files.nearest(number)
+        while True:
+            path = self._files.file(number)
+            try:
+                if number in self._damaged:  # that is known already
+                    raise refuse(path, "it is damaged")
+                return number, self._format.facts(path), self._format.pixels(path)
+            except MediaError as error:
+                self._note_damage(number, error)
+                number = self._files.nearest(number - 1)
+
     def _read(self, index: int) -> Frame:
         number = self._files.numbers[index]
-        path = self._files.file(self._files.nearest(number))
-        still = self._format.facts(path)
+        stands_in, still, picture = self._whole(number)
+        path, window = self._files.file(stands_in), None
         self._check_alike(path, still)
-        picture, window = self._format.pixels(path), None
         if self._windows is not None:
             picture, window = self._on_canvas(path, picture, still)
         if picture.dtype != self._dtype:
             raise refuse(path, f"its pixels are {picture.dtype}, those of the first frame {self._dtype}")
         if (picture.shape[0], picture.shape[1]) != self._size:
             raise refuse(path, f"it is turned otherwise than the first frame, {_by(self._size)}")
-        return Frame(index, index, self.info.time_base, picture, self._look, window, still.timecode)
+        label = still.timecode
+        if label is not None and stands_in != number:
+            moved = _timecode(label, self.info.rate)
+            label = None if moved is None else str(moved + (number - stands_in))
+        return Frame(index, index, self.info.time_base, picture, self._look, window, label)
 
     def _check_alike(self, path: Path, still: Still) -> None:
         first = self._first
@@ -163,7 +203,11 @@ class SequenceReader:
         x0, y0, x1, y1 = display
         for number in self._files.present:
             path = self._files.file(number)
-            still = self._format.facts(path)
+            try:
+                still = self._format.facts(path)
+            except MediaError as error:
+                self._note_damage(number, error)
+                continue
             self._check_alike_display(path, still)
             left, top, right, bottom = still.window
             x0, y0, x1, y1 = min(x0, left), min(y0, top), max(x1, right), max(y1, bottom)
@@ -336,7 +380,9 @@ class ExrEncoder:
         if chromaticities is not None and not self.alpha_only:
             header["chromaticities"] = chromaticities
         if frame.timecode is not None:
-            header["timeCode"] = time_code(frame.timecode)
+            code = time_code(frame.timecode, nominal_rate(self.info.rate))
+            if code is not None:
+                header["timeCode"] = code
         if self.info.reel:
             header["reelName"] = self.info.reel
         return header

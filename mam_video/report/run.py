@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -26,7 +26,12 @@ class FlaggedRange(NamedTuple):
     reasons: tuple[str, ...]
 
     def __str__(self) -> str:
-        frames = f"frame {self.first}" if self.first == self.last else f"frames {self.first}-{self.last}"
+        return self.told(None)
+
+    def told(self, numbers: Sequence[int] | None) -> str:
+        """In a line; of a sequence by the numbers of its files."""
+        first, last = (self.first, self.last) if numbers is None else (numbers[self.first], numbers[self.last])
+        frames = f"frame {first}" if first == last else f"frames {first}-{last}"
         return f"{frames}: {self.state}" + (f" ({'; '.join(self.reasons)})" if self.reasons else "")
 
 
@@ -107,6 +112,7 @@ class RunReport:
             "frames": [
                 {
                     "index": r.index,
+                    **({"number": clip.numbers[r.index]} if clip.numbers is not None else {}),
                     "pts": r.pts,
                     "state": str(r.state),
                     "box": [round(v, 2) for v in r.box.xyxy],

@@ -23,6 +23,7 @@ from mam_video.media.tmcd import read_track
 from mam_video.settings import InputSettings, OutputSettings
 from mam_video.timecode import Timecode
 from tests.clips import NTSC_FILM, make_clip, matted, ramp, soft_disc
+from tests.media.sequence_clips import read_exr
 
 NTSC = Fraction(30000, 1001)
 DEFAULTS = OutputSettings()
@@ -325,3 +326,40 @@ def test_whole_clips_read_the_same_either_way(tmp_path: Path) -> None:
     for one, other in zip(open_clip(path).frames(), mending.frames(), strict=True):
         assert one.pts == other.pts and (one.rgb == other.rgb).all()
     assert mending.broken == []
+
+
+# An EXR sequence of a movie
+
+
+@pytest.mark.parametrize(
+    ("rate", "label", "expected"),
+    [
+        (NTSC_FILM, "01:00:00:22", ["01:00:00:22", "01:00:00:23", "01:00:01:00", "01:00:01:01"]),
+        (NTSC, "00:00:59;28", ["00:00:59;28", "00:00:59;29", "00:01:00;02", "00:01:00;03"]),
+        (Fraction(60000, 1001), "00:00:59;58", ["00:00:59;29.0", "00:00:59;29.1", "00:01:00;02.0", "00:01:00;02.1"]),
+        (Fraction(50), "10:00:00:47", ["10:00:00:23.1", "10:00:00:24.0", "10:00:00:24.1", "10:00:01:00.0"]),
+        (Fraction(120), "00:00:01:100", [None] * 4),
+    ],
+)
+@pytest.mark.parametrize("first", [0, 2])
+def test_exr_of_a_movie_counts_its_labels(
+    tmp_path: Path, rate: Fraction, label: str, expected: list[str | None], first: int
+) -> None:
+    """Above 30 frames a second pairs are counted, and the field mark (.0, .1) tells their frames apart."""
+    start = Timecode.parse(label, round(rate))
+    plate = write(tmp_path / "a.mov", info_of(rate, timecode=start, reel="A001"), 6)
+    rewrite(plate, f"{tmp_path}/m.%04d.exr", first, first + 1)
+    for k in range(first, first + 2):
+        header, _ = read_exr(tmp_path / f"m.{1001 + k}.exr")
+        assert header["framesPerSecond"] == rate and header["reelName"] == "A001"
+        assert header["imageCounter"] == 1001 + k
+        code, wanted = header.get("timeCode"), expected[k]
+        if wanted is None:
+            assert code is None
+            continue
+        mark = f".{int(code.fieldPhase)}" if rate > 30 else ""
+        sign = ";" if code.dropFrame else ":"
+        assert f"{code.hours:02}:{code.minutes:02}:{code.seconds:02}{sign}{code.frame:02}{mark}" == wanted
+    if expected[0] is not None:
+        info = open_clip(tmp_path / "m.%04d.exr").info
+        assert info.timecode == start + first and info.rate == rate and info.reel == "A001"
