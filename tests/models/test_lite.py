@@ -35,7 +35,7 @@ def model() -> LiteModel:
     return LiteModel(shaken(), "cpu")
 
 
-def pictures(count: int = 2, h: int = 512, w: int = 400) -> list[np.ndarray]:
+def pictures(count: int = 2, h: int = 640, w: int = 500) -> list[np.ndarray]:
     noise = np.random.default_rng(5)
     return [noise.integers(0, 256, (h, w, 3)).astype(np.uint8) for _ in range(count)]
 
@@ -78,20 +78,20 @@ def test_it_keeps_the_contract(model: LiteModel) -> None:
     assert isinstance(model, Model)
     with torch.inference_mode():
         embedding = model.embed(pictures())
-        assert (embedding.count, embedding.content) == (2, (512, 400))
+        assert (embedding.count, embedding.content) == (2, (640, 500))
         found = model.segment(embedding, 1, ViewPrompt(Box(50, 60, 300, 400)))
         assert found.logits.shape == (1, model.mask_size, model.mask_size) and found.logits.dtype == np.float32
         assert found.scores.shape == (1,) and 0 <= found.scores[0] <= 1
-        # 400 of 512 pixels are picture: from column 100 on there is padding, and nobody's subject.
-        assert (found.logits[0][:, 100:] < 0).all()
+        # 500 of 640 pixels are picture: from column 125 on there is padding, and nobody's subject.
+        assert (found.logits[0][:, 125:] < 0).all()
         alpha = model.matte(embedding, np.repeat(found.logits, 2, 0))
-        assert alpha.shape == (2, 1, 512, 512) and alpha.dtype == torch.float32
+        assert alpha.shape == (2, 1, 640, 640) and alpha.dtype == torch.float32
         assert float(alpha.min()) >= 0 and float(alpha.max()) <= 1
 
 
 def test_every_prompt_is_heard(model: LiteModel) -> None:
     points, labels = np.array([[100.0, 100], [300, 300]], np.float32), np.array([1, 0])
-    previous = np.full((128, 128), -4, np.float32)
+    previous = np.full((model.mask_size, model.mask_size), -4, np.float32)
     previous[40:80, 40:80] = 4
     with torch.inference_mode():
         embedding = model.embed(pictures())
