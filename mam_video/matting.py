@@ -25,10 +25,9 @@ from mam_video.clock import Clock
 from mam_video.errors import UsageError
 from mam_video.foreground import with_foreground
 from mam_video.frames import Frame, Matted
-from mam_video.media import ClipInfo, Reader, WriterGroup, open_clip, open_writers, parse_output
+from mam_video.media import ClipInfo, Reader, WriterGroup, open_clip, open_writers, parse_output, read_back
 from mam_video.media.kept import identity, kept_beside
 from mam_video.media.kinds import can_be_kept, identity_of, kept_place
-from mam_video.media.verify import verify_movie, with_alpha
 from mam_video.models.base import Candidates, Embedding, Model, ViewPrompt
 from mam_video.models.merge import compose_alpha
 from mam_video.models.registry import load_model
@@ -246,7 +245,7 @@ def matte_clip(
         if settings.output.verify:
             with clock.stage("verify"):
                 for path, promise in writers.promises():
-                    report.checks[path] = verify_movie(path, with_alpha(promise, alphas))
+                    report.checks[path] = read_back(path, promise, alphas)
     before = sum(report.frame_seconds[:done])
     report.wall, report.seconds = before + time.perf_counter() - start, clock.seconds
     return report

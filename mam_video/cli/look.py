@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mam_video.errors import MediaError, UsageError
+from mam_video.settings import InputSettings, Settings
 from mam_video.timecode import Timecode, frame_range, nominal_rate
 
 if TYPE_CHECKING:
@@ -33,15 +34,27 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     verify.add_argument("input", metavar="FILE")
     verify.add_argument("--against", metavar="PLATE", required=True, help="the clip that it is a matte of")
     verify.add_argument("--range", metavar="FIRST-LAST", help="the range that it is a matte of")
+    verify.add_argument("--start-number", type=int, default=-1, metavar="N", help="of a sequence, as given to matte")
     verify.add_argument("--quick", action="store_true", help="headers, index and three frames only")
     for parser in (info, frame, verify):
+        parser.add_argument("--fps", metavar="RATE", help="of a sequence: 24, 24000/1001, 23.976 (which means it)")
+        parser.add_argument("--layer", metavar="NAME", help="of an EXR plate: the layer or part that is the picture")
+        parser.add_argument("--on-gap", metavar="WHAT", help="where frames of a sequence are missing: stop or repeat")
+        parser.add_argument("--on-error", metavar="WHAT", help="where a frame is damaged: stop or repeat")
         parser.add_argument("--debug", action="store_true", help="show tracebacks")
+
+
+def _reading(options: argparse.Namespace) -> InputSettings:
+    """How the plate is read, as `matte` has it."""
+    names = ("fps", "layer", "on_gap", "on_error")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    return Settings().with_values({"input": given}, "command line").input
 
 
 def _info(options: argparse.Namespace) -> int:
     from mam_video.media import open_clip
 
-    with open_clip(options.input) as reader:
+    with open_clip(options.input, _reading(options)) as reader:
         lines = describe(reader.info)
         if options.decode:
             times = [frame.pts for frame in reader.frames()]
@@ -98,7 +111,7 @@ def _frame(options: argparse.Namespace) -> int:
     output = Path(options.output)
     if output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UsageError(f"{output}: a frame is written as .png or .jpg")
-    with open_clip(options.input) as reader:
+    with open_clip(options.input, _reading(options)) as reader:
         info = reader.info
         index = _index(options.frame, info)
         box = Prompt.parse(options.box, [], info.size).box if options.box else None
@@ -145,13 +158,22 @@ def _index(text: str, info: ClipInfo) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from mam_video.media.movies import MovieReader
+    from mam_video.media import open_clip
+    from mam_video.media.patterns import is_sequence
+    from mam_video.media.sequences import SUFFIXES
     from mam_video.media.verify import promise_of_plate, verify_movie
+    from mam_video.media.verify_sequences import files_of_name, sequence_promise_of_plate, verify_sequence
 
-    with MovieReader(Path(options.against)) as plate:
-        frames = None if options.range is None else frame_range(options.range, plate.info.timecode, plate.info.rate)
-        promise = promise_of_plate(plate, frames)
-    checks = verify_movie(Path(options.input), promise, every_frame=not options.quick)
+    files = files_of_name(options.input) if is_sequence(options.input, SUFFIXES) else {}
+    with open_clip(options.against, _reading(options)) as plate:
+        info = plate.info
+        frames = None if options.range is None else frame_range(options.range, info.timecode, info.rate, info.numbers)
+        if files:
+            suffix = next(iter(files.values())).suffix
+            promised = sequence_promise_of_plate(plate, frames, suffix, options.start_number)
+            checks = verify_sequence(files, promised, every_frame=not options.quick)
+        else:
+            checks = verify_movie(Path(options.input), promise_of_plate(plate, frames), every_frame=not options.quick)
     for check in checks:
         print(f"{'ok   ' if check.good else 'WRONG'} {check}")
     wrong = [check.what for check in checks if not check.good]

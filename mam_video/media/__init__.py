@@ -11,6 +11,7 @@ from mam_video.media.kinds import (
     open_writer,
     open_writers,
     parse_output,
+    read_back,
 )
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "open_writer",
     "open_writers",
     "parse_output",
+    "read_back",
 ]

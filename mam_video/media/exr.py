@@ -79,17 +79,8 @@ class Exr:
         self.facts(path)
         parts = _parts(path)
         place = find_place(path, tuple((p.name() or "", _channel_names(p)) for p in parts), self._layer)
-        try:
-            read = OpenEXR.File(str(path), separate_channels=True)
-            # A part whose pixels are damaged is left out, with a word on stdout only.
-            if len(read.parts) != len(parts):
-                raise refuse(path, "its pixels are damaged or cut off")
-            channels = read.parts[place.part].channels
-            planes = [channels[name].pixels for name in place.channels]
-        except MediaError:
-            raise
-        except Exception as error:  # the library throws what it likes
-            raise refuse(path, reason(error)) from error
+        _, channels = _read_part(path, len(parts), place.part)
+        planes = [channels[name] for name in place.channels]
         if len({plane.shape for plane in planes}) != 1:
             raise refuse(path, "its channels have several sizes (luminance and chroma?); write plain RGB")
         if any(plane.dtype.kind != "f" for plane in planes):
@@ -99,6 +90,26 @@ class Exr:
         for k in range(3):
             rgb[..., k] = planes[k % len(planes)]
         return rgb
+
+
+def read_channels(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Header and channels of the first part. Raises: MediaError, where the file is damaged."""
+    return _read_part(path, len(_parts(path)), 0)
+
+
+def _read_part(path: Path, parts: int, part: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Header and channels of one of the file's parts."""
+    try:
+        read = OpenEXR.File(str(path), separate_channels=True)
+        # A part whose pixels are damaged is left out, with a word on stdout only.
+        if len(read.parts) != parts:
+            raise refuse(path, "its pixels are damaged or cut off")
+        channels = {name: channel.pixels for name, channel in read.parts[part].channels.items()}
+        return dict(read.parts[part].header), channels
+    except MediaError:
+        raise
+    except Exception as error:  # the library throws what it likes
+        raise refuse(path, reason(error)) from error
 
 
 def _parts(path: Path) -> list[Any]:

@@ -40,7 +40,8 @@ from mam_video.media.sequences import (
     SequenceReader,
     SequenceWriter,
 )
-from mam_video.media.verify import Promise, promise_of_writer
+from mam_video.media.verify import Check, Promise, promise_of_writer, verify_movie, with_alpha
+from mam_video.media.verify_sequences import SequencePromise, files_of_output, promise_of_sequence, verify_sequence
 from mam_video.media.webp import WebpWriter
 from mam_video.settings import InputSettings, OutputSettings
 
@@ -360,9 +361,15 @@ class WriterGroup:
     def __iter__(self) -> Iterator[WholeWriter]:
         return iter(self._writers)
 
-    def promises(self) -> list[tuple[Path, Promise]]:
-        """What each movie of the group should hold, of the frames written so far."""
-        return [(writer.path, promise_of_writer(writer)) for writer in self._writers if isinstance(writer, MovieWriter)]
+    def promises(self) -> list[tuple[Path, Promise | SequencePromise]]:
+        """What each movie and sequence of the group should hold, of the frames written so far."""
+        promised: list[tuple[Path, Promise | SequencePromise]] = []
+        for writer in self._writers:
+            if isinstance(writer, MovieWriter):
+                promised.append((writer.path, promise_of_writer(writer)))
+            elif isinstance(writer, SequenceWriter):
+                promised.append((writer.path, promise_of_sequence(writer)))
+        return promised
 
     @property
     def notes(self) -> list[str]:
@@ -434,3 +441,15 @@ def open_writers(
     `keep` has the `kept_place` of each output, where the run is to be resumable.
     """
     return WriterGroup(outputs, info, settings, part, keep)
+
+
+def read_back(path: Path, promise: Promise | SequencePromise, alpha: Sequence[tuple[float, float]]) -> list[Check]:
+    """Compare a written movie or sequence with what it should hold, the quick way.
+
+    Args:
+        alpha: least and largest alpha of each frame, as given to the writer.
+    Raises: MediaError, where it cannot be read at all.
+    """
+    if isinstance(promise, SequencePromise):
+        return verify_sequence(files_of_output(path), replace(promise, alpha=alpha))
+    return verify_movie(path, with_alpha(promise, alpha))

@@ -407,6 +407,9 @@ class SequenceWriter:
 
     Numbers are those of the source where it is a sequence, else they begin at 1001 (`OutputSettings.start_number`).
     Timestamps have no place here: a sequence of a variable-rate clip keeps its frames, not their times.
+
+    numbers  of the frames written so far
+    labels   their timecodes, by number; not of those that an earlier run left
     """
 
     def __init__(
@@ -416,10 +419,11 @@ class SequenceWriter:
 
         Raises: UsageError or MediaError, before anything is written, where the output is not possible."""
         self.path: Path = pattern.path
-        self._encoder = encoder
-        self._info = info
+        self.encoder = encoder
+        self.info = info
+        self.numbers: list[int] = []
+        self.labels: dict[int, str | None] = {}
         self._start = settings.start_number
-        self._count = 0
         self._keep = keep is not None
         self._before: list[str] = []
         self._output = SequenceOutput(pattern, info.path, settings.overwrite, keep)
@@ -428,19 +432,20 @@ class SequenceWriter:
         """The number that the frame `index` is written under."""
         if self._start >= 0:
             return self._start + index
-        if self._info.numbers is not None:
-            return self._info.numbers[index]
+        if self.info.numbers is not None:
+            return self.info.numbers[index]
         return FIRST_OF_A_MOVIE + index
 
     def prepare(self, matted: Matted) -> str:
         """Write the frame into the hidden folder and give its name. Any thread, any order."""
-        if matted.frame.size != self._info.size:
-            raise ValueError(f"frame {matted.frame.index} is {matted.frame.size}, the clip {self._info.size}")
+        if matted.frame.size != self.info.size:
+            raise ValueError(f"frame {matted.frame.index} is {matted.frame.size}, the clip {self.info.size}")
         number = self.number(matted.frame.index)
+        self.labels[number] = matted.frame.timecode
         name = self._output.pattern.name(number)
         with writing(self._output.pattern.folder / name):
             try:
-                self._encoder.write(matted, number, self._output.partial / name)
+                self.encoder.write(matted, number, self._output.partial / name)
                 if self._keep:
                     flushed(self._output.partial / name)
             except MediaError as error:
@@ -462,7 +467,7 @@ class SequenceWriter:
     def go_on(self, first: int, count: int) -> None:
         """Take over the first `count` frames of those; before the first `put`."""
         self._before = [self._output.pattern.name(self.number(first + k)) for k in range(count)]
-        self._count = count
+        self.numbers = [self.number(first + k) for k in range(count)]
         ours = set(self._before)
         with writing(self.path):
             for entry in list(self._output.partial.iterdir()):
@@ -471,14 +476,16 @@ class SequenceWriter:
 
     def put(self, name: str) -> None:
         """Count a prepared frame in."""
-        self._count += 1
+        number = self._output.pattern.number(name)
+        assert number is not None
+        self.numbers.append(number)
 
     def write(self, matted: Matted) -> None:
         """Raises: MediaError, where the disk is full."""
         self.put(self.prepare(matted))
 
     def finish(self) -> None:
-        if not self._count:
+        if not self.numbers:
             raise MediaError(f"{self.path}: no frame was written to it")
 
     def publish(self) -> None:

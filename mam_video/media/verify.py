@@ -18,7 +18,7 @@ import numpy as np
 
 from mam_video.errors import MediaError
 from mam_video.media import colour
-from mam_video.media.base import ClipInfo, Colour
+from mam_video.media.base import ClipInfo, Colour, Reader
 from mam_video.media.edge import fraction, reason, ticks, url
 from mam_video.media.movies import MovieReader, MovieWriter
 from mam_video.timecode import Timecode
@@ -68,13 +68,13 @@ class Check:
         return f"{self.what}: {self.says}"
 
 
-def promise_of_plate(plate: MovieReader, frames: tuple[int, int | None] | None = None) -> Promise:
+def promise_of_plate(plate: Reader, frames: tuple[int, int | None] | None = None) -> Promise:
     """What a matte of this plate (or of a range of it, which starts at time 0) should hold. Decodes the plate."""
     first, last = frames or (0, None)
     info = plate.info
     times = [frame.pts * info.time_base for frame in plate.frames(first, None if last is None else last + 1)]
     if not times:
-        raise MediaError(f"{plate.path}: holds no frame of this range")
+        raise MediaError(f"{info.path}: holds no frame of this range")
     shift = times[0] if frames is not None else min(times[0], Fraction(0))
     return Promise(
         size=info.size,

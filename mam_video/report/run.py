@@ -40,7 +40,7 @@ class RunReport:
     """Filled while a run goes on; whole when it ends.
 
     seconds  by stage, added up over threads: stages overlap
-    checks   of each movie that was read back: what was compared with what was promised
+    checks   of each output that was read back: what was compared with what was promised
     notes    what was assumed or could not be kept, a line each
     wall     seconds from opening the clip to closing the last file, without loading the model
     """

@@ -82,3 +82,30 @@ def test_damaged_frames_are_named_by_number(plate: str, tmp_path: Path, capsys: 
     assert any("frame 1005" in note for note in written["notes"])
     assert [(f["index"], f["number"]) for f in written["frames"]] == [(k, 1001 + k) for k in range(12)]
     assert len(names(tmp_path, "m.*")) == 12
+
+
+@pytest.mark.parametrize("suffix", ["png", "exr", "dpx"])
+def test_reading_back(plate: str, tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / f"m.####.{suffix}"
+    code, said = run(capsys, *matte(plate, "-o", out, "--range", "1003-1006"))
+    assert code == 0 and "read back: frames: 4; numbers: 1003 to 1006" in said
+    verify = ("verify", out, "--against", plate, "--fps", "24")
+    code, said = run(capsys, *verify, "--range", "1003-1006")
+    assert code == 0 and "WRONG" not in said and said.count("ok ") == len(said.splitlines()) >= 6
+    code, said = run(capsys, *verify, "--quick")
+    assert code == 1 and "WRONG frames: 4, should be 12" in said and "1001, 1002, 1007" in said
+    bad = tmp_path / f"m.1004.{suffix}"
+    bad.write_bytes(bad.read_bytes()[:300])
+    code, said = run(capsys, *verify, "--range", "1003-1006")
+    assert code == 1 and "m.1004" in said
+    movie = tmp_path / "m.mov"
+    assert run(capsys, *matte(plate, "-o", movie, "--range", "1003-1006"))[0] == 0
+    code, said = run(capsys, "verify", movie, "--against", plate, "--fps", "24", "--range", "1003-1006")
+    assert code == 0 and "WRONG" not in said
+
+
+def test_no_verify(plate: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = run(capsys, *matte(plate, "-o", tmp_path / "m.####.png", "--start-number", "5", "--no-verify"))
+    assert code == 0 and "read back" not in said and "m.0005.png" in names(tmp_path, "m.*")
+    verify = ("verify", tmp_path / "m.####.png", "--against", plate)
+    assert run(capsys, *verify, "--start-number", "5")[0] == 0 and run(capsys, *verify)[0] == 1
