@@ -37,8 +37,8 @@ from mam_video.prompts import Box, Prompt
 from mam_video.settings import Settings
 from mam_video.track import track
 from mam_video.training.composites import Composites, composite, read_rendered, unknown_band
-from mam_video.training.mattes import WEIGHTS
 from mam_video.training.pictures import read_backgrounds, read_cutouts, read_manifest
+from mam_video.training.scenes import WEIGHTS
 
 DEV = Path(__file__).resolve().parents[2] / "shared" / "data" / "dev"
 BAND = 10  # pixels on either side of what is soft

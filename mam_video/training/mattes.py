@@ -33,9 +33,7 @@ from mam_video.training.composites import Composites, read_rendered
 from mam_video.training.depthwise import quicken
 from mam_video.training.losses import l1, laplacian_loss
 from mam_video.training.pictures import read_backgrounds, read_cutouts, read_manifest, read_masked
-
-# How often a subject of each source is drawn: those with true soft alpha most.
-WEIGHTS = {"rendered": 5.0, "alphamatting_train": 2.0, "am2k_samples": 0.8, "tuxpaint": 1.2}
+from mam_video.training.scenes import WEIGHTS
 
 
 @dataclass(frozen=True, kw_only=True)

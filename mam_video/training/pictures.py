@@ -34,13 +34,17 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Masked:
-    """A picture with a mask. In `mask` (H, W) uint8 an id stands for a subject, 0 for background, 255 for neither."""
+    """A picture with a mask. In `mask` (H, W) uint8 an id stands for a subject, 0 for background, 255 for neither.
+
+    A cut-out has an `alpha` (H, W) uint8 too: only its subject means anything, and its picture's colour is straight.
+    """
 
     source: str
     name: str
     picture: np.ndarray = field(repr=False)  # (H, W, 3) uint8 RGB
     mask: np.ndarray = field(repr=False)
     ids: tuple[int, ...]
+    alpha: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def clip(self) -> str | None:
@@ -121,4 +125,15 @@ def read_cutouts(root: Path, sources: Iterable[Source], *, held: bool) -> list[t
                     if bgra is None or bgra.ndim != 3 or bgra.shape[2] != 4:
                         raise MamVideoError(f"{path}: not a picture with alpha")
                     found.append((name, np.ascontiguousarray(bgra[:, :, [2, 1, 0, 3]])))
+    return found
+
+
+def masked_cutouts(cutouts: Iterable[tuple[str, np.ndarray]]) -> list[Masked]:
+    """Cut-outs, (source, RGBA) each, as pictures with a mask: one subject, where its alpha is above a half."""
+    found = []
+    for i, (source, rgba) in enumerate(cutouts):
+        alpha = np.ascontiguousarray(rgba[:, :, 3])
+        mask = (alpha > 127).astype(np.uint8)
+        if mask.any():
+            found.append(Masked(source, f"{i}", np.ascontiguousarray(rgba[:, :, :3]), mask, (1,), alpha))
     return found

@@ -1,16 +1,18 @@
 """Short scenes for the segmenter: three views of one subject, moved, with what a tracker would know about them.
 
 A scene is three frames of a real clip, or three views of one picture: the picture bent and moved as a whole, or the
-subject cut out and moved over another background. Other pictures' subjects are laid beside it (look-alikes: mostly of
+subject cut out and moved over another background. A cut-out with a true alpha (hair, fur) is laid over its background
+by that. Other pictures' subjects are laid beside it (look-alikes: mostly of
 the same source) or in front of it, and poles pass before it. All is drawn straight at the view's size.
 """
 
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import cv2
 import numpy as np
@@ -19,10 +21,16 @@ from mam_video.training.pictures import IGNORE, Masked
 
 FRAMES = 3
 
+# How often a cut-out of each source is drawn: those with true soft alpha most.
+WEIGHTS = {"rendered": 5.0, "alphamatting_train": 2.0, "am2k_samples": 0.8, "tuxpaint": 1.2}
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A subject cut out of its picture: where `mask` is 1. `unsure` is 1 where the truth is not known."""
+    """A subject cut out of its picture: where `mask` is 1, or by the alpha that the picture has as its fourth channel.
+
+    `unsure` is 1 where the truth is not known.
+    """
 
     picture: np.ndarray
     mask: np.ndarray
@@ -32,10 +40,23 @@ class Layer:
 class Stills:
     """Stands for a scene's frames: draws, deterministically, scene number i of a seed."""
 
-    def __init__(self, items: Sequence[Masked], backgrounds: Sequence[np.ndarray], size: int, seed: int) -> None:
+    def __init__(
+        self,
+        items: Sequence[Masked],
+        backgrounds: Sequence[np.ndarray],
+        size: int,
+        seed: int,
+        cutouts: Sequence[Masked] = (),
+        cutout_share: float = 0.0,
+    ) -> None:
+        """`cutout_share` of the scenes that are not of a clip show one of `cutouts`; sources count by `WEIGHTS`."""
         self._size, self._seed = size, seed
         self._backgrounds = backgrounds
         self._stills = [m for m in items if m.clip is None]
+        self._cutouts = list(cutouts)
+        self._cutout_share = cutout_share if cutouts else 0.0
+        counts = Counter(m.source for m in cutouts)
+        self._cutout_weights = list(accumulate(WEIGHTS.get(m.source, 1.0) / counts[m.source] for m in cutouts))
         self._by_source: dict[str, list[Masked]] = defaultdict(list)
         clips: dict[str, list[Masked]] = defaultdict(list)
         for m in items:
@@ -43,6 +64,8 @@ class Stills:
                 self._by_source[m.source].append(m)
             else:
                 clips[m.clip].append(m)
+        for m in cutouts:
+            self._by_source[m.source].append(m)
         self._clips = [frames for frames in clips.values() if len(frames) > 1]
 
     def scene(self, index: int) -> dict[str, np.ndarray]:
@@ -98,15 +121,18 @@ class Stills:
     def _pick_subject(self, rng: random.Random, pool: Sequence[Masked]) -> Layer:
         m = rng.choice(pool)
         mask = (m.mask == rng.choice(m.ids)).astype(np.uint8)
-        unsure = (m.mask == IGNORE).astype(np.uint8)
-        return Layer(m.picture, mask, unsure if unsure.any() else None)
+        unsure = (m.mask == IGNORE).astype(np.uint8) if m.alpha is None else np.zeros_like(mask)
+        return Layer(_with_alpha(m), mask, unsure if unsure.any() else None)
 
     def _from_still(self, rng: random.Random) -> dict[str, np.ndarray] | None:
         size = self._size
-        m = rng.choice(self._stills)
+        if rng.random() < self._cutout_share:
+            m = rng.choices(self._cutouts, cum_weights=self._cutout_weights)[0]
+        else:
+            m = rng.choice(self._stills)
         mask = (m.mask == rng.choice(m.ids)).astype(np.uint8)
-        unsure = (m.mask == IGNORE).astype(np.uint8)
-        layered = rng.random() < 0.5
+        unsure = (m.mask == IGNORE).astype(np.uint8) if m.alpha is None else np.zeros_like(mask)
+        layered = rng.random() < 0.5 or m.alpha is not None
         flip, grow, turn = rng.random() < 0.5, _grow(rng), rng.gauss(0, 8)
         start = box_of(mask)
         if start is None:
@@ -121,7 +147,7 @@ class Stills:
 
         pictures, masks, doubts, views, motions = [], [], [], [], []
         motion, ground = np.eye(3), np.eye(3)
-        picture = m.picture
+        picture = _with_alpha(m)
         for t in range(FRAMES):
             if t:
                 motion = _small_motion(rng, start, agitation) @ motion
@@ -137,15 +163,16 @@ class Stills:
             truth, doubt = _warp_mask(k, a, size), _warp_mask(u, a, size)
             if background is not None:
                 drawn = _warp(background, view.matrix @ ground, size)
-                soft = cv2.GaussianBlur(truth.astype(np.float32), (0, 0), 0.8)
+                # Beyond a cut-out's picture nothing of it: no mirror image.
+                subject, soft = _cut(_warp(p, a, size, mirror and m.alpha is None), truth)
             else:
-                drawn, soft = _warp(p, a, size, mirror), None
+                drawn, subject, soft = _warp(p, a, size, mirror), None, None
             behind = [o for o in others if not o.in_front]
             over = [o for o in others if o.in_front]
             for o in behind:
                 drawn, doubt = o.draw(drawn, doubt, view.matrix, t, truth, size)
-            if soft is not None and t != gone:
-                drawn = _blend(drawn, _warp(p, a, size), soft)
+            if soft is not None and subject is not None and t != gone:
+                drawn = _blend(drawn, subject, soft)
             if t == gone:
                 truth = np.zeros_like(truth)
             for o in over:
@@ -205,7 +232,7 @@ class _Other:
     def _drawn(self, view: np.ndarray, t: int, size: int) -> tuple[np.ndarray, np.ndarray]:
         a = view @ self.places[t]
         mask = _warp_mask(self.layer.mask, a, size)
-        return _warp(self.layer.picture, a, size), cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.8)
+        return _cut(_warp(self.layer.picture, a, size, self.layer.picture.shape[2] == 3), mask)
 
     def draw(
         self, onto: np.ndarray, doubt: np.ndarray, view: np.ndarray, t: int, truth: np.ndarray, size: int
@@ -334,6 +361,18 @@ def _bent(image: np.ndarray, bend: tuple[np.ndarray, np.ndarray] | None, is_mask
 def _blend(under: np.ndarray, over: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     out: np.ndarray = cv2.blendLinear(over, under, alpha.astype(np.float32), (1 - alpha).astype(np.float32))
     return out
+
+
+def _with_alpha(m: Masked) -> np.ndarray:
+    """(H, W, 3), of a cut-out (H, W, 4), uint8."""
+    return m.picture if m.alpha is None else np.dstack([m.picture, m.alpha])
+
+
+def _cut(picture: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What of a picture (h, w, 3 or 4) is laid over another: colours, and how much of them, float32 0..1."""
+    if picture.shape[2] == 4:
+        return np.ascontiguousarray(picture[:, :, :3]), picture[:, :, 3].astype(np.float32) / 255
+    return picture, cv2.GaussianBlur(truth.astype(np.float32), (0, 0), 0.8)
 
 
 def _pole(

@@ -32,9 +32,18 @@ from mam_video.training.common import (
     save_samples,
     save_weights,
 )  # fmt: skip
+from mam_video.training.composites import read_rendered
 from mam_video.training.depthwise import quicken
 from mam_video.training.losses import mask_loss
-from mam_video.training.pictures import read_backgrounds, read_manifest, read_masked
+from mam_video.training.pictures import (
+    Masked,
+    Source,
+    masked_cutouts,
+    read_backgrounds,
+    read_cutouts,
+    read_manifest,
+    read_masked,
+)
 from mam_video.training.scenes import FRAMES, Stills
 
 
@@ -45,6 +54,8 @@ class SegmenterConfig:
     data: str = "../shared/data/train"
     allow: str = ".*"
     deny: str = ""
+    rendered: str = ""
+    cutout_share: float = 0.35
     out: str = "runs/lite-segmenter"
     start: str = ""
     seed: int = 1
@@ -306,9 +317,20 @@ class SegmenterTrainer:
         sources = read_manifest(root, config.allow, config.deny)
         items, grounds = read_masked(root, sources, held=False), read_backgrounds(root, sources, held=False)
         kept = read_masked(root, sources, held=True)
-        print(f"{len(items)} pictures and {len(grounds)} backgrounds to train on, {len(kept)} held out", flush=True)
-        scenes = _Scenes(Stills(items, grounds, config.size, config.seed))
-        check = Stills(kept, read_backgrounds(root, sources, held=True), config.size, 0)
+        cutouts, kept_cutouts = (self._cutouts(sources, held) for held in (False, True))
+        print(
+            f"{len(items)} pictures, {len(cutouts)} cut-outs and {len(grounds)} backgrounds to train on, "
+            f"{len(kept)} and {len(kept_cutouts)} held out",
+            flush=True,
+        )
+        scenes = _Scenes(Stills(items, grounds, config.size, config.seed, cutouts, config.cutout_share))
+        kept_grounds = read_backgrounds(root, sources, held=True)
+        checks = {"": Stills(kept, kept_grounds, config.size, 0)}
+        if kept_cutouts:
+            # Of cut-outs only; other pictures lie behind and beside them.
+            checks[" of cut-outs"] = Stills(
+                [m for m in kept if m.clip is None], kept_grounds, config.size, 0, kept_cutouts, 1.0
+            )
         loader = torch.utils.data.DataLoader(
             scenes, config.batch, sampler=Numbers(self.step * config.batch), num_workers=config.workers,
             prefetch_factor=4 if config.workers else None,
@@ -329,12 +351,19 @@ class SegmenterTrainer:
             if self.step % config.save_every == 0 or self.step == config.steps:
                 self.save()
             if self.step % config.check_every == 0:
-                kept_ious = self.check(check)
-                line = f"check {self.step} held-out iou " + " ".join(f"{v:.4f}" for v in kept_ious)
-                print(line, flush=True)
-                with (out / "checks.txt").open("a") as f:
-                    f.write(line + "\n")
+                for what, check in checks.items():
+                    found = " ".join(f"{v:.4f}" for v in self.check(check, name=f"{self.step:06d}{what}"))
+                    line = f"check {self.step} held-out iou{what} {found}"
+                    print(line, flush=True)
+                    with (out / "checks.txt").open("a") as f:
+                        f.write(line + "\n")
                 began = time.monotonic()
+
+    def _cutouts(self, sources: list[Source], held: bool) -> list[Masked]:
+        found = read_cutouts(Path(self.config.data), sources, held=held)
+        if self.config.rendered:
+            found += read_rendered(Path(self.config.rendered), held=held)
+        return masked_cutouts(found)
 
     def learn(self, batch: dict[str, Tensor]) -> list[float]:
         """One step: the loss, then the mean IoU of each frame."""
@@ -364,7 +393,7 @@ class SegmenterTrainer:
         return share
 
     @torch.no_grad()
-    def check(self, stills: Stills, count: int = 80) -> list[float]:
+    def check(self, stills: Stills, count: int = 80, name: str = "") -> list[float]:
         """Mean IoU by answer of the averaged weights over held-out scenes, rolled out from one box."""
         net = LiteNet()
         net.load_state_dict(self.average.state)
@@ -377,7 +406,7 @@ class SegmenterTrainer:
             ious.append(torch.stack(scene_loss(batch, answers, net.segmenter.target_scale)[1], 1))
             if first < 16:
                 rows += [_sample(scenes[i], answers, i) for i in range(0, 8, 2)]
-        save_samples(rows, Path(self.config.out) / "samples" / f"{self.step:06d}.jpg")
+        save_samples(rows, Path(self.config.out) / "samples" / f"{name or f'{self.step:06d}'}.jpg")
         return [float(v) for v in torch.cat(ious).mean(0)]
 
     # ---------------------------------------------------------------------------------------------- on disk
