@@ -120,7 +120,7 @@ class LiteModel:
     def matte(self, embedding: Embedding, logits: np.ndarray) -> Tensor:
         batch: _Batch = embedding.data
         masks = torch.from_numpy(logits.astype(np.float32))[:, None].to(self.device)
-        alpha, _ = self._net.matte(batch.pictures, batch.f2, batch.f4, masks)
+        alpha, _ = self._net.matte(batch.pictures, batch.f2, batch.f4, self._features(embedding), masks)
         return to_alpha(alpha).float()
 
     # -------------------------------------------------------------------------------------------- its own

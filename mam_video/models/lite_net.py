@@ -6,7 +6,7 @@ Of a view of V = 2 S pixels, the segmenter sees S and the matte head all V.
                                    |     |     |______|_______|
                                    |     |            |--> top-down: features, keys      # knows no prompt
                                    |     |                    |--> decoder + prompts, matches --> mask logits at S/2
-    picture, mask logits, f2, f4 --------> matte head --> alpha at V
+    picture, mask logits, f2, f4, features --------> matte head --> alpha at V
 
 As in SAM the prompt enters after the backbone. What ties a frame to the prompted one are two match maps: for each cell,
 the highest cosine similarity of its key to any cell of the reference inside its mask, and outside; and a target map: a
@@ -14,8 +14,9 @@ ridge regression from a cell's look to inside or outside, solved anew for each f
 first says what resembles the subject, the second what tells it from its surroundings there.
 
 The backbone is EfficientNet-Lite0 with TensorFlow's padding and its batch norms folded into the convolutions. Its stem
-and first two stages stay as ImageNet made them, and only those reach the matte head: the head can be trained beside the
-segmenter. Source: Tan and Le, EfficientNet, ICML 2019, in the Lite form (no squeeze-excite, ReLU6).
+and first two stages stay as ImageNet made them. The matte head sees the segmenter's prompt-free features and does not
+train them: it is trained after the segmenter. Source of the backbone: Tan and Le, EfficientNet, ICML 2019, in the Lite
+form (no squeeze-excite, ReLU6).
 """
 
 from __future__ import annotations
@@ -310,40 +311,100 @@ def _places(like: Tensor) -> Tensor:
     return torch.cat([x, y], 1)
 
 
-class MatteHead(nn.Module):
-    """Alpha at V = 2 S from the picture at V, the mask's logits at S/2 and the backbone's first features.
+def local_colours(picture: Tensor, mask: Tensor, levels: int = 6, patience: float = 0.1) -> tuple[Tensor, Tensor]:
+    """What the subject and the background look like around each place: F and B (B, 3, h, w) like `picture`.
 
-    In the manner of M2M: each stage takes the picture and the mask again. The full resolution is reached by shuffling
-    pixels of each 2x2 into channels and back, so that no layer runs at V.
+    Means of what the mask (B, 1, h, w) in [0, 1] is sure about, from the finest of some levels that has enough of it,
+    by pulling up and pushing down a pyramid (Gortler et al., The Lumigraph, 1996). `patience` is how much sure area,
+    in cells, counts as much as the next coarser level. h and w must divide by 2 to the levels - 1.
+    """
+    found = []
+    for sure in ((3 * mask - 2).clamp(0, 1), (1 - 3 * mask).clamp(0, 1)):
+        pulled = [(picture * sure, sure)]
+        for _ in range(levels - 1):
+            light, much = pulled[-1]
+            pulled.append((F.avg_pool2d(light, 2), F.avg_pool2d(much, 2)))
+        light, much = (v.mean((2, 3), keepdim=True) for v in pulled[-1])
+        # Grey, and nothing to tell by, where there is no such thing at all.
+        colour = (light / (much + 1e-3)).expand_as(pulled[-1][0])
+        for light, much in reversed(pulled):
+            if colour.shape[-1] != light.shape[-1]:
+                colour = up(colour)
+            colour = (light + patience * colour) / (much + patience)
+        found.append(colour)
+    return found[0], found[1]
+
+
+def between(colour: Tensor, subject: Tensor, background: Tensor) -> Tensor:
+    """How far `colour` lies on the way from background to subject, (B, 1, h, w): about alpha where both are right."""
+    way = subject - background
+    along = ((colour - background) * way).sum(1, keepdim=True)
+    return (along / ((way * way).sum(1, keepdim=True) + 0.01)).clamp(-0.5, 1.5)
+
+
+class MatteHead(nn.Module):
+    """Alpha at V from the picture at V, the mask's logits at S/2, the backbone's first features and the segmenter's.
+
+    In the manner of M2M: each stage takes the picture and the mask again. What no small network learns well it is told:
+    the colours that the mask is sure of around each place, and how far the pixel lies from one to the other, as
+    sampling-based matting does. The full resolution is reached by shuffling pixels of each 2x2 into channels and back,
+    so that no layer runs at V.
     """
 
-    def __init__(self, c8: int = 48, c16: int = 64, c4: int = 32, c2: int = 24) -> None:
+    def __init__(self, c8: int = 48, c16: int = 64, c4: int = 32, c2: int = 24, wide: int = 128, middle: int = 64):
         super().__init__()
-        self.in8 = ConvNorm(24 + 4, c8)
+        self.in8 = ConvNorm(24 + 4 + 2, c8)
         self.down = nn.Sequential(ConvNorm(c8, c16, 3, stride=2), Block(c16), Block(c16), Block(c16))
+        self.meaning = ConvNorm(middle, c16, 1, act=False)
+        self.meaning_top = ConvNorm(wide, c16, 1, act=False)
+        self.context = Attention(c16)
+        self.deep = nn.Sequential(Block(c16), Block(c16))
         self.across = ConvNorm(c8 + c16, c8, 1)
-        self.body8 = nn.Sequential(Block(c8), Block(c8))
-        self.in4 = ConvNorm(c8 + 16 + 4, c4)
-        self.body4 = nn.Sequential(Block(c4), Block(c4))
+        self.body8 = nn.Sequential(Block(c8), Block(c8), Block(c8))
+        self.in4 = ConvNorm(c8 + 16 + 4 + 8, c4)
+        self.body4 = nn.Sequential(Block(c4), Block(c4), Block(c4))
         self.coarse = nn.Conv2d(c4, 1, 3, padding=1)
-        self.in2 = ConvNorm(c4 + 12 + 1, c2)
-        self.body2 = Block(c2)
+        self.in2 = ConvNorm(c4 + 12 + 1 + 5, c2)
+        self.body2, self.more2 = Block(c2), Block(c2)
         self.fine = nn.Conv2d(c2, 4, 3, padding=1)
+        # What is added starts as nothing. Source: Goyal et al., arXiv 1706.02677, section 5.1.
+        blocks = (*self.deep, self.body8[2], self.body4[2], self.more2)
+        norms = (self.meaning[1], self.meaning_top[1], *(b.mix[1] for b in blocks if isinstance(b, Block)))
+        for added in (*norms, self.context.proj, self.context.mlp[2]):
+            assert isinstance(added, nn.BatchNorm2d | nn.Linear)
+            nn.init.zeros_(added.weight)
+            nn.init.zeros_(added.bias)
 
-    def forward(self, picture: Tensor, f2: Tensor, f4: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, picture: Tensor, f2: Tensor, f4: Tensor, features: Features, logits: Tensor) -> tuple[
+        Tensor, Tensor
+    ]:  # fmt: skip
         """Alpha logits (B, 1, V, V), and the coarse ones (B, 1, V/4, V/4), which training looks at too.
 
         picture: (B, 3, V, V) RGB in [-1, 1]; logits: (B, 1, S/2, S/2).
         """
-        mask = 2 * logits.sigmoid() - 1
+        sure = logits.sigmoid()
+        mask = 2 * sure - 1
         quarter = F.avg_pool2d(picture, 4)
+        subject, background = local_colours(quarter, sure)
+        apart = (subject - background).pow(2).sum(1, keepdim=True).sqrt()
+        share = between(quarter, subject, background)
+        told = torch.cat([share, apart, subject, background], 1)
         f2, f4 = f2 * _FEATURE_SCALE, f4 * _FEATURE_SCALE
-        x = self.in8(torch.cat([f4, F.avg_pool2d(quarter, 2), F.avg_pool2d(mask, 2)], 1))
-        x = self.body8(self.across(torch.cat([x, up(self.down(x))], 1)))
-        x = self.body4(self.in4(torch.cat([up(x), f2, quarter, mask], 1)))
+        eighth = (f4, F.avg_pool2d(quarter, 2), F.avg_pool2d(mask, 2), F.avg_pool2d(told[:, :2], 2))
+        x = self.in8(torch.cat(eighth, 1))
+        deep = self.down(x)
+        deep = F.relu6(deep + self.meaning(features.l8) + up(self.meaning_top(features.top)))
+        seen = F.avg_pool2d(deep, 2)
+        deep = self.deep(F.relu6(deep + up(self.context(seen) - seen)))
+        x = self.body8(self.across(torch.cat([x, up(deep)], 1)))
+        x = self.body4(self.in4(torch.cat([up(x), f2, quarter, mask, told], 1)))
         coarse = self.coarse(x)
         start = up(coarse)
-        x = self.body2(self.in2(torch.cat([up(x), F.pixel_unshuffle(picture, 2), start], 1)))
+        pixels = F.pixel_unshuffle(picture, 2)
+        # Channels of `pixels` go colour by colour, the four places of each together.
+        subject, background, apart = (up(v) for v in (subject, background, apart))
+        shares = [between(pixels[:, i::4], subject, background) for i in range(4)]
+        x = self.more2(self.body2(self.in2(torch.cat([up(x), pixels, start, *shares, apart], 1))))
         return up(start) + F.pixel_shuffle(self.fine(x), 2), coarse
 
 

@@ -90,14 +90,28 @@ def save_weights(state: Mapping[str, Tensor], path: Path, *, half: bool = False,
     part.replace(path)
 
 
-def load_weights(net: nn.Module, path: Path) -> None:
-    """From safetensors of any float precision. Raises MamVideoError where names or shapes do not fit."""
+def load_weights(net: nn.Module, path: Path, *, parts: Sequence[str] = ("",), grown: bool = False) -> None:
+    """From safetensors of any float precision: all weights, or those whose names begin with one of `parts`.
+
+    With `grown` the file may be of the same network before it grew: inputs that a convolution has gained, which come
+    last, start at zero, and what the file does not name stays as it was.
+
+    Raises MamVideoError where names or shapes do not fit.
+    """
     try:
         state = load_file(path)
     except (OSError, SafetensorError) as e:
         raise MamVideoError(f"{path}: cannot read these weights ({e})") from e
-    own = net.state_dict()
+    state = {k: v for k, v in state.items() if k.startswith(tuple(parts))}
+    own = {k: v for k, v in net.state_dict().items() if k.startswith(tuple(parts))}
     wanted = {k for k in own if not k.endswith("num_batches_tracked")}
+    if grown:
+        for k in wanted & set(state):
+            if state[k].ndim == 4 and state[k].shape[1] < own[k].shape[1]:
+                new = state[k].new_zeros(own[k].shape)
+                new[:, : state[k].shape[1]] = state[k]
+                state[k] = new
+        state = {**{k: own[k] for k in wanted}, **state}
     if wanted != set(state) or any(own[k].shape != state[k].shape for k in wanted):
         raise MamVideoError(f"{path}: these weights are of another network")
     net.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()}, strict=False)

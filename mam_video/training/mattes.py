@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mam_video.models.devices import resolve_precision
-from mam_video.models.lite_net import MATCH_MAPS, LiteNet, prompt_maps
+from mam_video.models.lite_net import MATCH_MAPS, Features, LiteNet, prompt_maps
 from mam_video.training.common import (
     MovingAverage,
     Numbers,
@@ -34,6 +34,7 @@ from mam_video.training.depthwise import quicken
 from mam_video.training.losses import l1, laplacian_loss
 from mam_video.training.pictures import read_backgrounds, read_cutouts, read_manifest, read_masked
 from mam_video.training.scenes import WEIGHTS
+from mam_video.training.segmenter import Compared, load_imagenet, match_maps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,7 @@ class MatteConfig:
     clip_gradient: float = 1.0
     freeze_norm: bool = False
     own_masks: float = 0.5
+    least_iou: float = 0.6
     log_every: int = 25
     save_every: int = 100
     check_every: int = 300
@@ -97,16 +99,20 @@ def matte_loss(logits: Tensor, coarse: Tensor, truth: Tensor, valid: Tensor) -> 
 
 
 @torch.no_grad()
-def own_masks(net: LiteNet, picture: Tensor, f4: Tensor, box: Tensor) -> Tensor:
-    """The segmenter's logits (B, 1, S/2, S/2) for boxes (B, 4) in shares."""
-    b, size = len(picture), picture.shape[-1] // 4
-    features = net.segmenter.features(f4, *net.backbone.deep(f4))
-    ones, zeros = picture.new_ones(b), picture.new_zeros(b)
-    nothing = picture.new_zeros(b, 1, size, size)
+def own_masks(net: LiteNet, features: Features, box: Tensor, valid: Tensor, looks: int = 2) -> Tensor:
+    """The segmenter's logits (B, 1, S/2, S/2) for boxes (B, 4) in shares; valid is (B, 1, S/8, S/8)."""
+    b, size = len(box), 4 * features.key.shape[-1]
+    ones, zeros = box.new_ones(b), box.new_zeros(b)
+    nothing = box.new_zeros(b, 1, size, size)
     none = [(box.new_zeros(0, 2), box.new_zeros(0))] * b
     maps = prompt_maps(size, box, ones, nothing, zeros, none)
-    matches = picture.new_zeros(b, MATCH_MAPS, *features.key.shape[2:])
+    matches = box.new_zeros(b, MATCH_MAPS, *features.key.shape[2:])
     logits: Tensor = net.segmenter.decode(features, maps, matches)[0]
+    for _ in range(looks - 1):
+        first = logits.sigmoid()
+        maps = prompt_maps(size, box, ones, first, ones, none)
+        compared = Compared(features, first, valid, ones)
+        logits = net.segmenter.decode(features, maps, match_maps(net, features, compared, None))[0]
     return logits
 
 
@@ -123,12 +129,10 @@ class MatteTrainer:
         if self.half and self.device.type == "cpu":
             quicken(self.net)
         if config.start:
-            load_weights(self.net, Path(config.start))
+            load_weights(self.net, Path(config.start), grown=True)
         if config.segmenter:
             self._take_segmenter(Path(config.segmenter))
         elif not config.start:
-            from mam_video.training.segmenter import load_imagenet
-
             load_imagenet(self.net)
         self.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.net.eval().requires_grad_(False)
@@ -141,10 +145,7 @@ class MatteTrainer:
         self.draw = torch.Generator().manual_seed(config.seed)
 
     def _take_segmenter(self, path: Path) -> None:
-        other = LiteNet()
-        load_weights(other, path)
-        self.net.backbone.load_state_dict(other.backbone.state_dict())
-        self.net.segmenter.load_state_dict(other.segmenter.state_dict())
+        load_weights(self.net, path, parts=("backbone.", "segmenter."))
 
     def run(self, *, resume: bool = False) -> None:
         config, out = self.config, Path(self.config.out)
@@ -196,19 +197,20 @@ class MatteTrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.rate * self._pace()
         self.net.matte.train(not self.config.freeze_norm)
-        picture, f2, f4 = self._prepared(batch)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            picture, f2, f4, features = self._prepared(batch)
         logits = torch.logit(batch["mask"].clamp(1e-5, 1 - 1e-5))
         if self.config.own_masks and (self.config.segmenter or self.config.start):
             jitter = torch.randn(batch["box"].shape, generator=self.draw).to(self.device) * 0.01
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-                own = own_masks(self.net, picture, f4, batch["box"] + jitter)
+                own = own_masks(self.net, features, batch["box"] + jitter, F.avg_pool2d(batch["valid"], 16))
             hard, true = own > 0, F.avg_pool2d(batch["alpha"], 4) > 0.5
             iou = (hard & true).sum((1, 2, 3)) / (hard | true).sum((1, 2, 3)).clamp(min=1)
             wanted = torch.rand(len(own), generator=self.draw).to(self.device) < self.config.own_masks
-            use = (wanted & (iou > 0.75)).view(-1, 1, 1, 1)
+            use = (wanted & (iou > self.config.least_iou)).view(-1, 1, 1, 1)
             logits = torch.where(use, own, logits)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            alpha, coarse = (v.float() for v in self.net.matte(picture, f2, f4, logits))
+            alpha, coarse = (v.float() for v in self.net.matte(picture, f2, f4, features, logits))
         loss = matte_loss(alpha, coarse, batch["alpha"], batch["valid"])
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -221,9 +223,11 @@ class MatteTrainer:
         return [float(loss.detach()), float(mad)]
 
     @torch.no_grad()
-    def _prepared(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def _prepared(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Features]:
+        """The picture, f2, f4 and the segmenter's features."""
         picture = batch["picture"].float().div(127.5).sub(1).contiguous(memory_format=torch.channels_last)
-        return (picture, *self.net.backbone.low(F.avg_pool2d(picture, 2)))
+        f2, f4 = self.net.backbone.low(F.avg_pool2d(picture, 2))
+        return picture, f2, f4, self.net.segmenter.features(f4, *self.net.backbone.deep(f4))
 
     def _pace(self) -> float:
         c = self.config
@@ -247,8 +251,8 @@ class MatteTrainer:
         whole, band, mask, rows = [], [], [], []
         for i in range(count):
             batch = {k: torch.from_numpy(v)[None].to(self.device) for k, v in composites.sample(i).items()}
-            picture, f2, f4 = self._prepared(batch)
-            alpha, _ = net.matte(picture, f2, f4, torch.logit(batch["mask"].clamp(1e-5, 1 - 1e-5)))
+            picture, f2, f4, features = self._prepared(batch)
+            alpha, _ = net.matte(picture, f2, f4, features, torch.logit(batch["mask"].clamp(1e-5, 1 - 1e-5)))
             error = (scaled(alpha).clamp(0, 1) - batch["alpha"]).abs()[0, 0].cpu().numpy()
             given = F.interpolate(batch["mask"], scale_factor=4, mode="bilinear", align_corners=False)
             if i < 8:

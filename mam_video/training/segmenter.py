@@ -173,21 +173,21 @@ def roll_out(net: LiteNet, batch: dict[str, Tensor], draw: torch.Generator | Non
         prompts = prompt_maps(half, box, has_box, previous, has_previous, points)
 
         # ---- the frames to compare with, each with the mask it is believed to have
-        anchor: _Compared | None = None
-        recent: _Compared | None = None
+        anchor: Compared | None = None
+        recent: Compared | None = None
         prompted = torch.zeros(b, device=device)
         if t == 0:
             # Now and then another frame with its truth, as when the user comes back to a subject already known.
             if draw is not None:
                 prompted = chance(0.25)
-                anchor = _Compared(features[-1], truth[:, -1], valid[:, -1], prompted)
+                anchor = Compared(features[-1], truth[:, -1], valid[:, -1], prompted)
         else:
             trust = chance(0.35).view(-1, 1, 1, 1) * float(draw is not None)
             prompted = chance(0.88)
-            anchor = _Compared(features[0], truth[:, 0] * trust + masks[0] * (1 - trust), valid[:, 0], prompted)
+            anchor = Compared(features[0], truth[:, 0] * trust + masks[0] * (1 - trust), valid[:, 0], prompted)
             if t > 1:
-                recent = _Compared(features[t - 1], masks[t - 1], valid[:, t - 1], chance(0.65))
-        matches = _matches(net, now, anchor, recent)
+                recent = Compared(features[t - 1], masks[t - 1], valid[:, t - 1], chance(0.65))
+        matches = match_maps(net, now, anchor, recent)
         logits, score = net.segmenter.decode(now, prompts, matches)
         answers.append(Answer(t, logits, score, matches, prompted))
         if t == 0:
@@ -195,7 +195,7 @@ def roll_out(net: LiteNet, batch: dict[str, Tensor], draw: torch.Generator | Non
             first = logits.detach().sigmoid()
             ones = torch.ones_like(has_box)
             prompts = prompt_maps(half, box, has_box, first, ones, points)
-            matches = _matches(net, now, _Compared(now, first, valid[:, 0], ones), None)
+            matches = match_maps(net, now, Compared(now, first, valid[:, 0], ones), None)
             logits, score = net.segmenter.decode(now, prompts, matches)
             answers.append(Answer(t, logits, score, matches, ones))
         masks.append(logits.detach().sigmoid())
@@ -203,7 +203,7 @@ def roll_out(net: LiteNet, batch: dict[str, Tensor], draw: torch.Generator | Non
 
 
 @dataclass(frozen=True, slots=True)
-class _Compared:
+class Compared:
     """A frame to compare with: its mask is (B, 1, S/2, S/2), and `valid` tells picture from padding."""
 
     features: Features
@@ -212,7 +212,7 @@ class _Compared:
     use: Tensor  # (B,) 0 or 1
 
 
-def _matches(net: LiteNet, now: Features, anchor: _Compared | None, recent: _Compared | None) -> Tensor:
+def match_maps(net: LiteNet, now: Features, anchor: Compared | None, recent: Compared | None) -> Tensor:
     """(B, MATCH_MAPS, S/8, S/8)"""
     b, _, h, w = now.key.shape
     maps, evidence = [], None
@@ -290,7 +290,7 @@ class SegmenterTrainer:
         if self.half and self.device.type == "cpu":
             quicken(self.net)
         if config.start:
-            load_weights(self.net, Path(config.start))
+            load_weights(self.net, Path(config.start), grown=True)
         else:
             load_imagenet(self.net)
         self.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -454,4 +454,14 @@ def load_imagenet(net: LiteNet) -> None:
     net.backbone.load_efficientnet_lite0(state)
 
 
-__all__ = ["FRAMES", "Answer", "SegmenterConfig", "SegmenterTrainer", "load_imagenet", "roll_out", "scene_loss"]
+__all__ = [
+    "FRAMES",
+    "Answer",
+    "Compared",
+    "SegmenterConfig",
+    "SegmenterTrainer",
+    "load_imagenet",
+    "match_maps",
+    "roll_out",
+    "scene_loss",
+]

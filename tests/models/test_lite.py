@@ -13,7 +13,17 @@ from mam_video.errors import WeightsError
 from mam_video.models import lite
 from mam_video.models.base import Embedding, Model, Reference, ViewPrompt
 from mam_video.models.lite import LiteModel, folded
-from mam_video.models.lite_net import FEATURES, LOOK, MATCH_MAPS, PROMPT_MAPS, Features, LiteNet, prompt_maps
+from mam_video.models.lite_net import (
+    FEATURES,
+    LOOK,
+    MATCH_MAPS,
+    PROMPT_MAPS,
+    Features,
+    LiteNet,
+    between,
+    local_colours,
+    prompt_maps,
+)
 from mam_video.prompts import Box
 from mam_video.training.common import save_weights
 
@@ -25,7 +35,7 @@ def shaken(seed: int = 0) -> LiteNet:
     for name, value in net.state_dict().items():
         if name.endswith("running_var"):
             value.uniform_(0.5, 2)
-        elif name.endswith("running_mean"):
+        elif name.endswith("running_mean") or (name.endswith("weight") and not value.any()):
             value.normal_(0, 0.2)
     return net.eval()
 
@@ -67,11 +77,27 @@ def test_folding_changes_nothing() -> None:
 
     def run(net: LiteNet) -> tuple[torch.Tensor, torch.Tensor]:
         logits, _ = net.segmenter.decode(net.features(x), prompts, matches)
-        return logits, net.matte(big, *net.backbone.low(F.avg_pool2d(big, 2)), logits)[0]
+        f2, f4 = net.backbone.low(F.avg_pool2d(big, 2))
+        return logits, net.matte(big, f2, f4, net.features(x), logits)[0]
 
     with torch.inference_mode():
         for plain, quick in zip(run(shaken()), run(folded(shaken())), strict=True):
             assert torch.allclose(plain, quick, rtol=1e-4, atol=1e-4)
+
+
+def test_the_head_is_told_how_far_a_colour_lies_between_subject_and_background() -> None:
+    """A red disc with a soft edge over blue: what is told is its alpha, though the mask is sure of neither there."""
+    axis = torch.arange(64.0) - 31.5
+    alpha = ((20 - (axis[:, None] ** 2 + axis**2).sqrt()) / 8 + 0.5).clamp(0, 1)[None, None]
+    red, blue = (torch.tensor(c).view(1, 3, 1, 1) for c in ([0.8, -0.6, -0.5], [-0.7, -0.4, 0.6]))
+    picture = alpha * red + (1 - alpha) * blue
+    rough = (0.5 + 0.4 * (alpha - 0.5).sign() * ((alpha - 0.5).abs() > 0.45)).clamp(0.1, 0.9)
+    subject, background = local_colours(picture, rough)
+    assert (subject - red).abs().max() < 0.07 and (background - blue).abs().max() < 0.07
+    assert (between(picture, subject, background) - alpha).abs().max() < 0.06
+    # Nothing known of the subject: no colour at all comes out, and no number that is none.
+    nobody, _ = local_colours(picture, torch.zeros_like(alpha))
+    assert torch.isfinite(nobody).all() and nobody.abs().max() < 1e-6
 
 
 def test_it_keeps_the_contract(model: LiteModel) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from mam_video.errors import MamVideoError
-from mam_video.training import pictures
+from mam_video.training import pictures, scenes
 from mam_video.training.composites import Composites, composite, guessed_mask, over, unknown_band
 from mam_video.training.hair import render_subject
 from mam_video.training.scenes import FRAMES, Stills
@@ -49,6 +50,31 @@ def test_composites_are_exact_at_both_ends_and_conserve_light() -> None:
     assert np.allclose(composite(joined, colour, b), composite(a, f, composite(a2, f2, b)), atol=1e-3)
 
 
+def test_a_cut_out_is_laid_over_its_scene_by_its_alpha(monkeypatch: pytest.MonkeyPatch) -> None:
+    """White of alpha 150 with a rim of alpha 60 over black: the rim is drawn, but not subject."""
+    monkeypatch.setattr(scenes, "photographic", lambda _, drawn: drawn)
+    monkeypatch.setattr(Stills, "_others", lambda *_: [])
+    rgba = np.full((96, 96, 4), 255, np.uint8)
+    rgba[:, :, 3] = 0
+    rgba[20:76, 20:76, 3] = 60
+    rgba[32:64, 32:64, 3] = 150
+    rgba = cv2.GaussianBlur(rgba, (0, 0), 1)
+    cutouts = pictures.masked_cutouts([("rendered", rgba)])
+    # Other pictures of the set may lie behind: all of them black.
+    nothing = pictures.Masked("black", "0", np.zeros((96, 96, 3), np.uint8), np.ones((96, 96), np.uint8), (1,))
+    stills = Stills([nothing], [nothing.picture], 64, 1, cutouts, 1.0)
+    rims = 0
+    for number in range(12):
+        scene = stills.scene(number)
+        for picture, truth in zip(scene["picture"], scene["truth"], strict=True):
+            mask = cv2.resize(truth[0], (64, 64))
+            inside = cv2.erode(mask, np.ones((7, 7))) > 0.99
+            assert picture.max() <= 152
+            assert not inside.any() or np.median(picture[:, inside]) >= 145
+            rims += int(((picture[0] > 50) & (picture[0] < 70) & (mask < 0.01)).sum() > 20)
+    assert rims > 24
+
+
 def test_scenes_depend_on_their_number_alone(training_set: Path) -> None:
     sources = pictures.read_manifest(training_set)
     items = pictures.read_masked(training_set, sources, held=False)
@@ -69,8 +95,6 @@ def test_scenes_depend_on_their_number_alone(training_set: Path) -> None:
 
 def test_moves_carry_the_mask_where_the_motion_is_known(training_set: Path) -> None:
     """A subject that stands still in a still camera is moved onto itself."""
-    from mam_video.training import scenes
-
     rng = random.Random(0)
     box = np.array([20.0, 20, 60, 60])
     views = [scenes._view(rng, box, 64, 1.5, 0, False, 0.1) for _ in range(2)]

@@ -12,7 +12,7 @@ import torch
 
 from mam_video.errors import MamVideoError
 from mam_video.models.lite_net import LiteNet
-from mam_video.training import segmenter
+from mam_video.training import mattes, segmenter
 from mam_video.training.__main__ import main
 from mam_video.training.common import load_weights, read_config, save_weights
 from mam_video.training.composites import Composites
@@ -34,7 +34,8 @@ def no_imagenet(monkeypatch: pytest.MonkeyPatch) -> None:
             if name.endswith("weight"):
                 torch.nn.init.kaiming_normal_(weight)
 
-    monkeypatch.setattr(segmenter, "load_imagenet", by_chance)
+    for module in (segmenter, mattes):
+        monkeypatch.setattr(module, "load_imagenet", by_chance)
 
 
 def batch_of(samples: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
@@ -134,3 +135,26 @@ def test_checks_leave_pictures_to_look_at(training_set: Path, tmp_path: Path) ->
     assert 0 <= whole <= 1 and 0 <= band <= 1 and 0 <= mask <= 1
     sheet = cv2.imread(str(tmp_path / "matte" / "samples" / "000000.jpg"))
     assert sheet is not None and sheet.shape == (8 * 128, 4 * 128, 3)
+
+
+def test_weights_of_a_network_that_has_grown_still_say_the_same(tmp_path: Path) -> None:
+    class Small(torch.nn.Module):
+        def __init__(self, inputs: int = 3) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(inputs, 4, 3)
+
+    class Large(Small):
+        def __init__(self) -> None:
+            super().__init__(5)
+            self.added = torch.nn.Linear(2, 2)
+
+    old, new = Small(), Large()
+    save_weights(old.state_dict(), tmp_path / "old.safetensors", note="")
+    before = new.added.weight.clone()
+    load_weights(new, tmp_path / "old.safetensors", grown=True)
+    x = torch.rand(1, 5, 6, 6)
+    # Weights are kept in half precision.
+    assert torch.allclose(new.conv(x), old.conv(x[:, :3]), atol=2e-3)
+    assert torch.equal(new.added.weight, before)
+    with pytest.raises(MamVideoError, match="another network"):
+        load_weights(new, tmp_path / "old.safetensors")
