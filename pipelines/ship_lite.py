@@ -1,10 +1,9 @@
-"""Join a trained segmenter and a trained matte head into the package's own weights, and say their hash.
+"""Make the trained weights the package's own, and say their hash.
 
-    ship_lite.py SEGMENTER.safetensors MATTE.safetensors [--out mam_video/models/lite.safetensors]
+    ship_lite.py WEIGHTS.safetensors [--out mam_video/models/lite.safetensors]
 
-Takes the backbone and the segmenter of the first and the matte head of the second, stores them in 16 bits, and prints
-the SHA-256 to pin in mam_video/models/lite.py. The matte head uses the backbone's first two stages alone, which
-training leaves as they are: that the two files agree on them is checked.
+WEIGHTS is what `mam-video train lite-matte` leaves: all weights of the model, the segmenter's too. They are stored in
+16 bits; the SHA-256 that is printed is to be pinned in mam_video/models/lite.py.
 """
 
 from __future__ import annotations
@@ -14,8 +13,6 @@ import hashlib
 import sys
 from pathlib import Path
 
-import torch
-
 from mam_video.errors import MamVideoError
 from mam_video.models.lite_net import LiteNet
 from mam_video.training.common import load_weights, save_weights
@@ -23,19 +20,12 @@ from mam_video.training.common import load_weights, save_weights
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("segmenter", type=Path)
-    parser.add_argument("matte", type=Path)
+    parser.add_argument("weights", type=Path)
     parser.add_argument("--out", type=Path, default=Path("mam_video/models/lite.safetensors"))
     args = parser.parse_args()
     try:
-        net, other = LiteNet(), LiteNet()
-        load_weights(net, args.segmenter)
-        load_weights(other, args.matte)
-        if not all(torch.equal(a, b) for a, b in zip(net.backbone.frozen(), other.backbone.frozen(), strict=True)):
-            raise MamVideoError(
-                f"{args.matte}: this matte head was trained on another backbone than {args.segmenter}'s"
-            )
-        net.matte.load_state_dict(other.matte.state_dict())
+        net = LiteNet()
+        load_weights(net, args.weights)
         save_weights(net.state_dict(), args.out, half=True)
     except MamVideoError as e:
         print(f"ship_lite: {e}", file=sys.stderr)
