@@ -11,9 +11,11 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Final
 
 from mam_video.errors import UsageError
 
+MOST_RATE: Final = 1000  # labels a second
 _LABEL = re.compile(r"(\d{1,2}):(\d{2}):(\d{2})([:;.,])(\d{2,3})")
 _NUMBERS = re.compile(r"(\d+)-(\d*)")
 
@@ -37,8 +39,8 @@ class Timecode:
     drop: bool = False
 
     def __post_init__(self) -> None:
-        if not 1 <= self.rate <= 1000:
-            raise UsageError(f"timecode is counted at a whole rate from 1 to 1000, not {self.rate}")
+        if not 1 <= self.rate <= MOST_RATE:
+            raise UsageError(f"timecode is counted at a whole rate from 1 to {MOST_RATE}, not {self.rate}")
         if self.drop and self.rate % 30:
             raise UsageError(f"drop-frame timecode is for rates of 30, 60 or 120, not {self.rate}")
         if not 0 <= self.count < self.a_day:

@@ -5,7 +5,8 @@ frames that are there and say nothing. A matte that silently lacks its end is wo
 of its own length is held against the file before the first frame:
 
 - MP4 and MOV: the index names the place of every frame's data;
-- Matroska and WebM: the segment gives its length (not in live recordings);
+- Matroska and WebM: the segment gives its length (not in live recordings), and so does every element in it: where one
+  does not fit, or is none that belongs there, FFmpeg would skip what it cannot parse, frames too;
 - AVI: each RIFF chunk gives its length.
 
 MPEG streams (TS, PS, raw H.264) promise nothing; there only a frame whose data is incomplete is noticed. FFmpeg's FFV1
@@ -15,15 +16,41 @@ decoder patches a damaged slice from the frame before and only logs it, so that 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from mam_video.media.edge import ticks
+from mam_video.media.edge import fraction, ticks
 
 _CLOCK: Final = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 _EBML = b"\x1a\x45\xdf\xa3"
 _SEGMENT = b"\x18\x53\x80\x67"
+# What may stand in what, as far as frames depend on it. Anything: its content is not looked at.
+_ANYWHERE: Final = {0xEC: "anything", 0xBF: "anything"}  # Void, CRC-32
+_CHILDREN: Final[dict[str, dict[int, str]]] = {
+    "segment": {
+        0x1654AE6B: "tracks",
+        0x1F43B675: "cluster",
+        **dict.fromkeys((0x114D9B74, 0x1549A966, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367), "anything"),
+    },
+    "tracks": {0xAE: "track"},
+    "track": {0xD7: "track number"},  # and much else
+    "cluster": {
+        0xA3: "block",
+        0xA0: "group",
+        **dict.fromkeys((0xE7, 0xA7, 0xAB), "number"),
+        **dict.fromkeys((0x5854, 0xAF), "anything"),
+    },
+    "group": {
+        0xA1: "block",
+        0x75A1: "additions",
+        **dict.fromkeys((0x9B, 0xFA, 0xFB, 0xFD, 0x75A2), "number"),
+        **dict.fromkeys((0xA2, 0xA4, 0x8E, 0xC8, 0xAF), "anything"),
+    },
+    "additions": {0xA6: "more"},
+    "more": {0xA5: "anything", 0xEE: "number"},
+}
 
 
 def cut_off(path: Path, container: Any, stream: Any) -> str | None:
@@ -37,11 +64,23 @@ def cut_off(path: Path, container: Any, stream: Any) -> str | None:
         if there < len(ends):
             return f"the file is cut off: the data of only {there} of its {len(ends)} frames is in it"
         return None
-    with path.open("rb") as file:
+    with path.open("rb", buffering=512) as file:
         promised = _promised_size(file, size)
-    if promised is not None and promised > size:
-        return f"the file is cut off: it holds {size:,} of {promised:,} bytes"
-    return None
+        if promised is not None and promised > size:
+            return f"the file is cut off: it holds {size:,} of {promised:,} bytes"
+        place = _break_in_matroska(file) if "matroska" in container.format.name else None
+    return None if place is None else f"the file is damaged at byte {place:,}"
+
+
+def hidden(container: Any, stream: Any) -> tuple[int, int] | None:
+    """How many frames will be shown, and how many the header counts, where a MOV or MP4 shows fewer; else None.
+
+    An edit list may leave frames out on purpose; a damaged one, or a damaged index, does it too.
+    """
+    if "mov" not in container.format.name.split(","):
+        return None
+    shown = sum(not entry.is_discard for entry in stream.index_entries)
+    return (shown, stream.frames) if 0 < shown < stream.frames else None
 
 
 def promised_end(container: Any, stream: Any) -> Fraction | None:
@@ -49,7 +88,10 @@ def promised_end(container: Any, stream: Any) -> Fraction | None:
 
     Matroska's demuxer skips what it cannot parse, so damage in the middle can swallow the rest. Its DURATION tag is
     written by FFmpeg and mkvtoolnix for every stream; the container's own duration counts only where video is alone.
+    AVI counts the frames in its header.
     """
+    if container.format.name == "avi" and stream.frames and (rate := fraction(stream.average_rate)):
+        return stream.frames / rate
     if "matroska" not in container.format.name:
         return None
     tag = next((value for key, value in stream.metadata.items() if key.upper().startswith("DURATION")), "")
@@ -93,6 +135,65 @@ def _segment_end(file: BinaryIO) -> int | None:
         return None
     length = _vint(file)
     return None if length is None else file.tell() + length
+
+
+def _break_in_matroska(file: BinaryIO) -> int | None:
+    """The first byte of Matroska's segment where no element stands that belongs there; None where all do.
+
+    Only heads of elements are read, down to a block's. What is of unknown length (a live recording) is not looked into.
+    Source: RFC 9559, sections 5.1 and 27.1.
+    """
+    file.seek(0)
+    end = _segment_end(file)
+    return None if end is None else _break_below(file, "segment", file.tell(), end, set())
+
+
+def _break_below(file: BinaryIO, parent: str, start: int, end: int, tracks: set[int]) -> int | None:
+    """`_break_in_matroska` of one element's content. Numbers of tracks are gathered on the way."""
+    for name, at, stop in _elements(file, start, end):
+        kind = _CHILDREN[parent].get(name, "anything" if parent == "track" and name else _ANYWHERE.get(name))
+        if kind is None or (kind == "number" and stop - at > 8):
+            return at
+        if kind == "track number":
+            file.seek(at)
+            tracks.add(int.from_bytes(file.read(min(stop - at, 8)), "big"))
+        elif kind == "block":
+            file.seek(at)
+            if _vint(file) not in tracks:
+                return at
+        elif kind in _CHILDREN and (place := _break_below(file, kind, at, stop, tracks)) is not None:
+            return place
+    return None
+
+
+def _elements(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Elements that fill a span: name, first byte of the content and one past its last.
+
+    Where one does not fit, a last one has the name 0. One of unknown length ends them.
+    """
+    at = start
+    while at < end:
+        file.seek(at)
+        head = file.read(12)
+        width = 9 - head[0].bit_length() if head and head[0] else 9
+        if width > 4 or len(head) <= width:
+            yield 0, at, at
+            return
+        name = int.from_bytes(head[:width], "big")
+        more = 9 - head[width].bit_length() if head[width] else 9
+        if more > 8 or len(head) < width + more:
+            yield 0, at, at
+            return
+        bits = 7 * more
+        length = int.from_bytes(head[width : width + more], "big") & ((1 << bits) - 1)
+        if length == (1 << bits) - 1:
+            return
+        content = at + width + more
+        if content + length > end:
+            yield 0, at, at
+            return
+        at = content + length
+        yield name, content, at
 
 
 def _vint(file: BinaryIO) -> int | None:

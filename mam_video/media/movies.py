@@ -26,14 +26,14 @@ from mam_video.frames import Frame, Matted
 from mam_video.media import colour, tmcd
 from mam_video.media.base import ClipInfo, Colour
 from mam_video.media.edge import fraction, reason, ticks, url, writing
-from mam_video.media.integrity import cut_off, promised_end
+from mam_video.media.integrity import cut_off, hidden, promised_end
 from mam_video.media.kept import PacketLog
 from mam_video.media.outputs import FileOutput
 from mam_video.media.repair import Shown, deinterlaced, mended, whole
 from mam_video.media.sound import SoundCopy, describe_sound
 from mam_video.settings import InputSettings, OutputSettings
 from mam_video.streams import ordered_map
-from mam_video.timecode import Timecode, nominal_rate
+from mam_video.timecode import MOST_RATE, Timecode, nominal_rate
 
 CONVERSIONS_AHEAD: Final = 2  # pictures converted to RGB at a time while the decoder goes on
 
@@ -107,7 +107,7 @@ class MovieReader:
                 raise MediaError(f"{path}: {short}; get a whole copy, or save what is there: ffmpeg -i IN -c copy OUT")
             first = self._first_frame(container, stream)
             info, self._decoding, self._turn = _describe(path, container, stream, first)
-            self.info = replace(info, notes=_notes(info, self._settings))
+            self.info = replace(info, notes=_notes(info, self._settings, hidden(container, stream)))
         self._stored = (first.height, first.width)
         step = 1 / (self.info.rate * self.info.time_base)
         self._step = max(1, round(step))
@@ -199,7 +199,8 @@ class MovieReader:
                 raise self._broken(index, reason(error)) from error
         if pts is None:
             raise MediaError(f"{self.path}: holds no frame that can be decoded")
-        end = (pts + END_SLACK * self._step) * self.info.time_base
+        slack = 1 if container.format.name == "avi" else END_SLACK  # AVI counts frames, the others seconds
+        end = (pts + slack * self._step) * self.info.time_base
         if promised is not None and end < promised:
             raise self._broken(index, f"the clip should go on to {float(promised):.3f} s but ends here")
 
@@ -238,6 +239,8 @@ class _Opened:
             raise MediaError(f"{path}: no such file")
         if path.is_dir():
             raise MediaError(f"{path}: is a folder, not a clip; for a sequence give its pattern, as name.%04d.png")
+        if path.exists() and not path.is_file():
+            raise MediaError(f"{path}: is a pipe or a device, and a clip is read more than once; give a file")
         if path.is_file() and path.stat().st_size == 0:
             raise MediaError(f"{path}: the file is empty")
         try:
@@ -330,6 +333,8 @@ def _labels(path: Path, container: Any, stream: Any, rate: Fraction) -> tuple[Ti
     QuickTime's timecode track is read as stored; elsewhere a tag of a stream or of the file says it.
     """
     whole_rate = nominal_rate(rate)
+    if whole_rate > MOST_RATE:
+        return None, ""
     others = [each for each in container.streams if each.type == "data"]
     reel = _tag("reel_name", stream, *others, container)
     stored = tmcd.read_track(path) if "mov" in container.format.name.split(",") and path.is_file() else None
@@ -351,8 +356,14 @@ def _tag(name: str, *holders: Any) -> str:
     return ""
 
 
-def _notes(info: ClipInfo, settings: InputSettings) -> tuple[str, ...]:
+def _notes(info: ClipInfo, settings: InputSettings, fewer: tuple[int, int] | None) -> tuple[str, ...]:
     notes = []
+    if fewer is not None:
+        shown, counted = fewer
+        notes.append(
+            f"{shown} frames are shown where the header counts {counted}: an edit list leaves the others out, or the "
+            "index is damaged"
+        )
     if info.interlaced and not settings.deinterlace:
         notes.append("the clip is interlaced: edges that move are combs, and mattes follow them; see --deinterlace")
     return tuple(notes)

@@ -14,6 +14,7 @@ from mam_video.errors import MediaError
 from mam_video.media.edge import ticks
 
 T = TypeVar("T")
+_HIDES_PICTURES: Final = ("vp8", "mpeg4", "msmpeg4v3")
 _MOST_DUE: Final = 1024  # packets on their way through a decoder; far more than any holds back
 
 
@@ -27,21 +28,32 @@ class Shown(NamedTuple):
 def whole(container: Any, stream: Any) -> Iterator[Shown]:
     """A stream in which every frame must be decodable: what cannot be raises PyAV's error.
 
-    A damaged frame at the very end raises nothing while the decoder is drained. It is found by its packet, whose time
-    no frame reached, in containers whose packets are frames; a gap stands for it.
+    Some damage raises nothing: the decoder gives no picture for a packet, or is silent while it is drained. A gap
+    stands for such a frame in containers whose packets are frames: its packet's time has passed, and no picture had it.
+    Not judged are packets of one field, codecs whose packets may hold a picture that is not shown, and frames before
+    the first one coded, which may need others from before a cut.
     """
     reliable = bool({"mov", "matroska"} & set(container.format.name.split(",")))
-    promised = reached = None
+    reliable = reliable and stream.codec_context.codec.canonical_name not in _HIDES_PICTURES
+    due: list[int] = []
+    first: int | None = None
+    fields = False
     for packet in container.demux(stream):
         pts = ticks(packet.pts)
-        if packet.size and pts is not None and not packet.is_discard:
-            promised = pts if promised is None else max(promised, pts)
+        if reliable and packet.size and pts is not None and not packet.is_discard and len(due) < _MOST_DUE:
+            first = pts if first is None else first
+            if pts >= first:
+                heapq.heappush(due, pts)
         for picture in packet.decode():
             pts = ticks(picture.pts)
-            reached = pts if reached is None or pts is None else max(reached, pts)
+            while due and pts is not None and due[0] <= pts:
+                lost = heapq.heappop(due)
+                if lost < pts and not fields:
+                    yield Shown(None, lost)
+            fields = bool(picture.interlaced_frame)
             yield Shown(picture, pts)
-    if reliable and promised is not None and reached is not None and reached < promised:
-        yield Shown(None, promised)
+    if due and not fields:
+        yield Shown(None, due[0])
 
 
 def mended(container: Any, stream: Any) -> Iterator[Shown]:
