@@ -2,8 +2,8 @@
 
 A 1080p ProRes 4444 clip is read and written as ProRes 4444 with alpha, without a model: by us (to 16-bit RGB, through
 matted frames with an alpha, and back), and by ffmpeg's command line with the same codec settings and threads, which
-copies the codec's own pixels from decoder to encoder. The two take turns, and the best of each counts. Processor time
-stands beside wall time, since other work on the machine takes wall time from both.
+copies the codec's own pixels from decoder to encoder. The two take turns, and the medians count. Processor time stands
+beside wall time, since other work on the machine takes wall time from both.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import os
 import resource
 import shutil
+import statistics
 import subprocess
 import tempfile
 import time
@@ -30,7 +31,7 @@ from mam_video.streams import ahead, ordered_map
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=48)
-    parser.add_argument("--repeat", type=int, default=3, help="how often the two take turns")
+    parser.add_argument("--repeat", type=int, default=5, help="how often the two take turns")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of ffmpeg; ours uses all cores")
     parser.set_defaults(run=run)
 
@@ -45,19 +46,21 @@ def run(options: argparse.Namespace) -> int:
         theirs = ["ffmpeg", "-v", "error", "-y", "-threads", threads, "-i", str(plate), "-c:v", "prores_ks"]
         theirs += ["-profile:v", "4444", "-pix_fmt", "yuva444p10le", "-alpha_bits", "16", "-q:v", "1"]
         theirs += ["-threads", threads, str(Path(folder) / "theirs.mov")]
-        best = {"ffmpeg": (float("inf"), float("inf")), "ours": (float("inf"), float("inf"))}
+        spent: dict[str, list[tuple[float, float]]] = {"ffmpeg": [], "ours": []}
         for _ in range(options.repeat):
             for name, work in (
                 ("ffmpeg", lambda: subprocess.run(theirs, check=True)),
                 ("ours", lambda: transcode(plate, Path(folder) / "ours.mov")),
             ):
-                wall, cpu = _measured(work)
-                best[name] = min(best[name][0], wall), min(best[name][1], cpu)
+                spent[name].append(_measured(work))
+                wall, cpu = spent[name][-1]
                 print(f"  {name}: {wall:.2f} s, {cpu:.2f} s of processor time", flush=True)
-    (wall, cpu), (our_wall, our_cpu) = best["ffmpeg"], best["ours"]
+    (wall, cpu), (our_wall, our_cpu) = (
+        [statistics.median(column) for column in zip(*spent[name], strict=True)] for name in ("ffmpeg", "ours")
+    )
     print(
-        f"1080p ProRes 4444 to ProRes 4444 with alpha, {options.frames} frames, {threads} threads: "
-        f"{wall / our_wall:.2f} of ffmpeg's speed "
+        f"1080p ProRes 4444 to ProRes 4444 with alpha, {options.frames} frames, {threads} threads, medians of "
+        f"{options.repeat}: {wall / our_wall:.2f} of ffmpeg's speed "
         f"({options.frames / our_wall:.1f} fps, ffmpeg {options.frames / wall:.1f}); "
         f"in processor time {cpu / our_cpu:.2f}"
     )
