@@ -178,6 +178,11 @@ class Decoding:
         return _widened(rgb, 8 * np.dtype(dtype).itemsize)
 
     def _yuv(self, frame: av.VideoFrame, bits: int, sampling: tuple[int, int]) -> np.ndarray:
+        if sampling == (1, 1) and bits > 8:  # nothing to interpolate: the matrix widens, with the same result
+            merged = cv2.merge([_plane(frame, i, bits) for i in range(3)])
+            matrix = yuv_to_rgb(self.matrix, self.full_range, bits) * ([1 << (16 - bits)] * 3 + [1])
+            straight: np.ndarray = cv2.transform(merged, matrix)
+            return straight
         size = frame.height, frame.width
         planes = [_shifted(_plane(frame, i, bits), bits) for i in range(3)]
         chroma = [_upsampled(plane, sampling, size, self.centred) for plane in planes[1:]]
