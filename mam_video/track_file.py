@@ -22,12 +22,12 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import cv2
 import numpy as np
 
+from mam_video.closing import Closes, WholeOrNothing
 from mam_video.errors import MediaError, UsageError
 from mam_video.frames import Frame, Record, State
 from mam_video.models.base import Model
@@ -41,7 +41,7 @@ _VERSION = 1
 _LEVEL = 6
 
 
-class TrackWriter:
+class TrackWriter(WholeOrNothing):
     """Writes a track file. Nothing stands under its name before `close`; `abort` leaves nothing at all.
 
     As a context manager it closes where all went well and aborts where an exception passes.
@@ -126,17 +126,6 @@ class TrackWriter:
         with suppress(OSError):
             self._part.unlink(missing_ok=True)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
-
     def _put(self, name: str, content: bytes) -> None:
         if self._zip is None:
             raise ValueError(f"{self.path}: the track is closed already")
@@ -151,7 +140,7 @@ class TrackWriter:
 
 
 @dataclass(frozen=True, slots=True)
-class Track:
+class Track(Closes):
     """A saved track, opened. Frames are read from the file when asked for.
 
     size       (H, W) of the clip's frames
@@ -272,14 +261,6 @@ class Track:
 
     def close(self) -> None:
         self._zip.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def saved(tracked: Iterable[Tracked], writer: TrackWriter) -> Generator[Tracked, None, None]:

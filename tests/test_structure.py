@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "mam_video"
 
 # Rooms from the inside out; a room may import those before it, and its own.
 RANKS = {
+    "closing": 0,
     "errors": 0,
     "prompts": 1,
     "settings": 1,

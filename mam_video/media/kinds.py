@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol
 
+from mam_video.closing import Closes, WholeOrNothing
 from mam_video.errors import MediaError, UsageError
 from mam_video.frames import Frame, Look, Matted
 from mam_video.media.base import ClipInfo, Reader, Writer
@@ -225,7 +225,7 @@ def _pattern(name: str, kind: Kind, info: ClipInfo) -> Pattern:
     return Pattern(name, kind.suffixes[0], info.padding or 4)
 
 
-class LookedAt:
+class LookedAt(Closes):
     """A reader whose pixels are not display-referred: every frame carries the look they are seen through."""
 
     def __init__(self, reader: Reader, look: Look) -> None:
@@ -245,14 +245,6 @@ class LookedAt:
 
     def close(self) -> None:
         self._reader.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def notes(outputs: Sequence[str | Path], info: ClipInfo) -> list[str]:
@@ -321,7 +313,7 @@ def _encoder(kind: Kind, info: ClipInfo, settings: OutputSettings) -> Encoder:
     return IntegerEncoder(kind.family == "tiff", alone, settings.premultiply)
 
 
-class WriterGroup:
+class WriterGroup(WholeOrNothing):
     """Several outputs of one run, which get their final names together: all of them, or none.
 
     Has the same methods as one writer, so that a loop needs not know how many there are.
@@ -415,17 +407,6 @@ class WriterGroup:
     def abort(self) -> None:
         for writer in self._writers:
             writer.abort()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
 
 
 def open_writers(

@@ -11,8 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Literal, Protocol, Self
+from typing import Any, Final, Literal, Protocol
 
 import av
 import av.container
@@ -21,6 +20,7 @@ import cv2
 import numpy as np
 from av.stream import Disposition
 
+from mam_video.closing import Closes, TwoSteps
 from mam_video.errors import MediaError, UsageError
 from mam_video.frames import Frame, Matted
 from mam_video.media import colour, tmcd
@@ -82,7 +82,7 @@ def _upright(frame: av.VideoFrame) -> _Upright:
     return _Upright(turns, bool(mirrored))
 
 
-class MovieReader:
+class MovieReader(Closes):
     """Frames of one movie, in display order, upright, as 16-bit RGB. See `Reader` for the promises.
 
     Timestamps are the source's own, in its stream's time base. A frame without one gets its packet's decoding time
@@ -133,14 +133,6 @@ class MovieReader:
 
     def close(self) -> None:
         self._closed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _alpha(self, decoded: _Decoded) -> np.ndarray:
         alpha = colour.alpha_of(decoded.picture)
@@ -527,7 +519,7 @@ def load_background(text: str, height: int, width: int) -> np.ndarray:
     return np.ascontiguousarray(picture[top : top + height, left : left + width])
 
 
-class MovieWriter:
+class MovieWriter(TwoSteps):
     """One movie file. `write` is `put(prepare(matted))`: prepare is pure and may run ahead in threads, put is in order.
 
     Every frame keeps its own timestamp. MOV and MP4 keep the time base exactly; Matroska and WebM count in
@@ -731,14 +723,6 @@ class MovieWriter:
         """Give the finished file its name."""
         self._output.publish()
 
-    def close(self) -> None:
-        try:
-            self.finish()
-            self.publish()
-        except BaseException:
-            self.abort()
-            raise
-
     def abort(self) -> None:
         if self._kept is not None:
             with suppress(Exception):  # what the encoder still has need not be made again
@@ -751,17 +735,6 @@ class MovieWriter:
             if self._container is not None:
                 self._container.close()
         self._output.discard()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
 
 
 def _writable(timecode: Timecode, rate: Fraction) -> Timecode:

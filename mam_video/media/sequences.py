@@ -11,12 +11,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol
 
 import cv2
 import numpy as np
 
+from mam_video.closing import Closes, TwoSteps
 from mam_video.errors import MediaError, UsageError
 from mam_video.frames import Frame, Matted
 from mam_video.media import colour
@@ -49,7 +49,7 @@ def _format_of(suffix: str, settings: InputSettings) -> StillFormat:
     return formats.get(kind) or (Tiff() if kind in (".tif", ".tiff") else Jpeg())
 
 
-class SequenceReader:
+class SequenceReader(Closes):
     """Frames of one sequence; see `Reader` for the promises. pts is the index, the time base one frame.
 
     A missing frame stops at once, or (on_gap: repeat) is the frame before it again, under its own index and number; so
@@ -101,14 +101,6 @@ class SequenceReader:
 
     def close(self) -> None:
         self._closed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _noted(self, indices: range) -> Iterator[Frame]:
         """The frames, and in `broken` those of them that are damaged."""
@@ -402,7 +394,7 @@ def _in_half(plane: np.ndarray) -> np.ndarray:
     return np.clip(plane, -top, top).astype(np.float16)
 
 
-class SequenceWriter:
+class SequenceWriter(TwoSteps):
     """A file for every frame, in a hidden folder until all are whole. Two steps, as with movies: prepare and put.
 
     Numbers are those of the source where it is a sequence, else they begin at 1001 (`OutputSettings.start_number`).
@@ -492,24 +484,5 @@ class SequenceWriter:
         """Move the frames to their final names."""
         self._output.publish(self._before)
 
-    def close(self) -> None:
-        try:
-            self.finish()
-            self.publish()
-        except BaseException:
-            self.abort()
-            raise
-
     def abort(self) -> None:
         self._output.discard()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()

@@ -12,13 +12,13 @@ import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Final, NamedTuple, Self
+from typing import BinaryIO, Final, NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from mam_video.closing import TwoSteps
 from mam_video.errors import MediaError, UsageError
 from mam_video.frames import Matted
 from mam_video.media import colour
@@ -37,7 +37,7 @@ class _Compressed(NamedTuple):
     chunks: bytes
 
 
-class WebpWriter:
+class WebpWriter(TwoSteps):
     """One animation. Times are milliseconds; the last frame lasts as long as the rate says. See `WholeWriter`."""
 
     def __init__(self, path: Path, info: ClipInfo, settings: OutputSettings) -> None:
@@ -106,29 +106,10 @@ class WebpWriter:
         """Give the finished file its name."""
         self._output.publish()
 
-    def close(self) -> None:
-        try:
-            self.finish()
-            self.publish()
-        except BaseException:
-            self.abort()
-            raise
-
     def abort(self) -> None:
         with suppress(OSError):  # a disk that is full may be why we are here
             self._file.close()
         self._output.discard()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
 
 
 def _chunk(name: bytes, body: bytes) -> bytes:
