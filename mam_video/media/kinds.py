@@ -27,6 +27,7 @@ from mam_video.media.movies import (
     Picture,
     PreviewPicture,
     ProResPicture,
+    ProResXqPicture,
     Vp9Picture,
 )
 from mam_video.media.outputs import Pattern
@@ -51,7 +52,7 @@ class Kind:
     """One way to write.
 
     name            as typed after the colon
-    family          codec family: prores, ffv1, exr, dpx, tiff, png, webp, vp9, preview
+    family          codec family: prores, prores-xq, ffv1, exr, dpx, tiff, png, webp, vp9, preview
     content         rgba, alpha (alone), or preview (over a background)
     suffixes        names that it can have; the first ones also choose it (see `_BY_SUFFIX`)
     bytes_a_pixel   measured on real plates; a plan for the disk, not a promise
@@ -71,6 +72,7 @@ _KINDS: Final = {
     for kind in (
         Kind("prores", "prores", "rgba", (".mov", ".mkv"), 1.4, "ProRes 4444 with alpha (.mov)"),
         Kind("prores-alpha", "prores", "alpha", (".mov", ".mkv"), 0.11, "ProRes 4444, the alpha alone in gray"),
+        Kind("prores-xq", "prores-xq", "rgba", (".mov", ".mkv"), 1.4, "ProRes 4444 XQ with alpha (name.mov:prores-xq)"),
         Kind("ffv1", "ffv1", "rgba", (".mkv",), 3.3, "FFV1, lossless RGBA of 16 bits (.mkv)"),
         Kind("ffv1-alpha", "ffv1", "alpha", (".mkv",), 0.15, "FFV1, the alpha alone, lossless gray of 16 bits"),
         Kind("png", "png", "rgba", (".png", "/"), 4.7, "PNG sequence, RGBA of 16 bits (name.%04d.png, or a folder/)"),
@@ -105,7 +107,12 @@ _BY_SUFFIX: Final = {
 }
 _SEQUENCES: Final = ("exr", "dpx", "tiff", "png")
 _SHOWN: Final = ("vp9", "preview", "webp")  # for eyes: always as a display shows it
-_PICTURES: Final[dict[str, Any]] = {"prores": ProResPicture, "ffv1": Ffv1Picture, "vp9": Vp9Picture}
+_PICTURES: Final[dict[str, Any]] = {
+    "prores": ProResPicture,
+    "prores-xq": ProResXqPicture,
+    "ffv1": Ffv1Picture,
+    "vp9": Vp9Picture,
+}
 _AFTER_COLON = re.compile(r"(?P<name>.+):(?P<kind>[A-Za-z][A-Za-z0-9_-]*)", re.DOTALL)
 
 

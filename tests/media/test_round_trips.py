@@ -72,6 +72,7 @@ KINDS = {
     "exr": ("m.%04d.exr", Bound(2.5e-4, HALF / 2)),  # a half of linear light, seen through sRGB's curve
     "ffv1": ("m.mkv", Bound(0, 0.51 * CODE_16)),
     "prores": ("m.mov", Bound(6 * CODE_10, CODE_10)),
+    "prores-xq": ("m.mov:prores-xq", Bound(5.5 * CODE_10, CODE_10)),
     "dpx": ("m.%04d.dpx", Bound(0, 0.51 * CODE_10)),
     "preview": ("m.mp4", Bound(0.02, 0.005, mean=True)),
 }
@@ -101,7 +102,7 @@ def test_every_pair(tmp_path: Path, source: str, kind: str) -> None:
     for k, frame in enumerate(plate):
         assert np.abs(shown(frame) - chart(k)).max() <= coarse + 1.01 * CODE_16
     alpha = alpha_ramp()
-    for name in (output, f"{output}:alpha"):
+    for name in (output, f"{output.partition(':')[0]}:alpha"):
         with open_writer(f"{into}/{name}", reader.info, OutputSettings(overwrite=True)) as writer:
             for frame in plate:
                 writer.write(matted(frame, alpha))

@@ -20,7 +20,9 @@ from tests.clips import NTSC_FILM, make_clip, matted, ramp, soft_disc
 from tests.media.test_kept import with_sound
 
 TAGS = Colour("tv", "bt709", "bt709", "bt709", True)
-MOVIES = [(k.name, s) for k in kinds() for s in k.suffixes if k.family in ("prores", "ffv1", "vp9", "preview")]
+MOVIES = [
+    (k.name, s) for k in kinds() for s in k.suffixes if k.family in ("prores", "prores-xq", "ffv1", "vp9", "preview")
+]
 
 
 def written(path: Path, kind: str, size: tuple[int, int] = (95, 127), times: list[int] | None = None) -> Promise:

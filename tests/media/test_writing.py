@@ -14,6 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -93,6 +94,24 @@ def test_prores_4444_read_back(tmp_path: Path, size: tuple[int, int]) -> None:
         assert np.abs(planes[3] / top - alpha).max() <= ALPHA_BOUND
         check_colour(frame.rgb, rgb, alpha == 1)
     assert names(tmp_path) == ["matte.mov"]
+
+
+def test_prores_4444_xq_is_that_profile_and_no_worse(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rgb = random.integers(8000, 58000, (128, 160, 3)).astype(np.uint16)
+    alpha = np.linspace(0, 1, 128 * 160, dtype=np.float32).reshape(128, 160)
+    errors = {}
+    for kind, profile in (("prores", "4444"), ("prores-xq", "XQ")):
+        path = write(f"{tmp_path}/{kind}.mov:{kind}", clip_info(128, 160), [(rgb, alpha)])
+        with av.open(str(path)) as container:
+            assert container.streams.video[0].codec_context.codec_tag == {"4444": "ap4h", "XQ": "ap4x"}[profile]
+        if shutil.which("ffprobe") is not None:
+            command = ["ffprobe", "-v", "error", "-show_entries", "stream=profile", "-of", "csv=p=0", str(path)]
+            assert subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip() == profile
+        (frame,), ((_, _, name, planes),) = open_clip(path).frames(), planes_of(path)
+        errors[kind] = float(((frame.rgb.astype(float) - rgb) ** 2).mean())
+        assert np.abs(planes[3] / (2 ** int(name[8:10]) - 1) - alpha).max() <= ALPHA_BOUND
+    assert errors["prores-xq"] < errors["prores"]
 
 
 def test_prores_holds_its_bound_on_noise(tmp_path: Path) -> None:
@@ -274,8 +293,6 @@ def test_webm_carries_alpha_for_libvpx(tmp_path: Path, size: tuple[int, int]) ->
     for (_, alpha), (_, _, name, planes) in zip(pairs, frames, strict=True):
         assert name == "yuva420p" and np.abs(planes[3] / 255 - alpha).mean() < 0.01
         assert planes[3][alpha == 1].mean() > 252 and planes[3][alpha == 0].mean() < 3
-    import av
-
     with av.open(str(path)) as container:
         tags = {key.lower(): value for key, value in container.streams.video[0].metadata.items()}
         assert tags["alpha_mode"] == "1"
