@@ -137,7 +137,7 @@ class OutputSettings:
     premultiply: bool = False
     audio: bool = True  # movies get the source's sound, copied
     verify: bool = True  # read back what was written and compare it with what was promised
-    background: str = "#33ff92"  # what the preview kind is laid over: a colour as #rrggbb, or a picture
+    background: str = "#33ff92"  # what the preview kind is laid over: #rrggbb, checker, a picture or a clip
     overwrite: bool = False
     start_number: int = -1  # number of a sequence's first frame; -1: the source's own numbers, 1001 for movies
     exr_type: Literal["auto", "half", "float"] = "auto"  # auto: float where the plate is float32, else half

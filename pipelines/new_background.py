@@ -15,7 +15,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("plate")
     parser.add_argument("box", help="x0,y0,x1,y1 on the first frame")
-    parser.add_argument("background", help="a picture, or a colour as #rrggbb")
+    parser.add_argument("background", help="a picture, a clip, checker, or a colour as #rrggbb")
     parser.add_argument("output", help="an .mp4")
     options = parser.parse_args()
 

@@ -26,6 +26,7 @@ output kinds:
 examples:
   mam-video matte plate.mov --box 412,96,890,1010 -o matte.mov
   mam-video matte plate.mov --box 20%,10%,60%,95% -o matte.mov -o alpha.mov:alpha -o look.mp4
+  mam-video matte plate.mov --box 20%,10%,60%,95% -o comp.mp4 --bg street.mov
   mam-video matte plate.mov --point 640,400 --point 100,80,0 -o frames/matte.####.png
 """
 
@@ -88,7 +89,13 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     )
     look.add_argument("--premultiply", action="store_true", default=None, help="write colour times alpha")
     look.add_argument("--start-number", type=int, metavar="N", help="of a sequence's first frame; a movie's is 1001")
-    look.add_argument("--background", metavar="COLOUR", help="of the preview: #rrggbb, or a picture")
+    look.add_argument(
+        "--bg",
+        "--background",
+        dest="background",
+        metavar="WHAT",
+        help="what a preview (.mp4) lies over: #rrggbb, checker, a picture, or a clip, frame by frame",
+    )
 
     job = parser.add_argument_group("job")
     job.add_argument(

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 from mam_video.closing import Closes, WholeOrNothing
 from mam_video.errors import MediaError, UsageError
 from mam_video.frames import Frame, Look, Matted
+from mam_video.media.backdrop import load_backdrop
 from mam_video.media.base import ClipInfo, Reader, Writer
 from mam_video.media.edge import reason
 from mam_video.media.kept import identity, kept_beside
@@ -305,7 +306,9 @@ def open_writer(
     height, width = info.size
     picture: Picture
     if kind.family == "preview":
-        picture = PreviewPicture(kind.content, info.colour, height, width, settings.background)
+        alone = kind.content == "alpha"
+        backdrop = None if alone else load_backdrop(settings.background, height, width, open_clip)
+        picture = PreviewPicture(kind.content, info.colour, height, width, backdrop)
     else:
         picture = _PICTURES[kind.family](kind.content, info.colour, height, width)
     return MovieWriter(Path(name), picture, info, settings, part=part, keep=keep)

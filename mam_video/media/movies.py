@@ -24,6 +24,7 @@ from mam_video.closing import Closes, TwoSteps
 from mam_video.errors import MediaError, UsageError
 from mam_video.frames import Frame, Matted
 from mam_video.media import colour, tmcd
+from mam_video.media.backdrop import Backdrop
 from mam_video.media.base import ClipInfo, Colour
 from mam_video.media.edge import fraction, reason, ticks, url, writing
 from mam_video.media.integrity import cut_off, hidden, promised_end
@@ -374,13 +375,14 @@ class Picture(Protocol):
     stands_alone: bool  # whether no picture needs another one, so that files can be joined at any frame
     shows_alpha: bool  # whether the matte can be read from it: its alpha, or its gray
     for_eyes: bool  # whether it is given display-referred pixels always, and not the codes of a log plate
+    backdrop: Backdrop | None  # what the pictures are laid over
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """(H, W) as coded."""
         ...
 
-    def planes(self, rgb: np.ndarray, alpha: np.ndarray) -> list[np.ndarray]:
-        """Of (H, W, 3) uint16 and (H, W) float32: an array for every plane, in the codec's codes."""
+    def planes(self, rgb: np.ndarray, alpha: np.ndarray, index: int) -> list[np.ndarray]:
+        """Of (H, W, 3) uint16, (H, W) float32 and the frame's index: an array for every plane, in the codec's codes."""
         ...
 
 
@@ -388,6 +390,7 @@ class _Same:
     stands_alone = True
     shows_alpha = True
     for_eyes = False
+    backdrop: Backdrop | None = None
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         return height, width
@@ -415,7 +418,7 @@ class ProResPicture(_Same):
             self.options["alpha_bits"] = "16"
         self.colour = replace(source, range="tv", matrix=colour.writable_matrix(source, height, width))
 
-    def planes(self, rgb: np.ndarray, alpha: np.ndarray) -> list[np.ndarray]:
+    def planes(self, rgb: np.ndarray, alpha: np.ndarray, index: int) -> list[np.ndarray]:
         if self._alpha_only:
             neutral = np.full(alpha.shape, 512, np.uint16)
             luma = np.rint(np.clip(alpha, 0, 1) * np.float32(876) + np.float32(64)).astype(np.uint16)
@@ -447,7 +450,7 @@ class Ffv1Picture(_Same):
             self.options["slices"] = "16"
         self.colour = replace(source, range="pc", matrix="unknown" if self._alpha_only else "gbr")
 
-    def planes(self, rgb: np.ndarray, alpha: np.ndarray) -> list[np.ndarray]:
+    def planes(self, rgb: np.ndarray, alpha: np.ndarray, index: int) -> list[np.ndarray]:
         codes = colour.alpha_codes(alpha, 16)
         if self._alpha_only:
             return [codes]
@@ -470,7 +473,7 @@ class Vp9Picture(_Same):
         }  # fmt: skip
         self.colour = replace(source, range="tv", matrix=colour.writable_matrix(source, height, width))
 
-    def planes(self, rgb: np.ndarray, alpha: np.ndarray) -> list[np.ndarray]:
+    def planes(self, rgb: np.ndarray, alpha: np.ndarray, index: int) -> list[np.ndarray]:
         codes = colour.alpha_codes(alpha, 16 if self._alpha_only else 8)
         if self._alpha_only:
             return colour.yuv420(cv2.merge([codes, codes, codes]), self.colour.matrix)
@@ -478,7 +481,7 @@ class Vp9Picture(_Same):
 
 
 class PreviewPicture:
-    """H.264 to look at: the subject over a colour or a picture, or its matte in gray. Odd sizes get one more row or
+    """H.264 to look at: the subject over a backdrop, or its matte in gray. Odd sizes get one more row or
     column (the last one repeated), since 4:2:0 has none."""
 
     codec = "libx264"
@@ -486,52 +489,26 @@ class PreviewPicture:
     for_eyes = True
     pixel_format = "yuv420p"
 
-    def __init__(self, content: Content, source: Colour, height: int, width: int, background: str) -> None:
+    def __init__(self, content: Content, source: Colour, height: int, width: int, backdrop: Backdrop | None) -> None:
+        """`backdrop`: what the subject lies over; None for the matte alone."""
         self.options = {"crf": "18", "preset": "veryfast"}
         self.colour = replace(source, range="tv", matrix=colour.writable_matrix(source, height, width))
         self.shows_alpha = content == "alpha"
-        self._background = None if content == "alpha" else load_background(background, height, width)
+        self.backdrop = backdrop
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         return height + height % 2, width + width % 2
 
-    def planes(self, rgb: np.ndarray, alpha: np.ndarray) -> list[np.ndarray]:
-        if self._background is None:
+    def planes(self, rgb: np.ndarray, alpha: np.ndarray, index: int) -> list[np.ndarray]:
+        if self.backdrop is None:
             codes = colour.alpha_codes(alpha, 16)
             picture = cv2.merge([codes, codes, codes])
         else:
-            picture = colour.composite(rgb, alpha, self._background)
+            picture = colour.composite(rgb, alpha, self.backdrop.picture(index))
         height, width = alpha.shape
         if height % 2 or width % 2:
             picture = cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         return colour.yuv420(picture, self.colour.matrix)
-
-
-def load_background(text: str, height: int, width: int) -> np.ndarray:
-    """(H, W, 3) uint16 of a colour (#rrggbb) or a picture file, which is scaled to cover the frame and centred.
-
-    Raises: UsageError, where it is neither.
-    """
-    if text.startswith("#"):
-        digits = text[1:]
-        if len(digits) != 6 or any(digit not in "0123456789abcdefABCDEF" for digit in digits):
-            raise UsageError(f"background {text}: a colour is written #rrggbb, as #33ff92")
-        one = np.array([int(digits[i : i + 2], 16) * 257 for i in (0, 2, 4)], np.uint16)
-        return np.broadcast_to(one, (height, width, 3)).copy()
-    try:
-        data = np.frombuffer(Path(text).read_bytes(), np.uint8)
-    except OSError as error:
-        raise UsageError(f"background {text}: cannot be read ({reason(error)}); give #rrggbb or a picture") from error
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
-    picture = cv2.imdecode(data, flags) if data.size else None
-    if picture is None or picture.dtype not in (np.uint8, np.uint16):
-        raise UsageError(f"background {text}: neither a colour (#rrggbb) nor a PNG or JPEG picture")
-    picture = colour.as_16_bit(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
-    scale = max(height / picture.shape[0], width / picture.shape[1])
-    tall, wide = max(height, round(picture.shape[0] * scale)), max(width, round(picture.shape[1] * scale))
-    picture = cv2.resize(picture, (wide, tall), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    top, left = (tall - height) // 2, (wide - width) // 2
-    return np.ascontiguousarray(picture[top : top + height, left : left + width])
 
 
 class MovieWriter(TwoSteps):
@@ -646,7 +623,7 @@ class MovieWriter(TwoSteps):
             rgb = colour.premultiplied(rgb, matted.alpha)
         height, width = self.coded
         frame = av.VideoFrame(width, height, self.picture.pixel_format)
-        colour.fill(frame, self.picture.planes(rgb, matted.alpha))
+        colour.fill(frame, self.picture.planes(rgb, matted.alpha, matted.frame.index))
         frame.color_range, frame.colorspace, frame.color_primaries, frame.color_trc = self._tags
         frame.pts = matted.frame.pts * self._times
         frame.time_base = self.unit
@@ -733,12 +710,17 @@ class MovieWriter(TwoSteps):
             self._kept.close()
         with writing(self.path):
             self._container.close()
+        if self.picture.backdrop is not None:
+            self.notes += [f"{self.path.name}: {each}" for each in self.picture.backdrop.notes]
+            self.picture.backdrop.close()
 
     def publish(self) -> None:
         """Give the finished file its name."""
         self._output.publish()
 
     def abort(self) -> None:
+        if self.picture.backdrop is not None:
+            self.picture.backdrop.close()
         if self._kept is not None:
             with suppress(Exception):  # what the encoder still has need not be made again
                 self._encode(None)

@@ -33,6 +33,8 @@ from mam_video.media import (
     parse_output,
 )
 from mam_video.media import colour as conversions
+from mam_video.media.backdrop import load_backdrop
+from mam_video.media.movies import MovieWriter
 from mam_video.settings import OutputSettings
 from tests.clips import NTSC_FILM, make_clip, matted, planes_of, ramp, soft_disc
 
@@ -320,6 +322,59 @@ def test_the_preview_lies_over_a_picture(tmp_path: Path) -> None:
     assert frame.rgb8[48, 64, 0] > 230 and frame.rgb8[48, 64, 1] < 20
 
 
+def backdrop(tmp_path: Path, count: int, size: tuple[int, int] = (96, 128)) -> tuple[Path, list[NDArray]]:
+    """A clip whose frame k is of one gray, and those pictures."""
+    grays = [np.full((*size, 3), 4000 * (k + 1), np.uint16) for k in range(count)]
+    return make_clip(tmp_path / "back.mkv", grays), grays
+
+
+def test_the_preview_lies_over_a_clip_frame_by_frame(tmp_path: Path) -> None:
+    back, grays = backdrop(tmp_path, 4)
+    pairs = pictures(6)
+    path = write(f"{tmp_path}/a.mp4", clip_info(), pairs, OutputSettings(background=str(back)))
+    frames = list(open_clip(path).frames())
+    assert len(frames) == 6
+    for k, ((rgb, alpha), frame) in enumerate(zip(pairs, frames, strict=True)):
+        under = grays[min(k, 3)]  # the last one stays where there are no more
+        ideal = rgb * alpha[..., None].astype(np.float64) + under * (1 - alpha[..., None].astype(np.float64))
+        error = np.abs(frame.rgb - ideal)
+        assert error[alpha == 0].mean() < 300 and error.mean() < 1500
+
+
+def test_a_short_background_is_told_of(tmp_path: Path) -> None:
+    back, _ = backdrop(tmp_path, 2)
+    with open_writer(f"{tmp_path}/a.mp4", clip_info(), OutputSettings(background=str(back))) as writer:
+        for k, (rgb, alpha) in enumerate(pictures(4)):
+            writer.write(matted(Frame(k, k, Fraction(1, 25), rgb), alpha))
+    assert isinstance(writer, MovieWriter)
+    (note,) = writer.notes
+    assert "2 frames" in note and "a.mp4" in note
+
+
+def test_a_clip_behind_is_asked_for_in_any_order(tmp_path: Path) -> None:
+    back, grays = backdrop(tmp_path, 7)
+    moving = load_backdrop(str(back), 96, 128, open_clip)
+    for k in (0, 1, 3, 2, 6, 0, 9, 5, 8):
+        assert np.array_equal(moving.picture(k), grays[min(k, 6)]), k
+    assert len(moving.notes) == 1
+    moving.close()
+
+
+def test_a_background_of_another_shape_covers_the_frame_around_its_middle(tmp_path: Path) -> None:
+    wide = np.zeros((48, 256, 3), np.uint16)
+    wide[:, 96:160] = 60000  # the middle 64 of 256, twice as large: exactly the frame's 128
+    moving = load_backdrop(str(make_clip(tmp_path / "wide.mkv", [wide])), 96, 128, open_clip)
+    picture = moving.picture(0)
+    assert picture.shape == (96, 128, 3) and picture[:, 8:120].min() > 59000
+    moving.close()
+
+
+def test_the_checker_has_two_grays() -> None:
+    board = load_backdrop("checker", 95, 127, open_clip).picture(0)
+    assert board.shape == (95, 127, 3) and set(np.unique(board)) == {0x6666, 0x9999}
+    assert board[0, 0, 0] != board[0, 4, 0] and board[0, 0, 0] == board[4, 4, 0]
+
+
 @pytest.mark.parametrize("kind", [kind.name for kind in kinds()])
 def test_every_kind_writes_what_can_be_read(tmp_path: Path, kind: str) -> None:
     chosen = next(each for each in kinds() if each.name == kind)
@@ -495,7 +550,12 @@ def test_refusals(tmp_path: Path) -> None:
     refused(UsageError, f"{tmp_path}/b.mov", info, "folder")
     refused(UsageError, f"{tmp_path}/a.mp4", info, "background", background="#12345")
     refused(UsageError, f"{tmp_path}/a.mp4", info, "background", background="none.png")
-    refused(UsageError, f"{tmp_path}/a.mp4", info, "picture", background=str(source))
+    (tmp_path / "back.mov").write_bytes(source.read_bytes()[:300])
+    refused(UsageError, f"{tmp_path}/a.mp4", info, "background", "clip", background=f"{tmp_path}/back.mov")
+    (tmp_path / "back.png").write_bytes(source.read_bytes()[:300])
+    refused(UsageError, f"{tmp_path}/a.mp4", info, "picture", background=f"{tmp_path}/back.png")
+    for name in ("back.mov", "back.png"):
+        (tmp_path / name).unlink()
     write(f"{tmp_path}/s.%04d.png", info, pictures(2))
     refused(UsageError, f"{tmp_path}/s.####.png", info, "2 files", "overwrite")
     frames = open_clip(tmp_path / "s.%04d.png").info
