@@ -239,9 +239,9 @@ def matte_clip(
                 if not report.records:
                     wanted_range = f"{first}-" if last is None else f"{first}-{last}"
                     raise UsageError(f"{source}: holds no frame of the range {wanted_range}")
-            report.notes = [*info.notes, *writers.notes, *_broken_frames(reader, report)]
-            if done:
-                report.notes.append(f"resumed after {done} frames; times by stage are of the others")
+        report.notes = [*info.notes, *writers.notes, *_broken_frames(reader, report)]
+        if done:
+            report.notes.append(f"resumed after {done} frames; times by stage are of the others")
         if settings.output.verify:
             with clock.stage("verify"):
                 for path, promise in writers.promises():

@@ -138,6 +138,7 @@ class OutputSettings:
     audio: bool = True  # movies get the source's sound, copied
     verify: bool = True  # read back what was written and compare it with what was promised
     background: str = "#33ff92"  # what the preview kind is laid over: #rrggbb, checker, a picture or a clip
+    rate: str = ""  # of movies: a constant rate, as 24 or 24000/1001; empty: every frame at its own time
     overwrite: bool = False
     start_number: int = -1  # number of a sequence's first frame; -1: the source's own numbers, 1001 for movies
     exr_type: Literal["auto", "half", "float"] = "auto"  # auto: float where the plate is float32, else half
@@ -145,6 +146,8 @@ class OutputSettings:
     exr_layer: str = ""  # of the matte alone: channel LAYER.A; empty: A
 
     def __post_init__(self) -> None:
+        if self.rate:
+            parse_rate(self.rate)
         _in_range("output.start_number", self.start_number, -1, 999_999_999)
         if self.exr_layer and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.exr_layer):
             raise UsageError(

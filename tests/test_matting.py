@@ -14,6 +14,8 @@ from mam_video.frames import Matted, State
 from mam_video.matting import matte_clip, matte_frames
 from mam_video.media import open_clip
 from mam_video.media.looks import SRGB
+from mam_video.media.movies import MovieReader
+from mam_video.media.verify import promise_of_plate, verify_movie
 from mam_video.models.fake import ColourModel
 from mam_video.prompts import Box, Point, Prompt
 from mam_video.report.run import RunReport
@@ -265,3 +267,47 @@ def test_a_linear_sequence_keeps_its_values_its_numbers_and_its_ranges(tmp_path:
     for number in (1003, 1004):
         part, whole = (read_exr(tmp_path / f"{kind}.{number}.exr")[1] for kind in "pm")
         assert all((part[c].view(np.uint16) == whole[c].view(np.uint16)).all() for c in "RGBA")
+
+
+@pytest.mark.parametrize("part", [None, (2, 5)])
+def test_a_variable_clip_at_a_constant_rate_on_request(tmp_path: Path, part: tuple[int, int] | None) -> None:
+    """Count, times, alphas and sound are as the plate says that they should be, and a line says what was done."""
+    size, times = (96, 128), [0, 40, 80, 200, 240, 250, 255, 400]
+    frames = [picture(disc(size, centre_of(k, size), RADIUS)) for k in range(len(times))]
+    plate = make_clip(
+        tmp_path / "plate.mov", frames, rate=Fraction(20), time_base=Fraction(1, 1000), pts=times, audio=True
+    )
+    settings = settings_of(output={"rate": "25"}, smooth={"strength": 0.0})
+    prompt = first_box(size)
+    first = part[0] if part else 0
+    matte_clip(plate, f"{tmp_path}/all/:alpha", prompt, settings_of(smooth={"strength": 0.0}))
+    matte_clip(plate, f"{tmp_path}/t.mov", prompt, settings_of(smooth={"strength": 0.0}), track_to=tmp_path / "t.track")
+    report = matte_clip(plate, f"{tmp_path}/m.mov", None, settings, track_from=tmp_path / "t.track", frames=part)
+    assert not report.unkept
+    (note,) = [note for note in report.notes if "25 frames a second" in note]
+    assert "dropped" in note and "repeated" in note and "\n" not in note
+    with open_clip(plate) as reader:
+        promise = promise_of_plate(reader, part, Fraction(25))
+    assert all(check.good for check in verify_movie(tmp_path / "m.mov", promise, every_frame=True))
+    given = times[first : part[1] + 1 if part else None]
+    count = len(promise.times)
+    steps = [
+        first + max(k for k, t in enumerate(given) if t - (given[0] if part else 0) < 40 * n + 20) for n in range(count)
+    ]
+    with MovieReader(tmp_path / "m.mov") as reader:
+        for k, alpha in zip(steps, reader.alphas(), strict=True):
+            truth = read_png(tmp_path / f"all/all.{1001 + k:04d}.png")
+            assert np.abs(alpha - truth).max() < 1e-3
+    shift = Fraction(given[0] if part else 0, 1000)
+    of_plate, of_matte = sound_times(plate), sound_times(tmp_path / "m.mov")
+    # In step with the pictures. (MOV's reader groups samples anew, so that only the first packet must be one of the plate.)
+    assert of_matte[0] + shift == min(time for time in of_plate if time >= shift)
+    if part is None:
+        assert of_matte == of_plate
+
+
+def sound_times(path: Path) -> list[Fraction]:
+    """Seconds at which each packet of sound begins, exact."""
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(audio=0) if packet.size]
+        return [Fraction(packet.pts or 0) * Fraction(packet.time_base) for packet in packets]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mam_video.errors import MediaError, UsageError
-from mam_video.settings import InputSettings, Settings
+from mam_video.settings import InputSettings, Settings, parse_rate
 from mam_video.timecode import Timecode, frame_range, nominal_rate
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     verify.add_argument("input", metavar="FILE")
     verify.add_argument("--against", metavar="PLATE", required=True, help="the clip that it is a matte of")
     verify.add_argument("--range", metavar="FIRST-LAST", help="the range that it is a matte of")
+    verify.add_argument("--rate", metavar="RATE", help="of a movie, as given to matte")
     verify.add_argument("--start-number", type=int, default=-1, metavar="N", help="of a sequence, as given to matte")
     verify.add_argument("--quick", action="store_true", help="headers, index and three frames only")
     for parser in (info, frame, verify):
@@ -164,6 +165,7 @@ def _verify(options: argparse.Namespace) -> int:
     from mam_video.media.verify import promise_of_plate, verify_movie
     from mam_video.media.verify_sequences import files_of_name, sequence_promise_of_plate, verify_sequence
 
+    rate = None if options.rate is None else parse_rate(options.rate)
     files = files_of_name(options.input) if is_sequence(options.input, SUFFIXES) else {}
     with open_clip(options.against, _reading(options)) as plate:
         info = plate.info
@@ -173,7 +175,8 @@ def _verify(options: argparse.Namespace) -> int:
             promised = sequence_promise_of_plate(plate, frames, suffix, options.start_number)
             checks = verify_sequence(files, promised, every_frame=not options.quick)
         else:
-            checks = verify_movie(Path(options.input), promise_of_plate(plate, frames), every_frame=not options.quick)
+            promise = promise_of_plate(plate, frames, rate)
+            checks = verify_movie(Path(options.input), promise, every_frame=not options.quick)
     for check in checks:
         print(f"{'ok   ' if check.good else 'WRONG'} {check}")
     wrong = [check.what for check in checks if not check.good]

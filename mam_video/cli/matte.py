@@ -88,6 +88,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "--foreground", metavar="NAME", help="colour at soft edges: estimate (the subject's own) or plate"
     )
     look.add_argument("--premultiply", action="store_true", default=None, help="write colour times alpha")
+    look.add_argument("--rate", metavar="RATE", help="of movies: make it constant, as 24 or 24000/1001, by exact times")
     look.add_argument("--start-number", type=int, metavar="N", help="of a sequence's first frame; a movie's is 1001")
     look.add_argument(
         "--bg",
@@ -210,6 +211,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
             "audio": options.audio,
             "verify": options.verify,
             "background": options.background,
+            "rate": options.rate,
             "overwrite": options.overwrite,
             "start_number": options.start_number,
         },

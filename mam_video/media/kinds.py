@@ -299,6 +299,8 @@ def open_writer(
         MediaError where nothing can be written there.
     """
     name, kind = parse_output(output)
+    if settings.rate and kind.family in (*_SEQUENCES, "webp"):
+        raise UsageError(f"{name}: --rate is for movies; a sequence has one picture for each frame of its clip")
     if kind.family in _SEQUENCES:
         return SequenceWriter(_pattern(name, kind, info), _encoder(kind, info, settings), info, settings, keep=keep)
     if kind.family == "webp":

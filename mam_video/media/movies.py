@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from math import lcm
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
@@ -30,9 +31,10 @@ from mam_video.media.edge import fraction, reason, ticks, url, writing
 from mam_video.media.integrity import cut_off, hidden, promised_end
 from mam_video.media.kept import PacketLog
 from mam_video.media.outputs import FileOutput
+from mam_video.media.pace import Pace, at_rate
 from mam_video.media.repair import Shown, deinterlaced, mended, whole
 from mam_video.media.sound import SoundCopy, describe_sound
-from mam_video.settings import InputSettings, OutputSettings
+from mam_video.settings import InputSettings, OutputSettings, parse_rate
 from mam_video.streams import ordered_map
 from mam_video.timecode import MOST_RATE, Timecode, nominal_rate
 
@@ -522,8 +524,11 @@ class MovieWriter(TwoSteps):
     With `keep`, a hidden folder, encoded pictures are kept in a log there, and the movie is put together of them at the
     end, without encoding any again: a run that was cut off goes on with those that the log has.
 
+    With `settings.rate` the movie has that constant rate, and `Pace` says which frame each picture shows.
+
     notes  what could not be taken over from the source
     ticks  times of the frames written so far, in `unit`s
+    shows  with a constant rate: which of the frames handed over each of them is
     """
 
     def __init__(
@@ -543,15 +548,31 @@ class MovieWriter(TwoSteps):
         self._audio = settings.audio and bool(info.sound) and info.path.is_file()
         self.path = path
         self.picture = picture
-        self.info = info
         self._premultiply = settings.premultiply
+        self._pace: Pace | None = None
+        self._held: av.VideoFrame | None = None
+        self.shows: list[int] | None = None
         self.unit = Fraction(1, info.time_base.denominator)
-        self._times = info.time_base.numerator
+        self._last_takes = max(1, round(1 / (info.rate * self.unit))) * self.unit
+        if settings.rate:
+            rate = parse_rate(settings.rate)
+            self._pace, self.shows = Pace(rate), []
+            self.unit = Fraction(1, lcm(info.time_base.denominator, rate.numerator))  # both count whole ticks of it
+            self._last_takes = 1 / info.rate
+            info = at_rate(info, rate)
+            if self.unit.denominator >= 1 << 31 or keep is not None:
+                why = (
+                    "does not go with --resume" if keep is not None else f"does not go with times in {info.time_base} s"
+                )
+                raise UsageError(f"{path}: --rate {settings.rate} {why}; leave one of them out")
+        self.info = info
+        self._times = int(info.time_base / self.unit)
         self._duration = max(1, round(1 / (info.rate * self.unit)))
         self.coded = picture.size(info.height, info.width)
         self._tags = _numbers(picture.colour)
         self.ticks: list[int] = []
         self._last: int | None = None
+        self._given = 0
         self._shift = 0
         self._first = 0
         self._in_matroska = path.suffix.lower() in (".mkv", ".webm")
@@ -637,15 +658,28 @@ class MovieWriter(TwoSteps):
         if self._last is None:
             self._shift = -pts if self._part else max(0, -pts)
             self._first = pts
-        if self._shift:
-            pts += self._shift
-            frame.pts = pts
+        pts += self._shift
         if self._last is not None and pts <= self._last:
             raise ValueError(f"frame at {pts} comes after one at {self._last}")
+        if self._pace is None:
+            self._place(frame, pts)
+        else:
+            self._show(self._pace.until(pts * self.unit))
+            self._held, self._given = frame, self._given + 1
+        self._last = pts
+
+    def _show(self, pictures: range) -> None:
+        """The frame that is held, in these pictures of the constant rate."""
+        for picture in pictures:
+            assert self._held is not None and self.shows is not None
+            self._place(self._held, picture * self._duration)
+            self.shows.append(self._given - 1)
+
+    def _place(self, frame: av.VideoFrame, pts: int) -> None:
+        frame.pts = pts
         if self._kept is None:
             self._copy_sound(pts)
         self._encode(frame)
-        self._last = pts
         self.ticks.append(pts)
 
     def _encode(self, frame: av.VideoFrame | None) -> None:
@@ -698,10 +732,14 @@ class MovieWriter(TwoSteps):
         """Complete the file under its hidden name."""
         if self._last is None:
             raise MediaError(f"{self.path}: no frame was written to it")
+        end = self._last * self.unit + self._last_takes
+        if self._pace is not None:
+            self._show(self._pace.end(end))
+            self.notes.append(f"{self.path.name} {self._pace.told()}")
         if self._kept is not None:
             self._encode(None)
             self._join()
-        self._copy_sound(self._last + self._duration if self._part else None)
+        self._copy_sound(round(end / self.unit) if self._part else None)
         if self.sound is not None:
             self.sound.close()
         if self._kept is None:

@@ -21,6 +21,7 @@ from mam_video.media import colour
 from mam_video.media.base import ClipInfo, Colour, Reader
 from mam_video.media.edge import fraction, reason, ticks, url
 from mam_video.media.movies import MovieReader, MovieWriter
+from mam_video.media.pace import Pace, at_rate
 from mam_video.timecode import Timecode
 
 # Largest error of a picture's least and largest alpha: of ProRes half a step of 10 bits and a decoder's truncation, and
@@ -42,6 +43,7 @@ class Promise:
     sound     how many audio streams
     shows_alpha  whether its alpha, or its gray where it has none, is the matte
     alpha     least and largest alpha of each frame, as given to the writer; compared where pictures carry an alpha
+    shows     which of the frames given to the writer each one is; None: all, in order
     """
 
     size: tuple[int, int]
@@ -54,6 +56,7 @@ class Promise:
     has_alpha: bool | None = None
     shows_alpha: bool = True
     alpha: Sequence[tuple[float, float]] | None = None
+    shows: Sequence[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +71,33 @@ class Check:
         return f"{self.what}: {self.says}"
 
 
-def promise_of_plate(plate: Reader, frames: tuple[int, int | None] | None = None) -> Promise:
-    """What a matte of this plate (or of a range of it, which starts at time 0) should hold. Decodes the plate."""
+def promise_of_plate(
+    plate: Reader, frames: tuple[int, int | None] | None = None, rate: Fraction | None = None
+) -> Promise:
+    """What a matte of this plate (or of a range of it, which starts at time 0) should hold. Decodes the plate.
+
+    `rate`: the constant rate that was asked for.
+    """
     first, last = frames or (0, None)
     info = plate.info
+    label = info.timecode + first if info.timecode is not None else None
     times = [frame.pts * info.time_base for frame in plate.frames(first, None if last is None else last + 1)]
     if not times:
         raise MediaError(f"{info.path}: holds no frame of this range")
     shift = times[0] if frames is not None else min(times[0], Fraction(0))
+    times = [time - shift for time in times]
+    info = replace(info, timecode=label)
+    if rate is not None:
+        pace = Pace(rate)
+        shown = [picture for time in times for picture in pace.until(time)]
+        shown += pace.end(times[-1] + 1 / info.rate)
+        times, info = [picture / rate for picture in shown], at_rate(info, rate)
     return Promise(
         size=info.size,
-        times=[time - shift for time in times],
+        times=times,
         rate=info.rate,
         aspect=info.sample_aspect,
-        timecode=info.timecode + first if info.timecode is not None else None,
+        timecode=info.timecode,
         colour=info.colour,
     )
 
@@ -99,6 +115,7 @@ def promise_of_writer(writer: MovieWriter) -> Promise:
         sound=len(info.sound) - len(sound.left_out) if sound is not None else 0,
         has_alpha="a" in writer.picture.pixel_format.removeprefix("gray"),
         shows_alpha=writer.picture.shows_alpha,
+        shows=writer.shows,
     )
 
 
@@ -248,4 +265,6 @@ def _alpha_at(path: Path, container: Any, stream: Any, pts: int) -> np.ndarray:
 
 def with_alpha(promise: Promise, alpha: Sequence[tuple[float, float]]) -> Promise:
     """The promise with the alphas that were given to the writer, where its pictures show them."""
-    return replace(promise, alpha=alpha) if promise.shows_alpha else promise
+    if not promise.shows_alpha:
+        return promise
+    return replace(promise, alpha=alpha if promise.shows is None else [alpha[k] for k in promise.shows])

@@ -36,6 +36,7 @@ from mam_video.media import colour as conversions
 from mam_video.media.backdrop import load_backdrop
 from mam_video.media.movies import MovieWriter
 from mam_video.settings import OutputSettings
+from mam_video.timecode import Timecode
 from tests.clips import NTSC_FILM, make_clip, matted, planes_of, ramp, soft_disc
 
 ALPHA_BOUND = 48 / 65535  # half a step of 10 bits (32) and a 12-bit decoder's truncation (16)
@@ -442,6 +443,79 @@ def test_expected_bytes_is_of_the_right_order(tmp_path: Path) -> None:
         assert guess is not None and 0.2 < guess / real < 5
     assert expected_bytes("a.mov", clip_info()) is None
     assert expected_bytes("a.mov", clip_info(frames_in_header=100)) == expected_bytes("a.mov", clip_info(), 100)
+
+
+# A constant rate
+
+VARIABLE = [0, 40, 83, 200, 210, 212, 300]  # milliseconds; frame k is one gray
+
+
+def paced(folder: Path, output: str, rate: str, **more: Any) -> tuple[MovieWriter, list[int], list[Fraction]]:
+    """Written at a constant rate: the writer, which frame each picture is, and its time."""
+    info = clip_info(time_base=Fraction(1, 1000), rate=Fraction(25), timecode=Timecode.parse("01:00:00:10", 25))
+    with open_writer(f"{folder}/{output}", info, OutputSettings(rate=rate), **more) as writer:
+        for k, pts in enumerate(VARIABLE):
+            rgb, alpha = np.full((96, 128, 3), 8000 * k, np.uint16), np.ones((96, 128), np.float32)
+            writer.write(matted(Frame(k, pts, info.time_base, rgb), alpha))
+    assert isinstance(writer, MovieWriter)
+    frames = list(open_clip(writer.path).frames())
+    return writer, [round(float(f.rgb.mean()) / 8000) for f in frames], [f.pts * f.time_base for f in frames]
+
+
+@pytest.mark.parametrize("output", ["a.mov", "a.mp4", "a.mkv"])
+@pytest.mark.parametrize("rate", ["25", "24000/1001", "10", "60"])
+def test_a_constant_rate_shows_the_frame_of_the_nearest_time(tmp_path: Path, output: str, rate: str) -> None:
+    writer, shown, times = paced(tmp_path, output, rate)
+    exact, end = Fraction(rate), Fraction(VARIABLE[-1], 1000) + Fraction(1, 25)
+    count = int(end * exact + Fraction(1, 2))
+    # the slow way: of the frames that begin before a picture's time and half a picture more, the last
+    expected = [
+        max(k for k, ms in enumerate(VARIABLE) if Fraction(ms, 1000) < (n + Fraction(1, 2)) / exact)
+        for n in range(count)
+    ]
+    assert shown == expected == writer.shows
+    slack = Fraction(1, 2000) if output == "a.mkv" else 0
+    assert all(abs(time - n / exact) <= slack for n, time in enumerate(times))
+    dropped = len(VARIABLE) - len(set(expected))
+    assert f"{dropped} frame" in writer.notes[0] and f"{count - len(set(expected))} repeated" in writer.notes[0]
+
+
+def test_a_constant_rate_as_ffprobe_sees_it(tmp_path: Path) -> None:
+    if shutil.which("ffprobe") is None:
+        pytest.skip("no ffprobe to read with")
+    writer, shown, _ = paced(tmp_path, "a.mov", "24")
+    entries = "stream=r_frame_rate,avg_frame_rate,nb_frames,time_base:stream_tags=timecode:packet=pts"
+    command = ["ffprobe", "-v", "error", "-select_streams", "v", "-show_entries", entries, "-of", "json"]
+    probed = json.loads(subprocess.run([*command, str(writer.path)], capture_output=True, check=True).stdout)
+    (stream,) = probed["streams"]
+    assert stream["r_frame_rate"] == stream["avg_frame_rate"] == "24/1" and int(stream["nb_frames"]) == len(shown)
+    assert stream["tags"]["timecode"] == "01:00:00:09"  # the moment of 01:00:00:10 at 25
+    unit = Fraction(stream["time_base"])
+    assert [p["pts"] * unit for p in probed["packets"]] == [Fraction(n, 24) for n in range(len(shown))]
+
+
+def test_a_constant_rate_of_steady_times_changes_nothing(tmp_path: Path) -> None:
+    info = clip_info(time_base=Fraction(1, 1000), rate=Fraction(30))
+    rounded = [round(1000 * k / 30) for k in range(30)]  # as Matroska has them: 0, 33, 67, 100 ...
+    with open_writer(f"{tmp_path}/a.mov", info, OutputSettings(rate="30")) as writer:
+        for k, pts in enumerate(rounded):
+            writer.write(matted(Frame(k, pts, info.time_base, ramp(96, 128)), soft_disc(96, 128)))
+    assert isinstance(writer, MovieWriter) and writer.shows == list(range(30))
+    assert "0 frames dropped, 0 repeated" in writer.notes[0]
+
+
+def test_one_frame_of_no_length_is_shown_once(tmp_path: Path) -> None:
+    info = clip_info(time_base=Fraction(1, 1000), rate=Fraction(1000))
+    with open_writer(f"{tmp_path}/a.mov", info, OutputSettings(rate="1")) as writer:
+        writer.write(matted(Frame(0, 0, info.time_base, ramp(96, 128)), soft_disc(96, 128)))
+    assert len(list(open_clip(writer.path).frames())) == 1
+
+
+def test_a_constant_rate_is_for_movies(tmp_path: Path) -> None:
+    for output in ("a.####.png", "a.webp", "a/:exr"):
+        refused(UsageError, f"{tmp_path}/{output}", clip_info(), "--rate", "movies", rate="24")
+    with pytest.raises(UsageError, match="--resume"):
+        open_writer(f"{tmp_path}/a.mov", clip_info(), OutputSettings(rate="24"), keep=tmp_path / "kept")
 
 
 # Whole files or none
