@@ -124,6 +124,10 @@ CASES: dict[str, tuple[str, int, str]] = {
     "a sequence over its source": ("{clips}/s.0001-0002.png --box {box} -o {clips}/s.%04d.png --overwrite", 2, "input"),
     "no such background": ("{good} --box {box} -o {out}/m.mp4 --background {clips}/absent.jpg", 2, "absent.jpg"),
     "a background that is no colour": ("{good} --box {box} -o {out}/m.mp4 --background #12", 2, "#12"),
+    "a constant rate that is none": ("{good} --box {box} -o {out}/m.mov --rate 0", 2, "rate"),
+    "a constant rate of a sequence": ("{good} --box {box} -o {out}/m.%04d.png --rate 24", 2, "--rate is for movies"),
+    "a constant rate and resume": ("{good} --box {box} -o {out}/m.mov --rate 24 --resume", 2, "leave --rate out"),
+    "a background that is no clip": ("{good} --box {box} -o {out}/m.mp4 --bg {clips}/absent.mov", 2, "absent.mov"),
     "a folder that takes no files": ("{good} --box {box} -o /sys/m.mov", 1, "/sys/m.mov"),
 }  # fmt: skip
 if not torch.cuda.is_available():

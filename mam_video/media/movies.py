@@ -561,10 +561,8 @@ class MovieWriter(TwoSteps):
             self._last_takes = 1 / info.rate
             info = at_rate(info, rate)
             if self.unit.denominator >= 1 << 31 or keep is not None:
-                why = (
-                    "does not go with --resume" if keep is not None else f"does not go with times in {info.time_base} s"
-                )
-                raise UsageError(f"{path}: --rate {settings.rate} {why}; leave one of them out")
+                other = "--resume" if keep is not None else f"times in {info.time_base} s"
+                raise UsageError(f"{path}: --rate {settings.rate} does not go with {other}; leave --rate out")
         self.info = info
         self._times = int(info.time_base / self.unit)
         self._duration = max(1, round(1 / (info.rate * self.unit)))

@@ -93,6 +93,19 @@ def test_a_range_by_timecode_with_handles_is_verified(
     assert code == 1 and "frames" in said and "timecode" in said
 
 
+def test_a_constant_rate_is_told_of_and_verified(
+    plate: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "m.mov"
+    box = ("--box", "34,24,80,68", "--model", "fake-colour")
+    code, said = run(capsys, "matte", plate, *box, "-o", out, "--rate", "24")
+    assert code == 0 and "at 24 frames a second: 2 frames dropped, 0 repeated" in said
+    code, said = run(capsys, "verify", out, "--against", plate, "--rate", "24")
+    assert code == 0 and "WRONG" not in said and "01:00:00:01" in said
+    code, said = run(capsys, "verify", out, "--against", plate)
+    assert code == 1 and "frames: 10, should be 12" in said
+
+
 def test_verify_says_what_is_as_promised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plate = make_clip(tmp_path / "plate.mov", [picture(disc(SIZE, (55 + k, 45), 20)) for k in range(4)], rate=NTSC)
     out = tmp_path / "m.mov"
