@@ -28,8 +28,12 @@ _SQUARE: Final = np.ones((3, 3), np.uint8)
 
 
 def with_foreground(matted: Matted) -> Matted:
-    """The same with the subject's own colour as its picture; pure, so that any thread may do it."""
-    rgb = estimate_foreground(matted.frame.rgb, matted.alpha)
+    """The same with the subject's own colour as its picture; pure, so that any thread may do it.
+
+    An alpha that was grown or choked by hand does not say how the plate's colours are mixed; the coverage before does.
+    """
+    coverage = matted.alpha if matted.coverage is None else matted.coverage
+    rgb = estimate_foreground(matted.frame.rgb, coverage)
     return matted if rgb is matted.frame.rgb else replace(matted, frame=replace(matted.frame, rgb=rgb))
 
 

@@ -141,13 +141,16 @@ class Record:
 class Matted:
     """A frame with the alpha of its subject.
 
-    alpha  (H, W) float32 in [0, 1], the frame's own size
+    alpha     (H, W) float32 in [0, 1], the frame's own size: what is written
+    coverage  the same before it was grown, feathered or forced: how the plate's colours are mixed; None: as alpha says
     """
 
     frame: Frame
     alpha: np.ndarray = field(repr=False)
     record: Record
+    coverage: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if self.alpha.dtype != np.float32 or self.alpha.shape != self.frame.size:
-            raise TypeError(f"alpha must be {self.frame.size} float32, is {self.alpha.shape} {self.alpha.dtype}")
+        for alpha in (self.alpha,) if self.coverage is None else (self.alpha, self.coverage):
+            if alpha.dtype != np.float32 or alpha.shape != self.frame.size:
+                raise TypeError(f"alpha must be {self.frame.size} float32, is {alpha.shape} {alpha.dtype}")

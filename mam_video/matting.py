@@ -8,10 +8,12 @@ so a range comes out as in the whole run, bit for bit on the same device.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import tempfile
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
 from importlib.metadata import version
 from itertools import groupby
@@ -23,11 +25,14 @@ import torch
 
 from mam_video.clock import Clock
 from mam_video.errors import UsageError
+from mam_video.finish import NOT_FORCED, Forced, finished
 from mam_video.foreground import with_foreground
 from mam_video.frames import Frame, Matted
+from mam_video.masks import track_masks
 from mam_video.media import ClipInfo, Reader, WriterGroup, open_clip, open_writers, parse_output, read_back
 from mam_video.media.kept import identity, kept_beside
 from mam_video.media.kinds import can_be_kept, identity_of, kept_place
+from mam_video.media.masks import Masks
 from mam_video.models.base import Candidates, Embedding, Model, ViewPrompt
 from mam_video.models.merge import compose_alpha
 from mam_video.models.registry import load_model
@@ -56,6 +61,7 @@ def matte_frames(
     save_track: TrackWriter | None = None,
     kept: KeptTrack | None = None,
     begin: int = 0,
+    forced: Forced = NOT_FORCED,
     clock: Clock | None = None,
 ) -> Generator[Matted, None, None]:
     """Matte the prompted subject in every frame. As many frames come out as go in, in order, with their own times.
@@ -69,6 +75,7 @@ def matte_frames(
         save_track: takes the track as it is found.
         kept: what this same call found when it was broken off; the rest is added to it.
         begin: index of the first frame that is wanted; what comes before is tracked, and does not come out.
+        forced: trimaps and garbage mattes, which overrule the model.
         clock: counts the seconds of each stage.
     Memory does not grow with the clip.
     """
@@ -93,7 +100,7 @@ def matte_frames(
         tracked = _since(begin, tracked)
     mattes = ahead(matte(tracked, timed, settings, clock), _MATTED_AHEAD, "model")
     with closing(mattes):
-        yield from smooth(mattes, settings.smooth, clock)
+        yield from finished(smooth(mattes, settings.smooth, clock), settings.finish, forced, clock)
 
 
 def _since(begin: int, tracked: Iterable[Tracked]) -> Generator[Tracked, None, None]:
@@ -146,6 +153,10 @@ def matte_clip(
     model: Model | None = None,
     track_from: str | Path | None = None,
     track_to: str | Path | None = None,
+    masks: str | Path | None = None,
+    trimaps: str | Path | None = None,
+    include: str | Path | None = None,
+    exclude: str | Path | None = None,
     frames: tuple[int, int | None] | None = None,
     resume: bool = False,
     on_frame: Callable[[Matted, RunReport], None] | None = None,
@@ -155,10 +166,13 @@ def matte_clip(
     Args:
         source: a movie, or a sequence by its pattern, its folder or one file.
         outputs: one or several of `NAME[:KIND]`; see `media.kinds`.
-        prompt: where the subject is in the first frame (of the range); not needed with `track_from`.
+        prompt: where the subject is in the first frame (of the range); not with `track_from`, `masks` or `trimaps`.
         settings: all knobs; the defaults where None.
         model: one already loaded; else loaded by `settings.model`.
         track_from, track_to: a track file to follow, and one to write.
+        masks: of every frame, made elsewhere: nothing is tracked; see `media.masks` for what they can be.
+        trimaps: likewise: black and white are final, the model works in the grey.
+        include, exclude: garbage mattes, a still or one for each frame: the alpha is 1 in the one and 0 in the other.
         frames: first and last index (None: to the end), both inclusive, 0-based; the whole clip where None. Without a
             track to follow, the prompt is of the first of them. Movies of a range start at time 0, with the timecode
             and the sound of these frames.
@@ -177,21 +191,33 @@ def matte_clip(
     with open_clip(source, settings.input) as reader:
         if prompt is not None:
             prompt.check_inside(reader.info.size)
-        if track_from is None and prompt is None:
+        ways = [name for name, way in _ways(prompt, track_from, masks, trimaps).items() if way is not None]
+        if not ways:
             raise UsageError("no prompt: give a box or points on the first frame, or a saved track")
+        if len(ways) > 1:
+            raise UsageError(f"{' and '.join(ways)} both say where the subject is; give one of them")
         given = Track.load(track_from, reader.info.size) if track_from is not None else None
         info, part = _part_of(reader.info, first), frames is not None
         with ExitStack() as stack:
             stack.enter_context(given or nullcontext())
+
+            def opened(source: str | Path | None, option: str) -> Masks | None:
+                return None if source is None else stack.enter_context(Masks(source, reader.info, option))
+
+            made = opened(masks, "--masks") or opened(trimaps, "--trimaps")
+            forced = Forced(opened(trimaps, "--trimaps"), opened(include, "--include"), opened(exclude, "--exclude"))
             kept: Kept | None = None
             if resume:
                 model = model or load_model(settings.model)
-                key = _asked(source, names, prompt, settings, model, track_from, frames)
+                by_hand = {"masks": masks, "trimaps": trimaps, "include": include, "exclude": exclude}
+                key = _asked(source, names, prompt, settings, model, track_from, by_hand, frames)
                 kept = stack.enter_context(Kept([kept_place(name, info) for name in names], key))
             else:
                 refuse_kept(_kept_places(names, info), settings.output.overwrite)
             writers = stack.enter_context(_writers(names, info, settings, part, kept))
             model = model or load_model(settings.model)
+            if made is not None:
+                given = stack.enter_context(_track_of(made, reader, settings, trimaps is not None, frames, model))
             report = RunReport(reader.info, model.name, model.weights, _device_of(model), settings, list(writers.paths))
             clock = Clock()
             start = beat = time.perf_counter()
@@ -218,7 +244,7 @@ def matte_clip(
                 tail = None if tail is None else min(tail, max(given.first + given.count, first + 1))
             with _track_writer(track_to, reader.info, model, settings, fixed=kept is not None) as saver:
                 stream = matte_frames(
-                    reader.frames(lead, tail), prompt, model, settings, given=given, save_track=saver,
+                    reader.frames(lead, tail), prompt, model, settings, given=given, save_track=saver, forced=forced,
                     kept=kept.track if kept is not None else None,
                     begin=_lead(begin, settings, size) if done else 0, clock=clock,
                 )  # fmt: skip
@@ -251,6 +277,35 @@ def matte_clip(
     return report
 
 
+def _ways(
+    prompt: Prompt | None, track_from: str | Path | None, masks: str | Path | None, trimaps: str | Path | None
+) -> dict[str, object]:
+    """All that can say where the subject is, by name."""
+    return {"a prompt": prompt, "--track": track_from, "--masks": masks, "--trimaps": trimaps}
+
+
+@contextmanager
+def _track_of(
+    masks: Masks, reader: Reader, settings: Settings, trimaps: bool, frames: tuple[int, int | None] | None, model: Model
+) -> Iterator[Track]:
+    """The track of masks made elsewhere, in a file of its own as long as the run lasts."""
+    first, last = frames or (0, None)
+    stop = masks.stop if frames is not None else None  # of a whole clip every frame needs one
+    if last is not None:
+        tail = _tail(last, settings, batch_size(model, settings))
+        stop = tail if stop is None else min(tail, stop)
+    if first < masks.first or (masks.stop is not None and last is not None and last >= masks.stop):
+        numbers = reader.info.numbers
+        ends = (masks.first, (masks.stop or masks.first + 1) - 1)
+        told = ends if numbers is None else tuple(numbers[k] for k in ends)
+        raise UsageError(f"{masks.option} {masks.source}: are of frames {told[0]}-{told[1]}; give a --range among them")
+    with tempfile.TemporaryDirectory(prefix="mam-video-") as folder:
+        path = Path(folder) / "masks.track"
+        track_masks(reader, masks, path, settings, trimaps=trimaps, stop=stop)
+        with Track.load(path, reader.info.size) as track_of_masks:
+            yield track_of_masks
+
+
 def _asked(
     source: str | Path,
     outputs: Sequence[str | Path],
@@ -258,6 +313,7 @@ def _asked(
     settings: Settings,
     model: Model,
     track_from: str | Path | None,
+    by_hand: Mapping[str, str | Path | None],
     frames: tuple[int, int | None] | None,
 ) -> dict[str, Any]:
     """All that a result depends on, in plain values: a run is gone on with only where none of it changed."""
@@ -272,6 +328,8 @@ def _asked(
         "input": identity_of(source),
         "range": "all" if frames is None else f"{frames[0]}-{'' if frames[1] is None else frames[1]}",
         "prompt": "none" if prompt is None else str(prompt),
+        "mask": "none" if prompt is None or prompt.mask is None else hashlib.sha256(prompt.mask.tobytes()).hexdigest(),
+        **{name: "none" if given is None else identity_of(given) for name, given in by_hand.items()},
         "track": "none" if track_from is None else identity([Path(track_from)]),
         "settings": asked,
         "OCIO": identity([Path(colours)]) if Path(colours).is_file() else colours,

@@ -7,7 +7,9 @@ pixel is 0, its centre .5. Boxes are x0, y0, x1, y1, half-open: 0,0,W,H is the w
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from mam_video.errors import UsageError
 
@@ -92,10 +94,14 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the user points with on one frame: a box, points, or both."""
+    """What the user points with on one frame: a box, points, or both; or a mask, which is then the answer.
+
+    mask  (H, W) float32 in [0, 1], of the frame's size; `of_mask` makes such a prompt, with the mask's box
+    """
 
     box: Box | None = None
     points: tuple[Point, ...] = ()
+    mask: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.box is None and not any(p.subject for p in self.points):
@@ -113,14 +119,38 @@ class Prompt:
         prompt.check_inside(size)
         return prompt
 
+    @classmethod
+    def of_mask(cls, mask: np.ndarray, name: str = "the mask") -> Prompt:
+        """From a mask of the frame's size, (H, W) float32 in [0, 1].
+
+        Raises: UsageError, nothing of it is above half."""
+        box = box_of_mask(mask)
+        if box is None:
+            raise UsageError(
+                f"{name}: no pixel of this mask is brighter than half (its brightest is {float(mask.max()):.3g} of 1); "
+                "the subject must be white, of 8 bits 255"
+            )
+        return cls(box, mask=mask)
+
     def check_inside(self, size: tuple[int, int]) -> None:
-        """Raises UsageError where the prompt lies outside a frame of `size` (H, W)."""
+        """Raises UsageError where the prompt lies outside a frame of `size` (H, W), or its mask is of another size."""
         h, w = size
+        if self.mask is not None and self.mask.shape != size:
+            raise UsageError(f"the mask is {self.mask.shape[1]}x{self.mask.shape[0]}, the frame {w}x{h}")
         if self.box is not None and self.box.clipped(size) is None:
             raise UsageError(f"box {self.box} lies outside the frame, which is {w}x{h}")
         for p in self.points:
             if not (0 <= p.x <= w and 0 <= p.y <= h):
                 raise UsageError(f"point {p} lies outside the frame, which is {w}x{h}")
+
+
+def box_of_mask(mask: np.ndarray) -> Box | None:
+    """Tight box of what is above half in a mask, (H, W) float32 in [0, 1]; None where nothing is."""
+    inside = mask > 0.5
+    columns, rows = np.flatnonzero(inside.any(0)), np.flatnonzero(inside.any(1))
+    if len(columns) == 0:
+        return None
+    return Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
 
 
 def _parse_point(text: str, size: tuple[int, int]) -> Point:

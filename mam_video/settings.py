@@ -132,6 +132,33 @@ class SmoothSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FinishSettings:
+    """The matte's edge by hand, in pixels of the plate: a proxy of half the size wants half of them."""
+
+    black: float = 0.0  # alpha up to here becomes 0 ...
+    white: float = 1.0  # ... and from here on 1; straight between them
+    choke: float = 0.0  # pixels by which edges move inwards, before `grow`: both together take specks away
+    grow: float = 0.0  # pixels by which edges move outwards
+    feather: float = 0.0  # pixels from 10 to 90 % of what a hard edge becomes; the half stays where it is
+    invert: bool = False
+
+    def __post_init__(self) -> None:
+        _in_range("finish.black", self.black, 0, 1)
+        _in_range("finish.white", self.white, 0, 1)
+        if self.white - self.black < 1 / 1024:
+            raise UsageError(
+                f"finish.black {self.black:g} must lie below finish.white {self.white:g}, by 0.001 at least"
+            )
+        for name in ("choke", "grow", "feather"):
+            _in_range(f"finish.{name}", getattr(self, name), 0, 100)
+
+    @property
+    def levels(self) -> bool:
+        """Whether the points are not where they stand by themselves."""
+        return (self.black, self.white) != (0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class OutputSettings:
     foreground: Literal["estimate", "plate"] = "estimate"  # colour at soft edges: the subject's own, or as shot
     premultiply: bool = False
@@ -165,6 +192,7 @@ class Settings:
     matte: MatteSettings = field(default_factory=MatteSettings)
     refine: RefineSettings = field(default_factory=RefineSettings)
     smooth: SmoothSettings = field(default_factory=SmoothSettings)
+    finish: FinishSettings = field(default_factory=FinishSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
 
     def with_values(self, values: Mapping[str, Mapping[str, Any]], source: str) -> Settings:

@@ -260,12 +260,7 @@ class _Follower:
         box = guess.search if guess is not None else self.prompt.box
         if box is None:
             return self.view or View.whole(frame_size, size)
-        box = box.clipped(frame_size)
-        if box is None:
-            return self.view or View.whole(frame_size, size)
-        if self.view is not None and _fits(self.view, box, frame_size, self.view_settings):
-            return self.view
-        return View.around(box, frame_size, size, self.view_settings.grow)
+        return held_view(self.view, box, frame_size, size, self.view_settings)
 
     # Ask, choose, doubt
 
@@ -273,6 +268,13 @@ class _Follower:
         """The prompted frame."""
         frame = step.frame
         self.prompt.check_inside(frame.size)
+        if self.prompt.mask is not None and self.prompt.box is not None:
+            logits = mask_logits(self.prompt.mask, view, self.model.mask_size)
+            self.filter = _BoxFilter(self.prompt.box)
+            area = _area(logits, view, frame.size)
+            record = Record(frame.index, frame.pts, State.PROMPTED, self.prompt.box, 1.0, area)
+            self._remember(record, logits, view, embedding, index)
+            return record, logits
         motion = step.next_motion
         asked = self.prompt.box.clipped(frame.size) if self.prompt.box is not None else None
         points = np.array([view.point_to_view(p.x, p.y) for p in self.prompt.points], np.float32).reshape(-1, 2)
@@ -588,6 +590,33 @@ class _BoxFilter:
 
 
 # Masks and boxes
+
+
+def held_view(view: View | None, box: Box, frame_size: tuple[int, int], size: int, settings: ViewSettings) -> View:
+    """The view for a subject in `box`: the one that is held where it still fits, else a new one around the box."""
+    inside = box.clipped(frame_size)
+    if settings.roi == "frame" or (inside is None and view is None):
+        return View.whole(frame_size, size)
+    if view is not None and (inside is None or _fits(view, inside, frame_size, settings)):
+        return view
+    assert inside is not None
+    return View.around(inside, frame_size, size, settings.grow)
+
+
+def mask_logits(mask: np.ndarray, view: View, m: int) -> np.ndarray:
+    """A mask of the whole frame, (H, W) float32 in [0, 1], as logits over a view's square: (m, m) float16.
+
+    Each cell is asked for the share of it that the mask covers.
+    """
+    h, w = view.content
+    part = np.ascontiguousarray(mask[view.y0 : view.y0 + view.height, view.x0 : view.x0 + view.width])
+    square = np.zeros((view.size, view.size), np.float32)
+    way = cv2.INTER_AREA if h <= view.height else cv2.INTER_LINEAR
+    square[:h, :w] = cv2.resize(part, (w, h), interpolation=way)
+    share = cv2.resize(square, (m, m), interpolation=cv2.INTER_AREA)
+    least = np.float32(1 / (1 + np.exp(-_OUTSIDE)))
+    share = np.clip(share, least, 1 - least)
+    return np.log(share / (1 - share)).astype(np.float16)
 
 
 def carried_logits(logits: np.ndarray, old: View, new: View, motion: Motion, m: int) -> np.ndarray:

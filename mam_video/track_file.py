@@ -22,7 +22,7 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -41,6 +41,16 @@ _VERSION = 1
 _LEVEL = 6
 
 
+class Finder(Protocol):
+    """What found a track: a model, or masks made elsewhere."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def mask_size(self) -> int: ...
+
+
 class TrackWriter(WholeOrNothing):
     """Writes a track file. Nothing stands under its name before `close`; `abort` leaves nothing at all.
 
@@ -57,7 +67,7 @@ class TrackWriter(WholeOrNothing):
         self,
         path: str | Path,
         size: tuple[int, int],
-        model: Model,
+        model: Finder,
         settings: Mapping[str, Any] | None = None,
         *,
         overwrite: bool = False,

@@ -15,7 +15,8 @@ from mam_video.timecode import frame_range
 
 if TYPE_CHECKING:
     from mam_video.frames import Matted
-    from mam_video.media import ClipInfo
+    from mam_video.media import ClipInfo, Reader
+    from mam_video.prompts import Prompt
     from mam_video.report.run import RunReport
 
 _SHOWN_RANGES = 8
@@ -55,6 +56,12 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", default=None, help="replace outputs that exist")
 
+    add_shared(parser)
+    _add_job(parser)
+
+
+def add_shared(parser: argparse.ArgumentParser) -> None:
+    """What `preview` takes too: how the clip is read, where the subject is, the model and the matte."""
     reading = parser.add_argument_group("input")
     reading.add_argument("--deinterlace", action="store_true", default=None, help="make whole pictures of fields")
     reading.add_argument("--on-error", metavar="WHAT", help="where a frame is damaged: stop, or repeat the one before")
@@ -73,6 +80,21 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "--point", action="append", metavar="X,Y[,0]", help="a point on it, or with ,0 on the background"
     )
 
+    by_hand = parser.add_argument_group(
+        "masks by hand", "pictures or movies of the clip's size: their alpha where they have one, else their grey"
+    )
+    by_hand.add_argument("--mask", metavar="FILE", help="the subject in the first frame, in place of a box")
+    by_hand.add_argument(
+        "--masks",
+        metavar="NAME",
+        help="the subject in every frame (name.%%04d.png, a folder, a movie): nothing is tracked",
+    )
+    by_hand.add_argument(
+        "--trimaps", metavar="NAME", help="likewise, black and white final: the model works in the grey"
+    )
+    by_hand.add_argument("--include", metavar="NAME", help="garbage matte, a still or of every frame: alpha is 1 in it")
+    by_hand.add_argument("--exclude", metavar="NAME", help="garbage matte, a still or of every frame: alpha is 0 in it")
+
     model = parser.add_argument_group("model")
     model.add_argument("--model", metavar="NAME", help="lite (the default), classic, mam-vit-b, mam-vit-l or mam-vit-h")
     model.add_argument("--sam-weights", metavar="FILE", help="a SAM checkpoint, or a name of `mam-video weights list`")
@@ -84,6 +106,12 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     look.add_argument("--guidance", metavar="NAME", help="what the merge starts from: mask or alpha")
     look.add_argument("--roi", metavar="NAME", help="auto: look around the subject; frame: at the whole picture")
     look.add_argument("--smooth", type=float, metavar="S", help="flow-guided smoothing, 0 (off) to 1")
+    look.add_argument("--black", type=float, metavar="A", help="alpha up to here becomes 0")
+    look.add_argument("--white", type=float, metavar="A", help="alpha from here on becomes 1")
+    look.add_argument("--choke", type=float, metavar="PX", help="move the edge inwards, in pixels of the plate")
+    look.add_argument("--grow", type=float, metavar="PX", help="move the edge outwards (after --choke)")
+    look.add_argument("--feather", type=float, metavar="PX", help="soften the edge to a ramp of so many pixels")
+    look.add_argument("--invert", action="store_true", default=None, help="the matte of the background")
     look.add_argument(
         "--foreground", metavar="NAME", help="colour at soft edges: estimate (the subject's own) or plate"
     )
@@ -98,6 +126,8 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         help="what a preview (.mp4) lies over: #rrggbb, checker, a picture, or a clip, frame by frame",
     )
 
+
+def _add_job(parser: argparse.ArgumentParser) -> None:
     job = parser.add_argument_group("job")
     job.add_argument(
         "--range",
@@ -132,12 +162,10 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("no output: give -o NAME, as in -o matte.mov")
     if options.handles < 0 or (options.handles and not options.range):
         raise UsageError("--handles N widens a --range by N frames on both sides; give both")
-    if not (options.box or options.point or options.track):
-        raise UsageError("no prompt: give --box x0,y0,x1,y1 or --point x,y on the subject in the first frame")
+    check_subject(options)
 
     from mam_video.media import expected_bytes, notes, open_clip, parse_output
     from mam_video.media.kinds import must_be_kept
-    from mam_video.prompts import Prompt
 
     if options.report:
         _check_folder_of(options.report)
@@ -147,7 +175,7 @@ def run(options: argparse.Namespace) -> int:
             must_be_kept(output)
     with open_clip(options.input, settings.input) as reader:
         info = reader.info
-        prompt = Prompt.parse(options.box, options.point or [], info.size) if options.box or options.point else None
+        prompt = prompt_of(options, reader)
     frames = _frames_of(options, info)
     count = _count_of(frames, info.frames_in_header)
 
@@ -166,6 +194,10 @@ def run(options: argparse.Namespace) -> int:
             settings,
             track_from=options.track,
             track_to=options.save_track,
+            masks=options.masks,
+            trimaps=options.trimaps,
+            include=options.include,
+            exclude=options.exclude,
             frames=frames,
             resume=options.resume,
             on_frame=shown,
@@ -177,6 +209,27 @@ def run(options: argparse.Namespace) -> int:
     if report.unkept:
         raise MediaError(f"written, but not as promised: {'; '.join(report.unkept)}")
     return 3 if options.strict and report.flagged else 0
+
+
+def check_subject(options: argparse.Namespace) -> None:
+    """Raises: UsageError, where it is not said where the subject is, or twice."""
+    if options.mask and (options.box or options.point):
+        raise UsageError("--mask stands in place of --box and --point; give one of them")
+    if not (options.box or options.point or options.mask or options.track or options.masks or options.trimaps):
+        raise UsageError("no prompt: give --box x0,y0,x1,y1 or --point x,y on the subject in the first frame")
+
+
+def prompt_of(options: argparse.Namespace, reader: Reader) -> Prompt | None:
+    """The prompt asked for; None where a track or masks say where the subject is."""
+    from mam_video.prompts import Prompt
+
+    if options.mask:
+        from mam_video.masks import prompt_of_mask
+
+        return prompt_of_mask(options.mask, reader)
+    if options.box or options.point:
+        return Prompt.parse(options.box, options.point or [], reader.info.size)
+    return None
 
 
 def settings_from(options: argparse.Namespace) -> Settings:
@@ -205,6 +258,14 @@ def settings_from(options: argparse.Namespace) -> Settings:
         "view": {"roi": options.roi},
         "matte": {"guidance": options.guidance},
         "smooth": {"strength": options.smooth},
+        "finish": {
+            "black": options.black,
+            "white": options.white,
+            "choke": options.choke,
+            "grow": options.grow,
+            "feather": options.feather,
+            "invert": options.invert,
+        },
         "output": {
             "foreground": options.foreground,
             "premultiply": options.premultiply,

@@ -74,6 +74,14 @@ class Exr:
             reel=str(header.get("reelName", ""))[:64],
         )
 
+    @staticmethod
+    def windows_of(path: Path) -> tuple[XYXY, XYXY]:
+        """Data and display window of the first part, whatever its channels are."""
+        header = _parts(path)[0].header
+        data, display = _window(header["dataWindow"]), _window(header["displayWindow"])
+        check_size(path, display[3] - display[1], display[2] - display[0])
+        return data, display
+
     def pixels(self, path: Path) -> np.ndarray:
         """Of the data window alone; see `StillFormat.pixels`."""
         self.facts(path)
