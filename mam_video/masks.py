@@ -18,7 +18,7 @@ from mam_video.finish import SURE
 from mam_video.frames import Record, State
 from mam_video.media import Reader
 from mam_video.media.masks import Masks
-from mam_video.prompts import Box, Prompt, box_of_mask
+from mam_video.prompts import ALL_SUBJECT, Box, Prompt, box_of_mask
 from mam_video.settings import Settings
 from mam_video.track import Tracked, held_view, mask_logits
 from mam_video.track_file import TrackWriter
@@ -44,7 +44,8 @@ def track_masks(
 
     Args:
         masks: above half is subject; with `trimaps` 0 and 1 are sure, and the edge runs amid the grey.
-    Raises: UsageError or MediaError, a frame has no mask, one is of another size, or none shows a subject.
+    Raises: UsageError or MediaError, a frame has no mask, one is of another size, or none of them shows a subject, or
+        all of them nothing else.
     """
     if masks.still and reader.info.frames_in_header != 1:
         raise UsageError(
@@ -53,11 +54,11 @@ def track_masks(
         )
     view: View | None = None
     box: Box | None = None
-    brightest, seen = 0.0, 0
+    brightest, darkest, seen = 0.0, 1.0, 0
     with TrackWriter(path, reader.info.size, _MAKER, settings.as_dict()) as writer:
         for frame in reader.frames(masks.first, stop):
             mask = masks.at(frame.index)
-            brightest = max(brightest, float(mask.max()))
+            brightest, darkest = max(brightest, float(mask.max())), min(darkest, float(mask.min()))
             covered = np.asarray((mask > SURE).astype(np.float32)) if trimaps else mask
             box = box_of_mask(covered) or box
             around = box or Box(0, 0, reader.info.width, reader.info.height)
@@ -74,6 +75,8 @@ def track_masks(
                 f"{masks.option} {masks.source}: no pixel of them is brighter than half (the brightest is "
                 f"{brightest:.3g} of 1); the subject must be white, of 8 bits 255"
             )
+        if darkest > 0.5:
+            raise UsageError(f"{masks.option} {masks.source}: {ALL_SUBJECT}")
 
 
 def middle_of_trimap(trimap: np.ndarray) -> np.ndarray:

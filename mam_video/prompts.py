@@ -13,6 +13,8 @@ import numpy as np
 
 from mam_video.errors import UsageError
 
+ALL_SUBJECT = "all of every picture is subject: is it an opaque alpha channel? write black and white without one"
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
@@ -123,13 +125,15 @@ class Prompt:
     def of_mask(cls, mask: np.ndarray, name: str = "the mask") -> Prompt:
         """From a mask of the frame's size, (H, W) float32 in [0, 1].
 
-        Raises: UsageError, nothing of it is above half."""
+        Raises: UsageError, nothing of it is above half, or nothing else."""
         box = box_of_mask(mask)
         if box is None:
             raise UsageError(
                 f"{name}: no pixel of this mask is brighter than half (its brightest is {float(mask.max()):.3g} of 1); "
                 "the subject must be white, of 8 bits 255"
             )
+        if float(mask.min()) > 0.5:
+            raise UsageError(f"{name}: {ALL_SUBJECT}")
         return cls(box, mask=mask)
 
     def check_inside(self, size: tuple[int, int]) -> None:

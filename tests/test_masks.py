@@ -255,6 +255,8 @@ def test_an_overscanned_plate_and_its_own_matte_as_masks(tmp_path: Path) -> None
     ("--masks {faint}", "no pixel of them is brighter than half (the brightest is 0.00392 of 1)"),
     ("--mask {faint_one}", "no pixel of this mask is brighter than half"),
     ("--mask {four}", "give one picture"),
+    ("--mask {opaque_one}", "is it an opaque alpha channel?"),
+    ("--masks {opaque}", "is it an opaque alpha channel?"),
     ("--mask {small_one}", "is 80x60, the clip 160x120"),
     ("--mask {still} --box 1,1,50,50", "in place of --box"),
     ("--masks {four} --box 1,1,50,50", "both say where the subject is"),
@@ -270,11 +272,16 @@ def test_what_cannot_be_is_told_in_a_line(
     faint, small = (lambda i: truth(i) / 255), (lambda i: np.ones((60, 80), np.float32))
     gap = write_masks(tmp_path / "gap", 4)
     (tmp_path / "gap/mask.0002.png").unlink()
+    (tmp_path / "opaque").mkdir()
+    for i in range(4):
+        opaque = cv2.cvtColor(np.rint(truth(i) * 255).astype(np.uint8), cv2.COLOR_GRAY2BGRA)
+        cv2.imwrite(str(tmp_path / f"opaque/mask.{i:04d}.png"), opaque)
     names = {
         "three": write_masks(tmp_path / "three", 3), "four": write_masks(tmp_path / "four", 4), "gap": gap,
         "small": write_masks(tmp_path / "small", 4, of=small), "small_one": tmp_path / "small/mask.0000.png",
         "still": tmp_path / "four/mask.0000.png", "none": tmp_path, "faint": write_masks(tmp_path / "f", 4, of=faint),
-        "faint_one": tmp_path / "f/mask.0000.png",
+        "faint_one": tmp_path / "f/mask.0000.png", "opaque": tmp_path / "opaque/mask.%04d.png",
+        "opaque_one": tmp_path / "opaque/mask.0000.png",
     }  # fmt: skip
     asked = arguments.format(**names).split()
     code = main(["matte", str(plate), "--model", "fake-colour", "-o", str(tmp_path / "m.mov"), *asked])

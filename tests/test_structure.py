@@ -35,8 +35,9 @@ RANKS = {
     "matting": 8,
     "evaluation": 8,
     "picture": 8,
-    "cli": 9,
-    "__main__": 10,
+    "preview": 9,
+    "cli": 10,
+    "__main__": 11,
 }
 FORBIDDEN = {"media": {"torch", "segment_anything", "kornia"}, "models": {"av"}, "report": {"av"}}
 

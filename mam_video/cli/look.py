@@ -12,6 +12,8 @@ from mam_video.settings import InputSettings, Settings, parse_rate
 from mam_video.timecode import Timecode, frame_range, nominal_rate
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mam_video.media import ClipInfo
 
 
@@ -106,7 +108,6 @@ def _frame(options: argparse.Namespace) -> int:
     import cv2
 
     from mam_video.media import open_clip
-    from mam_video.media.outputs import FileOutput
     from mam_video.prompts import Prompt
 
     output = Path(options.output)
@@ -114,34 +115,44 @@ def _frame(options: argparse.Namespace) -> int:
         raise UsageError(f"{output}: a frame is written as .png or .jpg")
     with open_clip(options.input, _reading(options)) as reader:
         info = reader.info
-        index = _index(options.frame, info)
+        index = frame_index(options.frame, info)
         box = Prompt.parse(options.box, [], info.size).box if options.box else None
-        file = FileOutput(output, info.path, options.overwrite)
-        try:
-            frame = next(iter(reader.frames(index, index + 1)), None)
-            if frame is None:
-                raise UsageError(f"{options.input}: holds no frame {options.frame}; frames are counted from 0")
-            picture = cv2.cvtColor(frame.rgb8, cv2.COLOR_RGB2BGR)
-            if box is not None:
-                x0, y0, x1, y1 = (round(v) for v in box.xyxy)
-                thick = max(round(info.width / 640), 1)
-                cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), (255, 220, 90), thick)
-            done, data = cv2.imencode(output.suffix.lower(), picture)
-            if not done:
-                raise MediaError(f"{output}: the frame could not be encoded")
-            file.partial.write_bytes(data.tobytes())
-            file.publish()
-        except OSError as error:
-            raise MediaError(f"{output}: cannot be written ({error.strerror or error})") from error
-        finally:
-            file.discard()
+        frame = next(iter(reader.frames(index, index + 1)), None)
+        if frame is None:
+            raise UsageError(f"{options.input}: holds no frame {options.frame}; frames are counted from 0")
+    picture = frame.rgb8.copy()
+    if box is not None:
+        x0, y0, x1, y1 = (round(v) for v in box.xyxy)
+        thick = max(round(info.width / 640), 1)
+        cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), (90, 220, 255), thick)
+    write_picture(output, info.path, picture, options.overwrite)
     label = f", {info.timecode + index}" if info.timecode else ""
     number = index if info.numbers is None else info.numbers[index]
     print(f"wrote {output}: frame {number}{label}, {info.width}x{info.height}")
     return 0
 
 
-def _index(text: str, info: ClipInfo) -> int:
+def write_picture(output: Path, source: Path, rgb: np.ndarray, overwrite: bool) -> None:
+    """A picture, (H, W, 3) uint8 RGB, of the clip `source`; whole or not at all. Raises: UsageError or MediaError."""
+    import cv2
+
+    from mam_video.media.outputs import FileOutput
+
+    file = FileOutput(output, source, overwrite)
+    try:
+        done, data = cv2.imencode(output.suffix.lower(), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+        if not done:
+            raise MediaError(f"{output}: the picture could not be encoded")
+        file.partial.write_bytes(data.tobytes())
+        file.publish()
+    except OSError as error:
+        raise MediaError(f"{output}: cannot be written ({error.strerror or error})") from error
+    finally:
+        file.discard()
+
+
+def frame_index(text: str, info: ClipInfo) -> int:
+    """The index of a frame that is given by its number or its timecode."""
     counted = "counted from 0"
     if info.numbers is not None:
         counted = f"of its files, {info.numbers[0]} to {info.numbers[-1]},"

@@ -349,7 +349,7 @@ def _announcement(info: ClipInfo, first: int, count: int | None, sizes: list[int
     """What lies ahead from frame `first` on, in a line, before a long run."""
     frames = f"{count} frames" if count is not None else "an unknown number of frames"
     known = [size for size in sizes if size is not None]
-    disk = f"; expect about {_readable(sum(known))} on disk" if known else ""
+    disk = f"; expect about {readable(sum(known))} on disk" if known else ""
     start = f", from {info.timecode + first}" if info.timecode else ""
     return f"{info.path.name}: {info.width}x{info.height}, {float(info.rate):.6g} fps, {frames}{start}{disk}"
 
@@ -374,7 +374,8 @@ def _print_end(report: RunReport, options: argparse.Namespace) -> None:
         print(f"  and {len(flagged) - _SHOWN_RANGES} more{hint}")
 
 
-def _readable(size: int) -> str:
+def readable(size: int) -> str:
+    """Bytes in three digits."""
     value = float(size)
     for unit in ("B", "KB", "MB", "GB"):
         if value < 1000:

@@ -41,8 +41,8 @@ def row_of(matted: Matted, width: int = _WIDTH) -> Row:
     return Row(tuple(cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in pictures))
 
 
-def over_colour(frame: Frame, alpha: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    """The plate over a plain colour, (H, W, 3) uint8: F a + B (1 - a) in code values."""
+def over_colour(frame: Frame, alpha: np.ndarray, colour: tuple[int, int, int] | np.ndarray) -> np.ndarray:
+    """The plate over a plain colour or a picture (H, W, 3), (H, W, 3) uint8: F a + B (1 - a) in code values."""
     a = alpha[..., None]
     laid = frame.rgb8.astype(np.float32) * a + np.array(colour, np.float32) * (1 - a)
     return np.rint(laid).astype(np.uint8)
