@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import cv2
 import numpy as np
 
+from mam_video.closing import Closes
 from mam_video.errors import MediaError, UsageError
 from mam_video.media.base import ClipInfo
 from mam_video.media.colour import as_16_bit, grey_of
@@ -31,7 +31,7 @@ from mam_video.media.sequences import SUFFIXES
 from mam_video.media.still import refuse
 
 
-class Masks:
+class Masks(Closes):
     """The masks of one clip's frames, decoded when asked for. Not thread-safe.
 
     first  index of the first frame that has one
@@ -81,14 +81,6 @@ class Masks:
             self._coming = None
         if self._movie is not None:
             self._movie.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # Which belongs where
 
