@@ -111,11 +111,13 @@ class State(StrEnum):
     TRACKED = "tracked"  # found, and nothing speaks against it
     UNCERTAIN = "uncertain"  # found, but something jumped: worth a look
     LOST = "lost"  # not found; the last good state moved by the motion stands in
+    CUT = "cut"  # after a cut, and nobody pointed at the subject in the new shot
+    RECOVERED = "recovered"  # the first frame found again after lost ones: is it the same subject?
 
     @property
     def flagged(self) -> bool:
         """Whether an artist should look at the frame."""
-        return self in (State.UNCERTAIN, State.LOST)
+        return self in (State.UNCERTAIN, State.LOST, State.CUT, State.RECOVERED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,11 @@ class Record:
     score    how good the segmenter thinks its mask is, 0..1
     area     mask area as a share of the frame, 0..1
     reasons  why the frame is flagged, in words; empty otherwise
+
+    Known once it is matted, and no part of a track:
+
+    agreement  IoU of the matte's solid part with the mask, 0..1; 1 where both are empty
+    flicker    how much alpha changed beyond what the motion explains, as a share of the subject, 0..1; see `flicker.py`
     """
 
     index: int
@@ -135,6 +142,8 @@ class Record:
     score: float
     area: float
     reasons: tuple[str, ...] = ()
+    agreement: float | None = None
+    flicker: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

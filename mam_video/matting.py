@@ -9,6 +9,7 @@ so a range comes out as in the whole run, bit for bit on the same device.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import tempfile
 import time
@@ -26,6 +27,7 @@ import torch
 from mam_video.clock import Clock
 from mam_video.errors import UsageError
 from mam_video.finish import NOT_FORCED, Forced, finished
+from mam_video.flicker import agreement, with_flicker
 from mam_video.foreground import with_foreground
 from mam_video.frames import Frame, Matted
 from mam_video.masks import track_masks
@@ -42,7 +44,6 @@ from mam_video.refine import refine
 from mam_video.report.run import RunReport
 from mam_video.resume import Done, Kept, KeptTrack, refuse_kept
 from mam_video.settings import Settings
-from mam_video.smooth import smooth
 from mam_video.streams import ahead, ordered_map
 from mam_video.track import Tracked, track
 from mam_video.track_file import Track, TrackWriter, saved
@@ -100,7 +101,7 @@ def matte_frames(
         tracked = _since(begin, tracked)
     mattes = ahead(matte(tracked, timed, settings, clock), _MATTED_AHEAD, "model")
     with closing(mattes):
-        yield from finished(smooth(mattes, settings.smooth, clock), settings.finish, forced, clock)
+        yield from finished(with_flicker(mattes, settings.smooth, clock), settings.finish, forced, clock)
 
 
 def _since(begin: int, tracked: Iterable[Tracked]) -> Generator[Tracked, None, None]:
@@ -131,10 +132,11 @@ def matte(
                     alpha = compose_alpha(maps, mask, view, settings.matte)
                 else:  # no mask, no subject: whatever the model makes of an empty mask is noise
                     alpha = np.zeros((view.height, view.width), np.float32)
+            record = replace(item.record, agreement=agreement(alpha, mask, view))
             with clock.stage("refine"):
                 picture = item.frame.rgb8[view.y0 : view.y0 + view.height, view.x0 : view.x0 + view.width]
                 alpha = view.lay_down(refine(alpha, picture, view, settings.refine), item.frame.size)
-            yield Matted(item.frame, alpha, item.record), item.motion
+            yield Matted(item.frame, alpha, record), item.motion
 
 
 def _embedding(batch: Sequence[Tracked], model: Model) -> Embedding:
@@ -256,9 +258,11 @@ def matte_clip(
                         now = time.perf_counter()
                         report.records.append(matted.record)
                         report.frame_seconds.append(now - beat)
+                        report.add_stages(clock.seconds)
                         alphas.append((float(matted.alpha.min()), float(matted.alpha.max())))
                         if kept is not None:
-                            kept.add(Done(*alphas[-1], now - beat))
+                            known = (matted.record.agreement, matted.record.flicker)
+                            kept.add(Done(*alphas[-1], now - beat, *(math.nan if v is None else v for v in known)))
                         beat = now
                         if on_frame is not None:
                             on_frame(matted, report)
@@ -362,8 +366,11 @@ def _take_over(kept: Kept, writers: WriterGroup, first: int, given: Track | None
     most = len(kept.done) if given is not None else min(len(kept.done), len(kept.track))
     kept.agree(writers.go_on(first, most, named=kept.publishing))
     for k, done in enumerate(kept.done):
-        report.records.append((given.frame(first + k) if given is not None else kept.track[k])[0])
+        record = (given.frame(first + k) if given is not None else kept.track[k])[0]
+        known = [None if math.isnan(v) else v for v in (done.agreement, done.flicker)]
+        report.records.append(replace(record, agreement=known[0], flicker=known[1]))
         report.frame_seconds.append(done.seconds)
+        report.add_stages({})
 
 
 def _broken_frames(reader: Reader, report: RunReport) -> list[str]:

@@ -16,6 +16,7 @@ another.
 from __future__ import annotations
 
 import json
+import math
 import struct
 import zlib
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -30,16 +31,21 @@ from mam_video.media.kept import Log, remove
 from mam_video.track import Found, Tracked
 from mam_video.track_file import packed, unpacked
 
-_DONE: Final = struct.Struct("<ffd")
+_DONE: Final = struct.Struct("<ffddd")
 _ANEW: Final = "ask for the same again, or begin anew with --overwrite and without --resume"
 
 
 class Done(NamedTuple):
-    """A frame that is written: least and largest alpha, and the seconds it took."""
+    """A frame that is written: least and largest alpha, the seconds it took, and what its record says of the matte.
+
+    agreement, flicker  as in `Record`; not a number where unknown
+    """
 
     low: float
     high: float
     seconds: float
+    agreement: float = math.nan
+    flicker: float = math.nan
 
 
 class KeptTrack(Sequence[Found]):

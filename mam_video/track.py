@@ -370,7 +370,8 @@ class _Follower:
             record = Record(frame.index, frame.pts, State.LOST, guess.box, score, standing, tuple(missing))
             self._remember(record, logits, view, embedding, index, guess.reach)
             return record, logits
-        state = State.UNCERTAIN if doubts else State.TRACKED
+        found = State.RECOVERED if self.lost else State.TRACKED
+        state = State.UNCERTAIN if doubts and found is State.TRACKED else found
         record = Record(frame.index, frame.pts, state, box, score, area, tuple(doubts))
         self.filter.update(box)
         self._remember(record, chosen, view, embedding, index, guess.reach)

@@ -2,7 +2,7 @@
 
 A zip that any tool opens:
 
-    track.json              {"kind": "mam-video track", "version": 1, "size": [H, W], "model": ..., "mask_size": m,
+    track.json              {"kind": "mam-video track", "version": 2, "size": [H, W], "model": ..., "mask_size": m,
                             "settings": {...}}
     frames/00000012.json    the record of frame 12, and the view that was looked at
     frames/00000012.f16     its logits, (m, m) float16 little-endian, all low bytes before all high bytes (the high ones
@@ -37,7 +37,8 @@ from mam_video.track import Found, Tracked
 from mam_video.views import View
 
 _KIND = "mam-video track"
-_VERSION = 1
+_VERSION = 2  # 2: states "recovered" and "cut", which programs that know version 1 cannot read
+_READABLE = (1, 2)
 _LEVEL = 6
 
 
@@ -191,9 +192,10 @@ class Track(Closes):
             header = _json(archive, path, "track.json")
             if not isinstance(header, dict) or header.get("kind") != _KIND:
                 raise UsageError(f"{path}: is not a track file; make one with --save-track")
-            if header.get("version") != _VERSION:
+            if header.get("version") not in _READABLE:
                 raise UsageError(
-                    f"{path}: is a track of version {header.get('version')}, this program reads version {_VERSION}"
+                    f"{path}: is a track of version {header.get('version')}, this program reads versions "
+                    f"{_READABLE[0]} to {_READABLE[-1]}"
                 )
             end = _json(archive, path, "end.json")
             try:

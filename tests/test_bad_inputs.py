@@ -113,7 +113,7 @@ CASES: dict[str, tuple[str, int, str]] = {
     "no such track": ("{good} --track {clips}/absent.track -o {out}/m.mov", 2, "absent.track"),
     "damaged track": ("{good} --track {clips}/no_track.zip -o {out}/m.mov", 2, "no_track.zip"),
     "track of another clip": ("{clips}/other.mov --track {clips}/good.track -o {out}/m.mov", 2, "128x96"),
-    "report's folder missing": ("{good} --box {box} -o {out}/m.mov --report {out}/deep/run.json", 2, "deep"),
+    "report's folder missing": ("{good} --box {box} -o {out}/m.mov --report {out}/deep/report", 2, "deep"),
     "a rate that is none": ("{clips}/s.%04d.png --fps fast --box {box} -o {out}/m.mov", 2, "fast"),
     "a rate for a movie": ("{good} --fps 24 --box {box} -o {out}/m.mov", 2, "--fps"),
     "a gap in a sequence": ("{clips}/s.%04d.png --box {box} -o {out}/m.mov", 1, "frames 3 are missing"),

@@ -26,6 +26,7 @@ RANKS = {
     "refine": 4,
     "smooth": 5,
     "finish": 5,
+    "flicker": 6,
     "track": 5,
     "track_file": 6,
     "report": 6,

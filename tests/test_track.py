@@ -143,7 +143,7 @@ def test_hidden_is_lost_and_found_again() -> None:
     states = [t.record.state for t in followed]
     assert all(states[i] is State.LOST for i in hidden)
     assert all(followed[i].record.reasons for i in hidden)
-    assert states[18] is State.UNCERTAIN and followed[18].record.reasons == ("found again after 8 lost frames",)
+    assert states[18] is State.RECOVERED and followed[18].record.reasons == ("found again after 8 lost frames",)
     assert all(s is State.TRACKED for s in states[1:10] + states[19:])
     assert all(iou(followed[i], walking(i)) > 0.95 for i in range(18, 26))
     # The last good mask, moved by the motion, stands in while it is hidden.
@@ -485,7 +485,7 @@ def test_a_wrong_or_damaged_track_is_one_line(written: tuple[Path, list[Tracked]
     fails(rewritten(path, lambda n, c: c[:-2] if n.endswith("7.f16") else c), MediaError, "frame 7 .* damaged")
     fails(rewritten(path, lambda n, c: b"{" if n.endswith("7.json") else c), MediaError, "damaged")
     fails(rewritten(path, lambda n, c: b"{}" if n.endswith("7.json") else c), MediaError, "damaged")
-    newer = rewritten(path, lambda n, c: c.replace(b'"version": 1', b'"version": 9') if n == "track.json" else c)
+    newer = rewritten(path, lambda n, c: c.replace(b'"version": 2', b'"version": 9') if n == "track.json" else c)
     fails(newer, UsageError, "version 9")
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 0xFF

@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in given
     try:
         options = build_parser().parse_args(given)
+        options.given = given  # for a report: what to run again
         return int(options.run(options))
     except MamVideoError as error:
         if debug:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import re
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +21,13 @@ if TYPE_CHECKING:
     from mam_video.frames import Matted
     from mam_video.media import ClipInfo, Reader
     from mam_video.prompts import Prompt
+    from mam_video.report.looks import Looks
     from mam_video.report.run import RunReport
 
+    OnFrame = Callable[[Matted, RunReport], None]
+
 _SHOWN_RANGES = 8
+_LINE_SECONDS = 1.0  # between two lines of --progress json
 
 _EPILOG = """\
 output kinds:
@@ -147,10 +155,13 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
     )
     job.add_argument("--save-track", metavar="FILE", help="keep where the subject was found")
     job.add_argument("--track", metavar="FILE", help="follow a saved track: nothing is tracked again")
-    job.add_argument("--report", metavar="FILE", help="write one record a frame as JSON")
+    job.add_argument("--report", metavar="DIR", help="write run.json, one record a frame, and report.html")
     job.add_argument("--config", action="append", metavar="NAME|FILE", help=f"settings: {', '.join(presets())} or TOML")
     job.add_argument("--set", action="append", metavar="SECTION.KEY=VALUE", help="one setting, as in the TOML files")
     job.add_argument("--strict", action="store_true", help="exit code 3 where frames were flagged")
+    job.add_argument(
+        "--progress", choices=("bar", "json"), default="bar", help="json: a line of JSON a second, and no other output"
+    )
     job.add_argument("--quiet", action="store_true", help="print nothing but errors")
     job.add_argument("--debug", action="store_true", help="show tracebacks")
 
@@ -166,9 +177,11 @@ def run(options: argparse.Namespace) -> int:
 
     from mam_video.media import expected_bytes, notes, open_clip, parse_output
     from mam_video.media.kinds import must_be_kept
+    from mam_video.report.looks import Looks
+    from mam_video.report.page import check_folder, save_report
 
     if options.report:
-        _check_folder_of(options.report)
+        check_folder(options.report)
     for output in outputs:
         parse_output(output)
         if options.resume:
@@ -181,8 +194,10 @@ def run(options: argparse.Namespace) -> int:
 
     from mam_video.matting import matte_clip  # brings torch: only once all that can be checked without it is right
 
-    with _progress(options.quiet, count) as shown:
-        if not options.quiet:
+    looks = Looks()
+    spoken = not options.quiet and options.progress == "bar"
+    with _progress(options, count) as shown:
+        if spoken:
             for note in notes(outputs, info):
                 print(f"note: {note}")
             sizes = [expected_bytes(output, info, count) for output in outputs]
@@ -200,12 +215,15 @@ def run(options: argparse.Namespace) -> int:
             exclude=options.exclude,
             frames=frames,
             resume=options.resume,
-            on_frame=shown,
+            on_frame=_each(shown, looks if options.report else None),
         )
+    report.command = ["mam-video", *options.given]
     if options.report:
-        report.save(Path(options.report))
-    if not options.quiet:
+        save_report(report, looks, Path(options.report))
+    if spoken:
         _print_end(report, options)
+    elif options.progress == "json":
+        _print_line(end_line(report))
     if report.unkept:
         raise MediaError(f"written, but not as promised: {'; '.join(report.unkept)}")
     return 3 if options.strict and report.flagged else 0
@@ -307,16 +325,25 @@ def _count_of(frames: tuple[int, int | None] | None, header: int | None) -> int 
     return max((header if last is None else min(last + 1, header)) - first, 0)
 
 
-def _check_folder_of(name: str) -> None:
-    folder = Path(name).resolve().parent
-    if not folder.is_dir():
-        raise UsageError(f"{name}: the folder {folder} does not exist")
+def _each(shown: OnFrame | None, looks: Looks | None) -> OnFrame:
+    """What is done for each frame that is written."""
+
+    def each(matted: Matted, report: RunReport) -> None:
+        if looks is not None:
+            looks.add(matted)
+        if shown is not None:
+            shown(matted, report)
+
+    return each
 
 
 @contextmanager
-def _progress(quiet: bool, count: int | None) -> Iterator[Any]:
-    """A bar with frames, speed, time left and flagged frames; None where quiet."""
-    if quiet:
+def _progress(options: argparse.Namespace, count: int | None) -> Iterator[OnFrame | None]:
+    """A bar with frames, speed, time left and flagged frames; or lines of JSON; None where quiet."""
+    if options.progress == "json":
+        yield _lines(count)
+        return
+    if options.quiet:
         yield None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -345,6 +372,61 @@ def _progress(quiet: bool, count: int | None) -> Iterator[Any]:
         yield shown
 
 
+def _lines(count: int | None) -> OnFrame:
+    """Prints a line of JSON at the first frame and then about once a second."""
+    states: Counter[str] = Counter()
+    seen = 0
+    printed = -math.inf
+
+    def shown(matted: Matted, report: RunReport) -> None:
+        nonlocal seen, printed
+        states.update(str(record.state) for record in report.records[seen:])
+        seen = len(report.records)
+        now = time.monotonic()
+        if now - printed >= _LINE_SECONDS:
+            printed = now
+            _print_line(progress_line(report, matted.frame.index, count, states))
+
+    return shown
+
+
+def progress_line(report: RunReport, frame: int, count: int | None, states: Mapping[str, int]) -> dict[str, Any]:
+    """How far a run is; docs/report.md names the fields. `frame` is the index of the last one written."""
+    recent = report.frame_seconds[-20:]
+    fps = len(recent) / max(sum(recent), 1e-9)
+    done = len(report.records)
+    left = None if count is None else max(count - done, 0)
+    return {
+        "event": "progress",
+        "frame": frame,
+        "done": done,
+        "total": count,
+        "fps": round(fps, 3),
+        "eta": None if left is None else round(left / fps, 1),
+        "states": dict(states),
+    }
+
+
+def end_line(report: RunReport) -> dict[str, Any]:
+    """What came of a run."""
+    return {
+        "event": "end",
+        "done": len(report.records),
+        "seconds": round(report.wall, 3),
+        "fps": round(report.fps, 3),
+        "states": report.states(),
+        "outputs": [str(path) for path in report.outputs],
+        "flagged": [
+            {"first": r.first, "last": r.last, "state": str(r.state), "reasons": list(r.reasons)}
+            for r in report.flagged
+        ],
+    }
+
+
+def _print_line(content: dict[str, Any]) -> None:
+    print(json.dumps(content), flush=True)
+
+
 def _announcement(info: ClipInfo, first: int, count: int | None, sizes: list[int | None]) -> str:
     """What lies ahead from frame `first` on, in a line, before a long run."""
     frames = f"{count} frames" if count is not None else "an unknown number of frames"
@@ -368,9 +450,9 @@ def _print_end(report: RunReport, options: argparse.Namespace) -> None:
         return
     print(f"look at {'this range' if len(flagged) == 1 else f'these {len(flagged)} ranges'}:")
     for found in flagged[:_SHOWN_RANGES]:
-        print(f"  {found.told(report.clip.numbers)}")
+        print(f"  {found.told(report.clip.numbers, report.clip.timecode)}")
     if len(flagged) > _SHOWN_RANGES:
-        hint = f"; all of them are in {options.report}" if options.report else "; --report run.json lists them all"
+        hint = f"; all of them are in {options.report}" if options.report else "; --report DIR lists them all"
         print(f"  and {len(flagged) - _SHOWN_RANGES} more{hint}")
 
 

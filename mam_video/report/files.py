@@ -11,9 +11,14 @@ from mam_video.errors import MediaError
 
 def write_json(path: Path, content: Any, what: str) -> None:
     """Write `content`, which is called `what` in errors, beside `path` and rename it. Raises: MediaError."""
+    write_text(path, json.dumps(content, indent=1) + "\n", what)
+
+
+def write_text(path: Path, content: str, what: str) -> None:
+    """The same of a text, as UTF-8; what UTF-8 cannot hold (of odd file names) becomes a question mark."""
     beside = path.with_name(f".{path.name}.part")
     try:
-        beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        beside.write_text(content, encoding="utf-8", errors="replace")
         beside.replace(path)
     except OSError as error:
         beside.unlink(missing_ok=True)

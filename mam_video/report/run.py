@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -13,8 +14,10 @@ from mam_video.media.base import ClipInfo
 from mam_video.media.verify import Check
 from mam_video.report.files import write_json
 from mam_video.settings import Settings
+from mam_video.timecode import Timecode
 
-VERSION = 1  # of run.json's layout
+VERSION = 2  # of run.json's layout, docs/report.md
+_WORSE = [State.RECOVERED, State.UNCERTAIN, State.CUT, State.LOST]  # flagged states, the worst last
 
 
 class FlaggedRange(NamedTuple):
@@ -28,10 +31,13 @@ class FlaggedRange(NamedTuple):
     def __str__(self) -> str:
         return self.told(None)
 
-    def told(self, numbers: Sequence[int] | None) -> str:
-        """In a line; of a sequence by the numbers of its files."""
+    def told(self, numbers: Sequence[int] | None, start: Timecode | None = None) -> str:
+        """In a line; of a sequence by the numbers of its files, and by timecode where the first frame's is known."""
         first, last = (self.first, self.last) if numbers is None else (numbers[self.first], numbers[self.last])
         frames = f"frame {first}" if first == last else f"frames {first}-{last}"
+        if start is not None:
+            label = str(start + self.first)
+            frames += f" [{label}]" if self.first == self.last else f" [{label} - {start + self.last}]"
         return f"{frames}: {self.state}" + (f" ({'; '.join(self.reasons)})" if self.reasons else "")
 
 
@@ -39,7 +45,9 @@ class FlaggedRange(NamedTuple):
 class RunReport:
     """Filled while a run goes on; whole when it ends.
 
+    command  the arguments of the command line that asked for it, program first; empty where Python did
     seconds  by stage, added up over threads: stages overlap
+    frame_stages  the same of each frame: what was done while it was waited for, partly for the frames after it
     checks   of each output that was read back: what was compared with what was promised
     notes    what was assumed or could not be kept, a line each
     wall     seconds from opening the clip to closing the last file, without loading the model
@@ -53,10 +61,13 @@ class RunReport:
     outputs: list[Path]
     records: list[Record] = field(default_factory=list)
     frame_seconds: list[float] = field(default_factory=list)
+    frame_stages: list[dict[str, float]] = field(default_factory=list)
+    command: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     wall: float = 0.0
     notes: list[str] = field(default_factory=list)
     checks: dict[Path, list[Check]] = field(default_factory=dict)
+    _told: dict[str, float] = field(default_factory=dict, repr=False)
 
     @property
     def flagged(self) -> list[FlaggedRange]:
@@ -81,6 +92,16 @@ class RunReport:
             f"(ms a frame by stage, overlapping: {spent})"
         )
 
+    def add_stages(self, seconds: Mapping[str, float]) -> None:
+        """One more frame is written; `seconds` by stage so far, empty where it was written by an earlier run."""
+        before, self._told = self._told, dict(seconds)
+        spent = {name: round(s - before.get(name, 0.0), 4) for name, s in self._told.items()}
+        self.frame_stages.append({name: s for name, s in spent.items() if s > 0})
+
+    def states(self) -> dict[str, int]:
+        """How many frames have each state; states of no frame are left out."""
+        return dict(Counter(str(r.state) for r in self.records))
+
     def as_dict(self) -> dict[str, Any]:
         clip = self.clip
         return {
@@ -92,7 +113,9 @@ class RunReport:
                 "rate": str(clip.rate),
                 "time_base": str(clip.time_base),
                 "pixel_format": clip.pixel_format,
+                "timecode": None if clip.timecode is None else str(clip.timecode),
             },
+            "command": self.command,
             "outputs": [str(p) for p in self.outputs],
             "model": {"name": self.model, "device": self.device, "weights_sha256": self.weights},
             "settings": self.settings.as_dict(),
@@ -105,6 +128,7 @@ class RunReport:
             "wall_seconds": round(self.wall, 3),
             "fps": round(self.fps, 3),
             "stage_seconds": {name: round(s, 3) for name, s in self.seconds.items()},
+            "states": self.states(),
             "flagged": [
                 {"first": r.first, "last": r.last, "state": str(r.state), "reasons": list(r.reasons)}
                 for r in self.flagged
@@ -114,14 +138,19 @@ class RunReport:
                     "index": r.index,
                     **({"number": clip.numbers[r.index]} if clip.numbers is not None else {}),
                     "pts": r.pts,
+                    "time": round(float(r.pts * clip.time_base), 6),
+                    **({"timecode": str(clip.timecode + r.index)} if clip.timecode is not None else {}),
                     "state": str(r.state),
                     "box": [round(v, 2) for v in r.box.xyxy],
                     "score": round(r.score, 4),
                     "area": round(r.area, 6),
+                    "agreement": None if r.agreement is None else round(r.agreement, 4),
+                    "flicker": None if r.flicker is None else round(r.flicker, 5),
                     "reasons": list(r.reasons),
                     "seconds": round(s, 4),
+                    "stage_seconds": stages,
                 }
-                for r, s in zip(self.records, self.frame_seconds, strict=True)
+                for r, s, stages in zip(self.records, self.frame_seconds, self.frame_stages, strict=True)
             ],
         }
 
@@ -136,7 +165,7 @@ def flagged_ranges(records: Iterable[Record]) -> list[FlaggedRange]:
     for flagged, group in groupby(records, key=lambda r: r.state.flagged):
         if flagged:
             run = list(group)
-            worst = State.LOST if any(r.state is State.LOST for r in run) else State.UNCERTAIN
+            worst = max((r.state for r in run), key=_WORSE.index)
             reasons = tuple(dict.fromkeys(reason for r in run for reason in r.reasons))
             found.append(FlaggedRange(run[0].index, run[-1].index, worst, reasons))
     return found

@@ -75,10 +75,10 @@ def test_damaged_frames_are_named_by_number(plate: str, tmp_path: Path, capsys: 
     out = tmp_path / "m.####.png"
     code, said = run(capsys, *matte(plate, "-o", out))
     assert code == 1 and "plate.1005.png" in said and "--on-error repeat" in said and not names(tmp_path, "m.*")
-    report = tmp_path / "run.json"
+    report = tmp_path / "report"
     code, said = run(capsys, *matte(plate, "-o", out, "--on-error", "repeat", "--report", report))
     assert code == 0 and "frame 1005 is missing or damaged" in said
-    written = json.loads(report.read_text())
+    written = json.loads((report / "run.json").read_text())
     assert any("frame 1005" in note for note in written["notes"])
     assert [(f["index"], f["number"]) for f in written["frames"]] == [(k, 1001 + k) for k in range(12)]
     assert len(names(tmp_path, "m.*")) == 12

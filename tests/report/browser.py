@@ -1,0 +1,38 @@
+"""A headless Chromium, where the machine has one."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def opened(page: Path, script: str = "") -> tuple[str, str]:
+    """The page's elements as text, and the browser's log, once its scripts have run; `script` runs at the end of it.
+
+    Skips the test where there is no Chromium.
+    """
+    program = next(filter(None, map(shutil.which, _NAMES)), None)
+    if program is None:
+        pytest.skip(f"no Chromium here: none of {', '.join(_NAMES)} is on the PATH")
+    with tempfile.TemporaryDirectory() as folder:
+        copy, log = Path(folder) / "page.html", Path(folder) / "net.json"
+        text = page.read_text(encoding="utf-8")
+        copy.write_text(text.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
+        done = subprocess.run(
+            [
+                program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+                "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                f"--user-data-dir={folder}/profile", f"--log-net-log={log}", "--net-log-capture-mode=Everything",
+                "--enable-logging=stderr", "--virtual-time-budget=3000", "--dump-dom", copy.as_uri(),
+            ],
+            capture_output=True, text=True, encoding="utf-8", timeout=120, check=True,
+        )  # fmt: skip
+        asked = re.findall(r'"url":"(https?://[^"]+)"', log.read_text(encoding="utf-8", errors="replace"))
+    return done.stdout, "\n".join([*asked, *re.findall(r".*CONSOLE.*", done.stderr)])
