@@ -26,7 +26,7 @@ _ORDER = ("tracked", "prompted", "recovered", "uncertain", "cut", "lost")
 
 
 def save_report(report: RunReport, looks: Looks, folder: Path) -> None:
-    """Write `run.json` and `report.html` into `folder`, which is made; they replace earlier ones. Raises: MediaError."""
+    """Write `run.json` and `report.html` into `folder`, made where missing; earlier ones go. Raises: MediaError."""
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -69,8 +69,7 @@ def page(report: RunReport, looks: Looks) -> str:
         timeline=_timeline(records),
         curves="".join(curves),
         axis=_axis(report),
-        looks="".join(_card(look, report) for look in found) or "<p>No frame was flagged.</p>",
-        more=_more(found, flagged),
+        looks=_looks(found, flagged, report),
         first="" if looks.first is None else _figure(looks.first, report),
         ranges=_ranges(flagged, report),
         details=_details(report),
@@ -197,7 +196,7 @@ def _verdict(flagged: Sequence[FlaggedRange], count: int) -> str:
         return f'<p class="verdict good">No frame of {count} was flagged.</p>'
     frames = sum(r.last - r.first + 1 for r in flagged)
     ranges = "one range" if len(flagged) == 1 else f"{len(flagged)} ranges"
-    return f'<p class="verdict look">Look at {ranges}: {frames} of {count} frames were flagged.</p>'
+    return f'<p class="verdict flagged">Look at {ranges}: {frames} of {count} frames were flagged.</p>'
 
 
 def _figure(look: Look, report: RunReport) -> str:
@@ -222,6 +221,18 @@ def _card(look: Look, report: RunReport) -> str:
         f'<div class="command"><code tabindex="0">{escape(correction(report, look))}</code>'
         f'<button type="button" class="copy">Copy</button></div></article>'
     )
+
+
+def _looks(found: Sequence[Look], flagged: Sequence[FlaggedRange], report: RunReport) -> str:
+    if not found:
+        return ""
+    says = (
+        "Tinted: the matte. Yellow: its box. Dashed blue: the last box that was believed, which the command proposes; "
+        "set it right for the frame before you run it."
+    )
+    cards = "".join(_card(look, report) for look in found)
+    more = _more(found, flagged)
+    return f'<h2>Frames to look at</h2><p class="soft">{says}</p>{more}<section class="looks">{cards}</section>'
 
 
 def _more(found: Sequence[Look], flagged: Sequence[FlaggedRange]) -> str:
