@@ -89,7 +89,7 @@ class Looks:
         ok, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
         if not ok:
             raise MediaError(f"frame {matted.record.index}: cannot be made a picture of the report")
-        return Look(matted.record, begins, proposal, data.tobytes(), picture.shape[:2])
+        return Look(matted.record, begins, proposal, data.tobytes(), (picture.shape[0], picture.shape[1]))
 
 
 def _drawn(matted: Matted, proposal: Box | None) -> np.ndarray:
