@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mam_video.matting import matte_clip, matte_frames
     from mam_video.media import open_clip, open_writers
     from mam_video.models.registry import load_model
-    from mam_video.prompts import Box, Point, Prompt
+    from mam_video.prompts import Box, Point, Prompt, Prompts
     from mam_video.report.run import RunReport
     from mam_video.settings import Settings
     from mam_video.track_file import Track
@@ -27,6 +27,7 @@ __all__ = [
     "MediaError",
     "Point",
     "Prompt",
+    "Prompts",
     "Record",
     "RunReport",
     "Settings",
@@ -48,7 +49,7 @@ _ROOMS = {
     "matting": ("matte_clip", "matte_frames"),
     "media": ("open_clip", "open_writers"),
     "models.registry": ("load_model",),
-    "prompts": ("Box", "Point", "Prompt"),
+    "prompts": ("Box", "Point", "Prompt", "Prompts"),
     "report.run": ("RunReport",),
     "settings": ("Settings",),
     "track_file": ("Track",),

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from mam_video.clock import Clock
+from mam_video.corrections import track_prompts
 from mam_video.errors import UsageError
 from mam_video.finish import NOT_FORCED, Forced, finished
 from mam_video.flicker import agreement, with_flicker
@@ -39,7 +40,7 @@ from mam_video.models.base import Candidates, Embedding, Model, ViewPrompt
 from mam_video.models.merge import compose_alpha
 from mam_video.models.registry import load_model
 from mam_video.motion import Motion, with_motion
-from mam_video.prompts import Prompt
+from mam_video.prompts import Prompt, Prompts
 from mam_video.refine import refine
 from mam_video.report.run import RunReport
 from mam_video.resume import Done, Kept, KeptTrack, refuse_kept
@@ -149,9 +150,10 @@ def _embedding(batch: Sequence[Tracked], model: Model) -> Embedding:
 def matte_clip(
     source: str | Path,
     outputs: str | Path | Sequence[str | Path],
-    prompt: Prompt | None,
+    prompt: Prompt | Prompts | None,
     settings: Settings | None = None,
     *,
+    backward: bool = False,
     model: Model | None = None,
     track_from: str | Path | None = None,
     track_to: str | Path | None = None,
@@ -162,13 +164,18 @@ def matte_clip(
     frames: tuple[int, int | None] | None = None,
     resume: bool = False,
     on_frame: Callable[[Matted, RunReport], None] | None = None,
+    on_tracked: Callable[[], None] | None = None,
 ) -> RunReport:
     """Matte the prompted subject in a clip and write it. Outputs appear under their names when all of them are whole.
 
     Args:
         source: a movie, or a sequence by its pattern, its folder or one file.
         outputs: one or several of `NAME[:KIND]`; see `media.kinds`.
-        prompt: where the subject is in the first frame (of the range); not with `track_from`, `masks` or `trimaps`.
+        prompt: where the subject is in the first frame (of the range), or in several frames; not with `track_from`,
+            `masks` or `trimaps`. With prompts on other frames than the first the clip is read twice: all of it is
+            tracked, in both directions between prompts (`corrections.py`), before the first frame is matted.
+        backward: track back to the first frame (of the range) from the first prompt; without it that frame has to have
+            a prompt.
         settings: all knobs; the defaults where None.
         model: one already loaded; else loaded by `settings.model`.
         track_from, track_to: a track file to follow, and one to write.
@@ -181,6 +188,7 @@ def matte_clip(
         resume: keep what is done beside the outputs, and where an earlier run of the same was cut off, go on there: the
             result is the same bits on the same device.
         on_frame: called after each frame is written.
+        on_tracked: called after each frame that is tracked ahead of matting, once for each direction.
     Returns: what the run tells.
     Raises: MamVideoError, anything the user can mend; then nothing stands under any output's name. An interrupt passes;
         with `resume` its text says how many frames are kept.
@@ -198,6 +206,11 @@ def matte_clip(
             raise UsageError("no prompt: give a box or points on the first frame, or a saved track")
         if len(ways) > 1:
             raise UsageError(f"{' and '.join(ways)} both say where the subject is; give one of them")
+        prompt, several = _told_apart(prompt, frames, backward)
+        if several is not None and resume:
+            raise UsageError(
+                "--resume cannot go on with prompts on several frames; --save-track first, then --track with --resume"
+            )
         given = Track.load(track_from, reader.info.size) if track_from is not None else None
         info, part = _part_of(reader.info, first), frames is not None
         with ExitStack() as stack:
@@ -224,6 +237,12 @@ def matte_clip(
             clock = Clock()
             start = beat = time.perf_counter()
             size = batch_size(model, settings)
+            if several is not None:
+                tail = None if last is None else _tail(last, settings, size)
+                given = stack.enter_context(
+                    _tracked_ahead(reader, several, model, settings, first, tail, clock, on_tracked)
+                )
+                beat = time.perf_counter()
             with_colour = any(parse_output(name)[1].content != "alpha" for name in names)
             own_colour = with_colour and settings.output.foreground == "estimate"
 
@@ -270,6 +289,9 @@ def matte_clip(
                     wanted_range = f"{first}-" if last is None else f"{first}-{last}"
                     raise UsageError(f"{source}: holds no frame of the range {wanted_range}")
         report.notes = [*info.notes, *writers.notes, *_broken_frames(reader, report)]
+        if several is not None and len(several.frames) > 1:
+            named = ", ".join(str(index if info.numbers is None else info.numbers[index]) for index in several.frames)
+            report.notes.append(f"prompts on frames {named}")
         if done:
             report.notes.append(f"resumed after {done} frames; times by stage are of the others")
         if settings.output.verify:
@@ -282,7 +304,7 @@ def matte_clip(
 
 
 def _ways(
-    prompt: Prompt | None, track_from: str | Path | None, masks: str | Path | None, trimaps: str | Path | None
+    prompt: Prompt | Prompts | None, track_from: str | Path | None, masks: str | Path | None, trimaps: str | Path | None
 ) -> dict[str, object]:
     """All that can say where the subject is, by name."""
     return {"a prompt": prompt, "--track": track_from, "--masks": masks, "--trimaps": trimaps}
@@ -308,6 +330,53 @@ def _track_of(
         track_masks(reader, masks, path, settings, trimaps=trimaps, stop=stop)
         with Track.load(path, reader.info.size) as track_of_masks:
             yield track_of_masks
+
+
+def _told_apart(
+    prompt: Prompt | Prompts | None, frames: tuple[int, int | None] | None, backward: bool
+) -> tuple[Prompt | None, Prompts | None]:
+    """Either the prompt of the first frame, which one pass over the clip serves, or prompts that need two."""
+    if not isinstance(prompt, Prompts):
+        return prompt, None
+    first, last = frames or (0, None)
+    for index in prompt.frames:
+        if index < first or (last is not None and index > last):
+            where = f"{first}-{'' if last is None else last}"
+            raise UsageError(f"prompt on frame {index}: lies outside the range {where} (by index) that is asked for")
+    if prompt.frames == (first,):
+        return prompt[first], None
+    if prompt.frames[0] > first and not backward:
+        raise UsageError(
+            f"frame {first} has no prompt, the first is on frame {prompt.frames[0]} (by index): give one there, or "
+            "--backward to track back to it"
+        )
+    return None, prompt
+
+
+@contextmanager
+def _tracked_ahead(
+    reader: Reader,
+    prompts: Prompts,
+    model: Model,
+    settings: Settings,
+    first: int,
+    stop: int | None,
+    clock: Clock,
+    on_tracked: Callable[[], None] | None,
+) -> Generator[Track, None, None]:
+    """The first of two passes: the track of frames first <= index < stop, in a file that lasts as long as this."""
+    with tempfile.TemporaryDirectory(prefix="mam-video-") as name:
+        folder = Path(name)
+        with TrackWriter(folder / "joined.track", reader.info.size, model, settings.as_dict()) as writer:
+            found = track_prompts(
+                reader.frames, prompts, _TimedModel(model, clock), settings, folder, first=first, stop=stop,
+                batch=batch_size(model, settings), clock=clock, on_frame=on_tracked,
+            )  # fmt: skip
+            with closing(found):
+                for record, view, logits, _ in found:
+                    writer.write_found(record, view, logits)
+        with Track.load(folder / "joined.track", reader.info.size) as track_found:
+            yield track_found
 
 
 def _asked(

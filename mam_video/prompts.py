@@ -2,18 +2,40 @@
 
 Coordinates are frame pixels of the upright picture. x grows to the right, y downwards; the left edge of the first
 pixel is 0, its centre .5. Boxes are x0, y0, x1, y1, half-open: 0,0,W,H is the whole frame.
+
+Prompts on several frames may stand in a file, in TOML:
+
+    version = 1
+
+    [[prompt]]
+    frame = 0                               # counted from 0; of a sequence its file's number; or a timecode, as text
+    box = [412, 96, 890, 1010]              # pixels, or percentages of the frame as texts: "20%"
+
+    [[prompt]]
+    frame = 120
+    points = [[640, 400], [100, 80, 0]]     # on the subject; with a third value 0, on the background
+    subject = "dancer"                      # whom it shows; "subject" where it is left out
 """
 
 from __future__ import annotations
 
 import math
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mam_video.errors import UsageError
 
 ALL_SUBJECT = "all of every picture is subject: is it an opaque alpha channel? write black and white without one"
+DEFAULT_SUBJECT = "subject"  # its name where none is given
+
+_VERSION = 1  # of the file's form
+_ENTRY = re.compile(r"(.+?):\s*([A-Za-z].*|)", re.DOTALL)  # a frame may be a timecode, with colons in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +131,11 @@ class Prompt:
         if self.box is None and not any(p.subject for p in self.points):
             raise UsageError("no prompt: give --box x0,y0,x1,y1 or --point x,y on the subject in the first frame")
 
+    def __str__(self) -> str:
+        """As the command line writes it."""
+        box = [] if self.box is None else [f"box={self.box}"]
+        return ";".join([*box, *(f"point={point}" for point in self.points)])
+
     @classmethod
     def parse(cls, box: str | None, points: list[str], size: tuple[int, int]) -> Prompt:
         """From the texts of the command line, for a frame of `size` (H, W).
@@ -155,6 +182,202 @@ def box_of_mask(mask: np.ndarray) -> Box | None:
     if len(columns) == 0:
         return None
     return Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """All that the user points at one subject with in a clip.
+
+    entries  (frame index, prompt), in ascending order, each frame once, at least one
+    subject  the subject's name
+    """
+
+    entries: tuple[tuple[int, Prompt], ...]
+    subject: str = DEFAULT_SUBJECT
+
+    def __post_init__(self) -> None:
+        if not self.entries:
+            raise UsageError("no prompt: give a box, or a point on the subject, on one frame at least")
+        if self.frames[0] < 0:
+            raise UsageError(f"prompt on frame {self.frames[0]}: frames are counted from 0")
+        for a, b in zip(self.frames, self.frames[1:], strict=False):
+            if a == b:
+                raise UsageError(f"frame {a} has two prompts; give one, with all of its box and points")
+            if a > b:
+                raise ValueError(f"prompts must be in the frames' order, are {self.frames}")
+        if not self.subject.strip():
+            raise UsageError("a subject's name must not be empty")
+
+    @classmethod
+    def of(cls, prompts: Mapping[int, Prompt], subject: str = DEFAULT_SUBJECT) -> Prompts:
+        """Of prompts by their frames' indices, in any order."""
+        return cls(tuple(sorted(prompts.items(), key=lambda entry: entry[0])), subject)
+
+    @property
+    def frames(self) -> tuple[int, ...]:
+        """Indices of the prompted frames, ascending."""
+        return tuple(index for index, _ in self.entries)
+
+    def __getitem__(self, index: int) -> Prompt:
+        """The prompt on frame `index`. Raises: KeyError, there is none."""
+        return dict(self.entries)[index]
+
+    def check_inside(self, size: tuple[int, int]) -> None:
+        """Raises UsageError where a prompt lies outside a frame of `size` (H, W)."""
+        for index, prompt in self.entries:
+            try:
+                prompt.check_inside(size)
+            except UsageError as error:
+                raise UsageError(f"prompt on frame {index}: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptClip:
+    """What has to be known of a clip to read prompts for it.
+
+    size      (H, W)
+    index_of  the index of a frame by the number or timecode that the user calls it; raises UsageError
+    count     of its frames; None where it is not known before decoding
+    """
+
+    size: tuple[int, int]
+    index_of: Callable[[str], int]
+    count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptEntry:
+    """One prompt as given: `where` names it in errors; `frame` and `given` are the user's own words."""
+
+    where: str
+    index: int
+    prompt: Prompt
+    subject: str = DEFAULT_SUBJECT
+    frame: str = ""
+    given: str = ""
+
+
+def parse_entry(text: str, clip: PromptClip) -> PromptEntry:
+    """A prompt of the command line: FRAME:box=X0,Y0,X1,Y1;point=X,Y;point=X,Y,0.
+
+    Coordinates are as in `Prompt.parse`. Raises: UsageError, a line that names it.
+    """
+    where = f"--prompt '{text}'"
+    found = _ENTRY.fullmatch(text)
+    if found is None:
+        raise UsageError(f"{where} is not of the form FRAME:box=X0,Y0,X1,Y1;point=X,Y;point=X,Y,0")
+    boxes: list[str] = []
+    points: list[str] = []
+    for part in found[2].split(";"):
+        name, equals, value = (p.strip() for p in part.partition("="))
+        if not equals or name not in ("box", "point"):
+            raise UsageError(f"{where}: '{part.strip()}' is neither box=X0,Y0,X1,Y1 nor point=X,Y nor point=X,Y,0")
+        (boxes if name == "box" else points).append(value)
+    if len(boxes) > 1:
+        raise UsageError(f"{where}: has {len(boxes)} boxes; a subject has one in a frame")
+    return _entry(where, found[1].strip(), boxes[0] if boxes else None, points, clip)
+
+
+def read_entries(path: str | Path, clip: PromptClip) -> list[PromptEntry]:
+    """The prompts of a file; its form stands at the head of this module.
+
+    Raises: UsageError, a line that names the file and the prompt.
+    """
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file of prompts") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot read these prompts ({error})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path}: not valid TOML ({error})") from None
+    if "version" not in content:
+        raise UsageError(f"{path}: does not say its version; begin it with version = {_VERSION}")
+    version = content["version"]
+    if version != _VERSION or not isinstance(version, int) or isinstance(version, bool):
+        raise UsageError(f"{path}: is of version {version!r}, this program reads version {_VERSION}")
+    _known(str(path), content, ("version", "prompt"))
+    tables = content.get("prompt", [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise UsageError(f"{path}: 'prompt' is a list of tables; write [[prompt]] before each")
+    if not tables:
+        raise UsageError(f"{path}: no prompt; write [[prompt]] with a frame and a box or points")
+    return [_file_entry(f"{path}: prompt {k}", table, clip) for k, table in enumerate(tables, 1)]
+
+
+def by_subject(entries: Iterable[PromptEntry]) -> dict[str, Prompts]:
+    """The prompts of each subject, by its name, in the order in which they are first named.
+
+    Raises: UsageError, a subject has two prompts on one frame, or there is none at all.
+    """
+    subjects: dict[str, dict[int, PromptEntry]] = {}
+    for entry in entries:
+        mine = subjects.setdefault(entry.subject, {})
+        if entry.index in mine:
+            raise UsageError(f"{entry.where}: its frame has a prompt already: {mine[entry.index].where}")
+        mine[entry.index] = entry
+    if not subjects:
+        raise UsageError("no prompt: give a box, or a point on the subject, on one frame at least")
+    return {
+        name: Prompts.of({index: entry.prompt for index, entry in mine.items()}, name)
+        for name, mine in subjects.items()
+    }
+
+
+def _file_entry(where: str, table: dict[str, Any], clip: PromptClip) -> PromptEntry:
+    frame = table.get("frame")
+    if frame is None:
+        raise UsageError(f"{where}: names no frame; write frame = N")
+    if isinstance(frame, bool) or not isinstance(frame, int | str):
+        raise UsageError(f"{where}: frame must be a number or a timecode as text, is {frame!r}")
+    where = f"{where} (frame {frame})"
+    _known(where, table, ("frame", "box", "points", "subject"))
+    subject = table.get("subject", DEFAULT_SUBJECT)
+    if not isinstance(subject, str) or not subject.strip():
+        raise UsageError(f"{where}: subject must be a name, is {subject!r}")
+    box = None if "box" not in table else _numbers(where, "box", table["box"])
+    points = table.get("points", [])
+    if not isinstance(points, list) or not all(isinstance(point, list) for point in points):
+        raise UsageError(f"{where}: points must be a list of points, as [[640, 400], [100, 80, 0]], is {points!r}")
+    texts = [_numbers(where, "point", point) for point in points]
+    return _entry(where, str(frame), box, texts, clip, subject)
+
+
+def _numbers(where: str, what: str, values: Any) -> str:
+    """Values of a file as the command line writes them."""
+    form = "[x0, y0, x1, y1]" if what == "box" else "[x, y] or [x, y, 0]"
+    whole = isinstance(values, list) and not any(
+        isinstance(v, bool) or not isinstance(v, int | float | str) for v in values
+    )
+    if not whole or any("," in v for v in values if isinstance(v, str)):
+        raise UsageError(f"{where}: {what} must be of the form {form}, is {values!r}")
+    return ",".join(map(str, values))
+
+
+def _entry(
+    where: str, frame: str, box: str | None, points: list[str], clip: PromptClip, subject: str = DEFAULT_SUBJECT
+) -> PromptEntry:
+    try:
+        index = clip.index_of(frame)
+        if clip.count is not None and index >= clip.count:
+            raise UsageError(f"the clip has {clip.count} frames, counted from 0")
+        if box is None and all(_is_background(point) for point in points):
+            raise UsageError("shows no subject; give a box, or a point on it")
+        given = ";".join([*([f"box={box}"] if box is not None else []), *(f"point={point}" for point in points)])
+        return PromptEntry(where, index, Prompt.parse(box, points, clip.size), subject, frame, given)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
+
+
+def _is_background(point: str) -> bool:
+    parts = point.split(",")
+    return len(parts) == 3 and parts[2].strip() == "0"
+
+
+def _known(where: str, table: Mapping[str, Any], names: tuple[str, ...]) -> None:
+    for key in table:
+        if key not in names:
+            raise UsageError(f"{where}: unknown key '{key}'; known: {', '.join(names)}")
 
 
 def _parse_point(text: str, size: tuple[int, int]) -> Point:

@@ -26,6 +26,10 @@ Embedding falls on absolute frame numbers: group k holds frames k*batch to (k+1)
 view that is held. Where the subject stops fitting it within a group, the rest of the group gets a new view and is
 embedded again.
 
+The frames may come last one first, with the motion that leads backwards: they are followed by the same rules. Other
+prompted frames of the subject may be given as anchors: references like the prompt's own, which never fade.
+`corrections.py` makes one track of several prompts.
+
 A track can be gone on with where it broke off: all that the tracker remembers follows from what was found and from the
 motion. Known frames are gone through without asking the model, and then every bit is as if it had never stopped.
 """
@@ -34,7 +38,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import cv2
@@ -96,20 +100,33 @@ def track(
     view: ViewSettings | None = None,
     batch: int = 1,
     known: Sequence[Found] = (),
+    anchors: Sequence[Reference] = (),
+    before: Found | None = None,
+    begun: Found | None = None,
 ) -> Generator[Tracked, None, None]:
     """Follow the subject that `prompt` points at in the first of `frames`.
 
     Args:
-        frames: each frame with the motion that leads to it, as `motion.with_motion` gives them.
+        frames: each frame with the motion that leads to it, as `motion.with_motion` gives them; their indices go up by
+            one, or down.
         model: any of the model contract; `torch.inference_mode()` is entered for its calls.
         batch: frames embedded at once; the groups fall on absolute frame numbers.
         known: what this same call found in its first frames, when it was broken off. Whole groups of them are not asked
             for again.
+        anchors: the subject in other prompted frames, most telling first; as many are kept as the model's references
+            allow.
+        before: what was found in the frame before the first: the prompt corrects it. The segmenter is asked with it and
+            without it, and what fits the prompt better is taken.
+        begun: what is known of the first frame already.
 
     Yields one `Tracked` a frame, in order. At most one group of frames is held (and one frame more).
     Raises: UsageError, the prompt lies outside the frame, or what is known is of another clip.
     """
-    follower = _Follower(model, prompt, settings or TrackSettings(), view or ViewSettings())
+    follower = _Follower(model, prompt, settings or TrackSettings(), view or ViewSettings(), anchors)
+    follower.begun = begun
+    if before is not None:
+        _, follower.mask_view, logits, _ = before
+        follower.logits = logits.astype(np.float32)
     source = iter(frames)
     place = 0
     try:
@@ -124,6 +141,14 @@ def track(
         close = getattr(source, "close", None)
         if close is not None:
             close()
+
+
+def anchor(frame: Frame, found: Found, model: Model) -> Reference:
+    """A prompted frame with what was found in it, for other frames to be compared with."""
+    _, view, logits, _ = found
+    with torch.inference_mode():
+        embedding = model.embed([view.cut(frame.rgb8)])
+    return Reference(embedding, 0, logits.astype(np.float32), prompted=True)
 
 
 # Of one frame: its record, its view, its logits, (m, m) float16, and `Tracked.standing`.
@@ -160,7 +185,14 @@ def _groups(
 class _Follower:
     """The state of one subject in one clip."""
 
-    def __init__(self, model: Model, prompt: Prompt, settings: TrackSettings, view_settings: ViewSettings) -> None:
+    def __init__(
+        self,
+        model: Model,
+        prompt: Prompt,
+        settings: TrackSettings,
+        view_settings: ViewSettings,
+        anchors: Sequence[Reference] = (),
+    ) -> None:
         self.model = model
         self.prompt = prompt
         self.settings = settings
@@ -174,7 +206,8 @@ class _Follower:
         self.good_area = 0.0  # share of the frame, when last seen
         self.filter: _BoxFilter | None = None
         self.lost = 0  # frames since it was last seen
-        self.references = _References(wants_references(model))
+        self.references = _References(wants_references(model), anchors)
+        self.begun: Found | None = None
 
     def follow(self, group: list[_Step]) -> Iterator[Tracked]:
         """The frames of one group, which are embedded together as long as their view stays."""
@@ -229,7 +262,7 @@ class _Follower:
     def _guess(self, step: _Step) -> _Guess | None:
         """Where the subject should be now; None on the first frame."""
         motion = step.motion
-        if self.mask_view is None or self.filter is None or motion is None:
+        if self.mask_view is None or self.filter is None or motion is None:  # there is no filter before the prompt
             return None
         before = _over_frame(self.logits, self.mask_view, motion)
         shift = motion.shift(before > 0)
@@ -268,6 +301,11 @@ class _Follower:
         """The prompted frame."""
         frame = step.frame
         self.prompt.check_inside(frame.size)
+        if self.begun is not None:
+            record, _, logits, _ = self.begun
+            self.filter = _BoxFilter(record.box)
+            self._remember(record, logits, view, embedding, index)
+            return record, logits
         if self.prompt.mask is not None and self.prompt.box is not None:
             logits = mask_logits(self.prompt.mask, view, self.model.mask_size)
             self.filter = _BoxFilter(self.prompt.box)
@@ -280,9 +318,16 @@ class _Follower:
         points = np.array([view.point_to_view(p.x, p.y) for p in self.prompt.points], np.float32).reshape(-1, 2)
         labels = np.array([int(p.subject) for p in self.prompt.points], np.int64)
         apart = self._apart(motion, asked, view, ahead=True)
-        offered = self._ask(
-            embedding, index, ViewPrompt(view.to_view(asked) if asked else None, points, labels, motion=apart)
+        prompt = ViewPrompt(
+            view.to_view(asked) if asked else None, points, labels, motion=apart, references=self.references.all()
         )
+        offered = self._ask(embedding, index, prompt)
+        if self.mask_view is not None and step.motion is not None:
+            moved = carried_logits(self.logits, self.mask_view, view, step.motion, self.model.mask_size)
+            corrected = self._ask(embedding, index, replace(prompt, logits=moved))
+            offered = Candidates(
+                np.concatenate([offered.logits, corrected.logits]), np.concatenate([offered.scores, corrected.scores])
+            )
         values = []
         for logits, score in zip(offered.logits, offered.scores, strict=True):
             box = self._box_of(logits, view)
@@ -514,11 +559,16 @@ class _Later:
 
 
 class _References:
-    """The prompted frames, which never fade, and the latest confident ones, some frames apart."""
+    """The prompted frames, which never fade, and the latest confident ones, some frames apart.
 
-    def __init__(self, most: int) -> None:
+    `others` are prompted frames beside the one that is followed from, nearest first. One place of three and more is
+    left to the latest frames.
+    """
+
+    def __init__(self, most: int, others: Sequence[Reference] = ()) -> None:
         self._anchors: list[Reference | _Later] = []
-        self._recent: deque[Reference | _Later] = deque(maxlen=max(most - 1, 0))
+        self._others = tuple(others)[: anchors_beside(most)]
+        self._recent: deque[Reference | _Later] = deque(maxlen=max(most - 1 - len(self._others), 0))
         self._most = most
         self._last = 0
 
@@ -535,12 +585,18 @@ class _References:
         if reference.prompted:
             self._anchors = [reference]
             self._last = frame_index
-        elif frame_index - self._last >= _REFERENCE_STEP:
+        elif abs(frame_index - self._last) >= _REFERENCE_STEP:
             self._recent.append(reference)
             self._last = frame_index
 
     def all(self) -> tuple[Reference, ...]:
-        return tuple(r for r in (*self._anchors, *reversed(self._recent)) if isinstance(r, Reference))
+        kept = (*self._anchors, *self._others, *reversed(self._recent))
+        return tuple(r for r in kept if isinstance(r, Reference))
+
+
+def anchors_beside(references: int) -> int:
+    """How many prompted frames are kept beside the one that is followed from, for a model of so many references."""
+    return max(references - 2, min(references - 1, 1), 0)
 
 
 _REFERENCE_STEP = 5  # frames between two references: neighbours tell nothing new
@@ -637,6 +693,18 @@ def carried_logits(logits: np.ndarray, old: View, new: View, motion: Motion, m: 
     carried[int(np.ceil(rows / cell)) :] = _OUTSIDE
     carried[:, int(np.ceil(columns / cell)) :] = _OUTSIDE
     return carried
+
+
+def agreement(a: np.ndarray, view_a: View, b: np.ndarray, view_b: View) -> float:
+    """IoU of two masks of one frame, (m, m) logits over the squares of their views; 1 where both are empty."""
+    x0, y0 = min(view_a.x0, view_b.x0), min(view_a.y0, view_b.y0)
+    x1 = max(view_a.x0 + view_a.width, view_b.x0 + view_b.width)
+    y1 = max(view_a.y0 + view_a.height, view_b.y0 + view_b.height)
+    n = 2 * max(a.shape[0], b.shape[0])
+    x, y = np.meshgrid(x0 + (np.arange(n) + 0.5) * ((x1 - x0) / n), y0 + (np.arange(n) + 0.5) * ((y1 - y0) / n))
+    x, y = x.astype(np.float32), y.astype(np.float32)
+    one, other = _read(a.astype(np.float32), view_a, x, y) > 0, _read(b.astype(np.float32), view_b, x, y) > 0
+    return _iou(one, other) if one.any() or other.any() else 1.0
 
 
 def _cell_centres(view: View, m: int) -> tuple[np.ndarray, np.ndarray]:

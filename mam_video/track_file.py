@@ -103,15 +103,19 @@ class TrackWriter(WholeOrNothing):
         """Add a frame; frames come in order, each once."""
         if tracked.frame.size != self._size:
             raise ValueError(f"frame {tracked.frame.index} is {tracked.frame.size}, the track's clip {self._size}")
-        if tracked.logits.shape[0] != self._mask_size:
-            raise ValueError(f"logits are {tracked.logits.shape}, the track's {self._mask_size}")
+        self.write_found(tracked.record, tracked.view, tracked.logits)
+
+    def write_found(self, record: Record, view: View, logits: np.ndarray) -> None:
+        """The same of what was found alone: record, view, and logits (m, m) float16."""
+        if logits.shape[0] != self._mask_size:
+            raise ValueError(f"logits are {logits.shape}, the track's {self._mask_size}")
         if self._first is None:
-            self._first = tracked.record.index
-        if tracked.record.index != self._first + self._count:
-            raise ValueError(f"frame {tracked.record.index} comes after frame {self._first + self._count - 1}")
-        name = _member(tracked.record.index)
-        self._put(f"{name}.json", json.dumps(_as_json(tracked.record, tracked.view)).encode())
-        halves = tracked.logits.astype("<f2", copy=False).reshape(-1, 1).view(np.uint8)
+            self._first = record.index
+        if record.index != self._first + self._count:
+            raise ValueError(f"frame {record.index} comes after frame {self._first + self._count - 1}")
+        name = _member(record.index)
+        self._put(f"{name}.json", json.dumps(_as_json(record, view)).encode())
+        halves = logits.astype("<f2", copy=False).reshape(-1, 1).view(np.uint8)
         self._put(f"{name}.f16", np.ascontiguousarray(halves.T).tobytes())
         self._count += 1
 

@@ -1,11 +1,15 @@
 """How well a subject is followed from one box: region J on clips with known masks.
 
-    evaluate_davis.py --model classic [--clips DIR] [--json OUT] [--sheet DIR]
+    evaluate_davis.py --model classic [--clips DIR] [--json OUT] [--sheet DIR] [--correct]
 
 DIR holds clips as DAVIS lays them out: <clip>/frames/*.jpg and <clip>/masks/*.png (0 or 255). The tracker is given the
 tight box of the first true mask and nothing else. J is the intersection over union of its mask with the true one,
 averaged over all frames but the first and the last (Perazzi et al., CVPR 2016, section 5). The row "frozen" is the
 first true mask kept for the whole clip: what doing nothing gets.
+
+With --correct each clip is followed again with one correction, the true box on the frame whose J is lowest (of those
+with frames before and after them to be improved), as `mam-video matte --prompt 0:box=... --prompt N:box=...` does. J is
+then averaged over the frames before it and over those after it, without the two prompted frames and the last.
 """
 
 from __future__ import annotations
@@ -13,9 +17,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -24,14 +30,16 @@ import cv2
 import numpy as np
 import torch
 
+from mam_video.corrections import track_prompts
 from mam_video.errors import MamVideoError, UsageError
 from mam_video.frames import Frame
 from mam_video.models.base import Model
 from mam_video.models.registry import load_model
 from mam_video.motion import with_motion
-from mam_video.prompts import Box, Prompt
+from mam_video.prompts import Box, Prompt, Prompts
 from mam_video.settings import Settings
 from mam_video.track import Tracked, track
+from mam_video.views import View
 
 CLIPS = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "dev" / "davis"
 
@@ -44,8 +52,8 @@ def read_clip(folder: Path) -> tuple[list[Path], list[Path]]:
     return frames, masks
 
 
-def read_frames(paths: list[Path]) -> Iterator[Frame]:
-    for index, path in enumerate(paths):
+def read_frames(paths: list[Path], start: int = 0) -> Iterator[Frame]:
+    for index, path in enumerate(paths[start:], start):
         yield Frame(index, index, Fraction(1, 24), cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB))
 
 
@@ -59,11 +67,11 @@ def tight_box(mask: np.ndarray) -> Box:
     return Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
 
 
-def mask_of(tracked: Tracked) -> np.ndarray:
-    """(H, W) bool: the track's mask at the frame's resolution."""
-    logits = torch.from_numpy(tracked.logits.astype(np.float32))[None, None]
-    part = tracked.view.to_rectangle(logits)[0, 0].numpy() > 0
-    return tracked.view.lay_down(part, tracked.frame.size)
+def mask_of(logits: np.ndarray, view: View, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool: a track's mask at the frame's resolution."""
+    given = torch.from_numpy(logits.astype(np.float32))[None, None]
+    part = view.to_rectangle(given)[0, 0].numpy() > 0
+    return view.lay_down(part, size)
 
 
 def region_j(mask: np.ndarray, truth: np.ndarray) -> float:
@@ -91,7 +99,7 @@ def evaluate(folder: Path, model: Model, settings: Settings, sheet: Path | None)
     )
     for tracked, truth in zip(follow, truths, strict=True):
         paused = time.perf_counter()
-        mask = mask_of(tracked)
+        mask = mask_of(tracked.logits, tracked.view, tracked.frame.size)
         results.append(region_j(mask, truth))
         states.append(tracked.record.state.value)
         if sheet is not None:
@@ -110,6 +118,51 @@ def evaluate(folder: Path, model: Model, settings: Settings, sheet: Path | None)
         "flagged": sum(s in ("uncertain", "lost") for s in states),
         "frames": [{"j": round(j, 4), "state": s} for j, s in zip(results, states, strict=True)],
     }
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """What one correction does to a clip; mean J of the frames before and after it, without and with it.
+
+    frame   the corrected frame; `lowest` its J before
+    frames  J of each frame with it
+    """
+
+    clip: str
+    frame: int
+    lowest: float
+    before: tuple[float, float]
+    after: tuple[float, float]
+    frames: list[float]
+
+    def rises(self) -> tuple[float, float]:
+        return self.before[1] - self.before[0], self.after[1] - self.after[0]
+
+
+def correct(folder: Path, row: dict[str, Any], model: Model, settings: Settings) -> Corrected:
+    """The clip of `row` (from `evaluate`) followed again, with the true box on its worst frame."""
+    frames, masks = read_clip(folder)
+    truths = [read_mask(path) for path in masks]
+    alone = [frame["j"] for frame in row["frames"]]
+    worst = min((k for k in range(2, len(alone) - 2) if truths[k].any()), key=lambda k: alone[k])
+    prompts = Prompts.of({k: Prompt(tight_box(truths[k])) for k in (0, worst)})
+    with tempfile.TemporaryDirectory() as kept:
+        found = list(
+            track_prompts(
+                lambda start, stop: read_frames(frames[:stop], start), prompts, model, settings, Path(kept),
+                batch=settings.model.batch or 1,
+            )
+        )  # fmt: skip
+    again = [
+        region_j(mask_of(logits, view, truth.shape), truth)
+        for (_, view, logits, _), truth in zip(found, truths, strict=True)
+    ]
+
+    def means(part: slice) -> tuple[float, float]:
+        return float(np.mean(alone[part])), float(np.mean(again[part]))
+
+    before, after = means(slice(1, worst)), means(slice(worst + 1, -1))
+    return Corrected(folder.name, worst, alone[worst], before, after, [round(j, 4) for j in again])
 
 
 def drawn(tracked: Tracked, mask: np.ndarray, truth: np.ndarray, j: float) -> np.ndarray:
@@ -136,6 +189,10 @@ def write_sheet(pictures: list[np.ndarray], path: Path, columns: int = 4, most: 
     cv2.imwrite(str(path), np.vstack(rows))
 
 
+def _told(means: tuple[float, float]) -> str:
+    return f"{means[0]:.3f} {means[1]:.3f} ({means[1] - means[0]:+.3f})"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--model", default="classic")
@@ -143,6 +200,7 @@ def main() -> int:
     parser.add_argument("--config", metavar="PRESET|FILE.toml")
     parser.add_argument("--json", type=Path, metavar="OUT")
     parser.add_argument("--sheet", type=Path, metavar="DIR")
+    parser.add_argument("--correct", action="store_true", help="again, with one true box on the worst frame")
     arguments = parser.parse_args()
     try:
         settings = Settings().with_file(arguments.config) if arguments.config else Settings()
@@ -161,13 +219,25 @@ def main() -> int:
                 f"{row['clip']:16} {row['j']:6.3f} {row['frozen']:7.3f} {row['fps']:6.1f}  {row['flagged']:7d}  {said}",
                 flush=True,
             )
+        corrected = []
+        if arguments.correct:
+            print(f"\n{'clip':16} {'frame':>6} {'J':>6}   mean J before it: alone, with   after it: alone, with")
+            for folder, row in zip(folders, rows, strict=True):
+                corrected.append(one := correct(folder, row, model, settings))
+                print(
+                    f"{one.clip:16} {one.frame:6d} {one.lowest:6.3f}   {_told(one.before)}   {_told(one.after)}",
+                    flush=True,
+                )
+            rises = np.mean([one.rises() for one in corrected], axis=0)
+            print(f"{'mean rise':16} {'':6} {'':6}   {rises[0]:+.3f} before it   {rises[1]:+.3f} after it")
     except MamVideoError as error:
         print(f"evaluate_davis: {error}", file=sys.stderr)
         return error.exit_code
     mean = {key: float(np.mean([row[key] for row in rows])) for key in ("j", "frozen", "fps")}
     print(f"{'mean':16} {mean['j']:6.3f} {mean['frozen']:7.3f} {mean['fps']:6.1f}")
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps({"model": arguments.model, "mean": mean, "clips": rows}, indent=1) + "\n")
+        told = {"model": arguments.model, "mean": mean, "clips": rows, "corrected": [asdict(one) for one in corrected]}
+        arguments.json.write_text(json.dumps(told, indent=1) + "\n")
     return 0
 
 

@@ -33,6 +33,7 @@ RANKS = {
     "training": 6,
     "resume": 7,
     "masks": 7,
+    "corrections": 7,
     "matting": 8,
     "evaluation": 8,
     "picture": 8,

@@ -40,14 +40,19 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     verify.add_argument("--start-number", type=int, default=-1, metavar="N", help="of a sequence, as given to matte")
     verify.add_argument("--quick", action="store_true", help="headers, index and three frames only")
     for parser in (info, frame, verify):
-        parser.add_argument("--fps", metavar="RATE", help="of a sequence: 24, 24000/1001, 23.976 (which means it)")
-        parser.add_argument("--layer", metavar="NAME", help="of an EXR plate: the layer or part that is the picture")
-        parser.add_argument("--on-gap", metavar="WHAT", help="where frames of a sequence are missing: stop or repeat")
-        parser.add_argument("--on-error", metavar="WHAT", help="where a frame is damaged: stop or repeat")
-        parser.add_argument("--debug", action="store_true", help="show tracebacks")
+        add_reading(parser)
 
 
-def _reading(options: argparse.Namespace) -> InputSettings:
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """How a plate is read."""
+    parser.add_argument("--fps", metavar="RATE", help="of a sequence: 24, 24000/1001, 23.976 (which means it)")
+    parser.add_argument("--layer", metavar="NAME", help="of an EXR plate: the layer or part that is the picture")
+    parser.add_argument("--on-gap", metavar="WHAT", help="where frames of a sequence are missing: stop or repeat")
+    parser.add_argument("--on-error", metavar="WHAT", help="where a frame is damaged: stop or repeat")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+
+
+def reading(options: argparse.Namespace) -> InputSettings:
     """How the plate is read, as `matte` has it."""
     names = ("fps", "layer", "on_gap", "on_error")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
@@ -57,7 +62,7 @@ def _reading(options: argparse.Namespace) -> InputSettings:
 def _info(options: argparse.Namespace) -> int:
     from mam_video.media import open_clip
 
-    with open_clip(options.input, _reading(options)) as reader:
+    with open_clip(options.input, reading(options)) as reader:
         lines = describe(reader.info)
         if options.decode:
             times = [frame.pts for frame in reader.frames()]
@@ -113,7 +118,7 @@ def _frame(options: argparse.Namespace) -> int:
     output = Path(options.output)
     if output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UsageError(f"{output}: a frame is written as .png or .jpg")
-    with open_clip(options.input, _reading(options)) as reader:
+    with open_clip(options.input, reading(options)) as reader:
         info = reader.info
         index = frame_index(options.frame, info)
         box = Prompt.parse(options.box, [], info.size).box if options.box else None
@@ -152,7 +157,7 @@ def write_picture(output: Path, source: Path, rgb: np.ndarray, overwrite: bool) 
 
 
 def frame_index(text: str, info: ClipInfo) -> int:
-    """The index of a frame that is given by its number or its timecode."""
+    """The index of the frame that the user calls so: by its number, or by its timecode. Raises: UsageError."""
     counted = "counted from 0"
     if info.numbers is not None:
         counted = f"of its files, {info.numbers[0]} to {info.numbers[-1]},"
@@ -178,7 +183,7 @@ def _verify(options: argparse.Namespace) -> int:
 
     rate = None if options.rate is None else parse_rate(options.rate)
     files = files_of_name(options.input) if is_sequence(options.input, SUFFIXES) else {}
-    with open_clip(options.against, _reading(options)) as plate:
+    with open_clip(options.against, reading(options)) as plate:
         info = plate.info
         frames = None if options.range is None else frame_range(options.range, info.timecode, info.rate, info.numbers)
         if files:

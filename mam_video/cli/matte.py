@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mam_video.cli.prompts import prompts_of
 from mam_video.errors import MediaError, UsageError
 from mam_video.settings import Settings, parse_value, presets
 from mam_video.timecode import frame_range
 
 if TYPE_CHECKING:
     from mam_video.frames import Matted
-    from mam_video.media import ClipInfo, Reader
-    from mam_video.prompts import Prompt
+    from mam_video.media import ClipInfo
     from mam_video.report.looks import Looks
     from mam_video.report.run import RunReport
 
@@ -37,6 +37,7 @@ examples:
   mam-video matte plate.mov --box 20%,10%,60%,95% -o matte.mov -o alpha.mov:alpha -o look.mp4
   mam-video matte plate.mov --box 20%,10%,60%,95% -o comp.mp4 --bg street.mov
   mam-video matte plate.mov --point 640,400 --point 100,80,0 -o frames/matte.####.png
+  mam-video matte plate.mov --prompt 0:box=412,96,890,1010 --prompt "120:box=380,90,850,1000" -o matte.mov
 """
 
 
@@ -102,7 +103,6 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
     )
     by_hand.add_argument("--include", metavar="NAME", help="garbage matte, a still or of every frame: alpha is 1 in it")
     by_hand.add_argument("--exclude", metavar="NAME", help="garbage matte, a still or of every frame: alpha is 0 in it")
-
     model = parser.add_argument_group("model")
     model.add_argument("--model", metavar="NAME", help="lite (the default), classic, mam-vit-b, mam-vit-l or mam-vit-h")
     model.add_argument("--sam-weights", metavar="FILE", help="a SAM checkpoint, or a name of `mam-video weights list`")
@@ -136,6 +136,20 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_job(parser: argparse.ArgumentParser) -> None:
+    more = parser.add_argument_group("more prompts", "on any frame: what is between two is tracked from both sides")
+    more.add_argument(
+        "--prompt",
+        action="append",
+        metavar="FRAME:WHAT",
+        help="on any frame, by its number or timecode: 120:box=X0,Y0,X1,Y1;point=X,Y;point=X,Y,0; may be repeated",
+    )
+    more.add_argument("--prompts", metavar="FILE", help="the same from a file; see `mam-video prompts --help`")
+    more.add_argument(
+        "--backward",
+        action="store_true",
+        help="track back to the first frame from the first prompt, where that is on a later frame",
+    )
+
     job = parser.add_argument_group("job")
     job.add_argument(
         "--range",
@@ -188,15 +202,15 @@ def run(options: argparse.Namespace) -> int:
             must_be_kept(output)
     with open_clip(options.input, settings.input) as reader:
         info = reader.info
-        prompt = prompt_of(options, reader)
-    frames = _frames_of(options, info)
+        frames = _frames_of(options, info)
+        prompts = prompts_of(options, reader, frames[0] if frames else 0)
     count = _count_of(frames, info.frames_in_header)
 
     from mam_video.matting import matte_clip  # brings torch: only once all that can be checked without it is right
 
     looks = Looks()
     spoken = not options.quiet and options.progress == "bar"
-    with _progress(options, count) as shown:
+    with _progress(options, count) as (shown, tracked):
         if spoken:
             for note in notes(outputs, info):
                 print(f"note: {note}")
@@ -205,8 +219,9 @@ def run(options: argparse.Namespace) -> int:
         report = matte_clip(
             options.input,
             outputs,
-            prompt,
+            prompts,
             settings,
+            backward=options.backward,
             track_from=options.track,
             track_to=options.save_track,
             masks=options.masks,
@@ -216,6 +231,7 @@ def run(options: argparse.Namespace) -> int:
             frames=frames,
             resume=options.resume,
             on_frame=_each(shown, looks if options.report else None),
+            on_tracked=tracked,
         )
     report.command = ["mam-video", *options.given]
     if options.report:
@@ -233,21 +249,11 @@ def check_subject(options: argparse.Namespace) -> None:
     """Raises: UsageError, where it is not said where the subject is, or twice."""
     if options.mask and (options.box or options.point):
         raise UsageError("--mask stands in place of --box and --point; give one of them")
-    if not (options.box or options.point or options.mask or options.track or options.masks or options.trimaps):
+    prompting = options.box or options.point or options.mask or options.prompt or options.prompts
+    if options.track and prompting:
+        raise UsageError("--track follows what was found before; give it, or prompts")
+    if not (prompting or options.track or options.masks or options.trimaps):
         raise UsageError("no prompt: give --box x0,y0,x1,y1 or --point x,y on the subject in the first frame")
-
-
-def prompt_of(options: argparse.Namespace, reader: Reader) -> Prompt | None:
-    """The prompt asked for; None where a track or masks say where the subject is."""
-    from mam_video.prompts import Prompt
-
-    if options.mask:
-        from mam_video.masks import prompt_of_mask
-
-        return prompt_of_mask(options.mask, reader)
-    if options.box or options.point:
-        return Prompt.parse(options.box, options.point or [], reader.info.size)
-    return None
 
 
 def settings_from(options: argparse.Namespace) -> Settings:
@@ -338,13 +344,18 @@ def _each(shown: OnFrame | None, looks: Looks | None) -> OnFrame:
 
 
 @contextmanager
-def _progress(options: argparse.Namespace, count: int | None) -> Iterator[OnFrame | None]:
-    """A bar with frames, speed, time left and flagged frames; or lines of JSON; None where quiet."""
+def _progress(
+    options: argparse.Namespace, count: int | None
+) -> Iterator[tuple[OnFrame | None, Callable[[], None] | None]]:
+    """A bar with frames, speed, time left and flagged frames; or lines of JSON.
+
+    What to call after each matted frame, and after each frame that is tracked ahead; None where quiet.
+    """
     if options.progress == "json":
-        yield _lines(count)
+        yield _lines(count), None
         return
     if options.quiet:
-        yield None
+        yield None, None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -358,7 +369,7 @@ def _progress(options: argparse.Namespace, count: int | None) -> Iterator[OnFram
     )
     with Progress(*columns, transient=True) as bar:
         task = bar.add_task("matting", total=count, fps="", flagged="")
-        flagged = seen = 0
+        flagged = seen = found = 0
 
         def shown(matted: Matted, report: RunReport) -> None:
             nonlocal flagged, seen
@@ -369,7 +380,12 @@ def _progress(options: argparse.Namespace, count: int | None) -> Iterator[OnFram
             note = f"{flagged} flagged" if flagged else ""
             bar.update(task, completed=seen, fps=f"{speed:.2f} fps", flagged=note)
 
-        yield shown
+        def tracked() -> None:
+            nonlocal found
+            found += 1
+            bar.update(task, fps=f"tracked ahead: {found}")
+
+        yield shown, tracked
 
 
 def _lines(count: int | None) -> OnFrame:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mam_video.cli.look import frame_index, write_picture
-from mam_video.cli.matte import add_shared, check_subject, prompt_of, readable, settings_from
+from mam_video.cli.matte import add_shared, check_subject, readable, settings_from
+from mam_video.cli.prompts import prompt_of
 from mam_video.errors import UsageError
 from mam_video.settings import presets
 
@@ -32,6 +33,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a picture that exists")
     add_shared(parser)
+    parser.set_defaults(prompt=None, prompts=None)
     job = parser.add_argument_group("job")
     job.add_argument("--track", metavar="FILE", help="follow a saved track")
     job.add_argument("--config", action="append", metavar="NAME|FILE", help=f"settings: {', '.join(presets())} or TOML")

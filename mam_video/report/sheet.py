@@ -11,8 +11,10 @@ import numpy as np
 from PIL import Image
 
 from mam_video.frames import Frame, Matted
+from mam_video.prompts import Prompt
 
 _WIDTH = 480  # of one picture
+_BOX, _ON, _BESIDE = (90, 220, 255), (80, 230, 90), (255, 80, 60)
 _LIGHT, _DARK = (232, 60, 200), (24, 24, 28)  # backgrounds that show what a single one hides
 
 
@@ -39,6 +41,32 @@ def row_of(matted: Matted, width: int = _WIDTH) -> Row:
     size = (width, max(round(h * width / w), 1))
     pictures = (plate, mask, grey, over_colour(frame, alpha, _LIGHT), over_colour(frame, alpha, _DARK))
     return Row(tuple(cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in pictures))
+
+
+def prompted(frame: Frame, prompt: Prompt, label: str, width: int = _WIDTH) -> np.ndarray:
+    """(h, w, 3) uint8 RGB of `width` pixels: a frame with a prompt's box, its points on the subject and beside it."""
+    h, w = frame.size
+    size = (width, max(round(h * width / w), 1))
+    picture = cv2.resize(frame.rgb8, size, interpolation=cv2.INTER_AREA if width < w else cv2.INTER_LINEAR)
+    sx, sy = size[0] / w, size[1] / h
+    if prompt.box is not None:
+        x0, y0, x1, y1 = prompt.box.xyxy
+        cv2.rectangle(picture, (round(x0 * sx), round(y0 * sy)), (round(x1 * sx) - 1, round(y1 * sy) - 1), _BOX, 2)
+    for point in prompt.points:
+        place = round(point.x * sx), round(point.y * sy)
+        cv2.circle(picture, place, 6, (0, 0, 0), -1)
+        cv2.circle(picture, place, 5, _ON if point.subject else _BESIDE, -1)
+    for colour, thick in (((0, 0, 0), 3), (_BOX, 1)):
+        cv2.putText(picture, label, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, thick, cv2.LINE_AA)
+    return np.asarray(picture)
+
+
+def save_grid(pictures: Sequence[np.ndarray], columns: int, path: Path) -> None:
+    """Pictures of one size in rows of `columns`, as PNG."""
+    columns = min(columns, len(pictures))
+    blank = np.full_like(pictures[0], 255)
+    cells = [*pictures, *[blank] * (-len(pictures) % columns)]
+    save_sheet([Row(tuple(cells[k : k + columns])) for k in range(0, len(cells), columns)], path)
 
 
 def over_colour(frame: Frame, alpha: np.ndarray, colour: tuple[int, int, int] | np.ndarray) -> np.ndarray:

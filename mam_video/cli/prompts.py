@@ -1,0 +1,151 @@
+"""`mam-video prompts`: a file of prompts printed, checked and drawn over its frames; how `matte` is given prompts."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mam_video.cli.look import add_reading, frame_index, reading
+from mam_video.errors import MediaError, UsageError
+from mam_video.prompts import Prompt, PromptClip, PromptEntry, Prompts, by_subject, parse_entry, read_entries
+
+if TYPE_CHECKING:
+    from mam_video.media import ClipInfo, Reader
+
+_COLUMNS = 3  # of the sheet
+
+_EPILOG = """\
+a file of prompts (TOML):
+  version = 1
+
+  [[prompt]]
+  frame = 0                            # counted from 0; of a sequence its file's number; or "00:00:04:12"
+  box = [412, 96, 890, 1010]           # pixels, or percentages as texts: "20%"
+
+  [[prompt]]
+  frame = 120
+  points = [[640, 400], [100, 80, 0]]  # on the subject; with a third value 0, on the background
+  subject = "dancer"                   # whom it shows; "subject" where it is left out
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
+    parser = commands.add_parser(
+        "prompts",
+        help="print, check and draw a file of prompts",
+        description="Print a file of prompts, check it, against its clip where one is given, and draw it.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=_run)
+    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("input", nargs="?", help="the clip that they are for")
+    parser.add_argument("-o", "--output", metavar="NAME", help="a .png of the prompted frames with what is prompted")
+    parser.add_argument("--overwrite", action="store_true", help="replace an output that exists")
+    add_reading(parser)
+
+
+def clip_of(info: ClipInfo) -> PromptClip:
+    """What has to be known of a clip to read prompts for it."""
+    return PromptClip(info.size, lambda text: frame_index(text, info), info.frames_in_header)
+
+
+def prompt_of(options: argparse.Namespace, reader: Reader) -> Prompt | None:
+    """What --box, --point or --mask say; None where none is given."""
+    if options.mask:
+        from mam_video.masks import prompt_of_mask  # brings torch
+
+        return prompt_of_mask(options.mask, reader)
+    if options.box or options.point:
+        return Prompt.parse(options.box, options.point or [], reader.info.size)
+    return None
+
+
+def prompts_of(options: argparse.Namespace, reader: Reader, first: int) -> Prompts | None:
+    """What `prompt_of` (on frame `first`), --prompt and --prompts say together; None where none is given."""
+    clip = clip_of(reader.info)
+    entries = read_entries(options.prompts, clip) if options.prompts else []
+    entries += [parse_entry(text, clip) for text in options.prompt or []]
+    prompt = prompt_of(options, reader)
+    if prompt is not None:
+        given = " and ".join(f"--{name}" for name in ("box", "point", "mask") if getattr(options, name))
+        entries.insert(0, PromptEntry(f"{given} of the first frame", first, prompt))
+    if not entries:
+        return None
+    subjects = by_subject(entries)
+    if len(subjects) > 1:
+        named = ", ".join(subjects)
+        raise UsageError(
+            f"prompts name {len(subjects)} subjects ({named}); one run mattes one, so give a file for each"
+        )
+    return next(iter(subjects.values()))
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.input is None:
+        if options.output:
+            raise UsageError(f"{options.output}: prompts are drawn over their frames; name the clip too")
+        _print(read_entries(options.file, _any_clip()), None)
+        return 0
+
+    from mam_video.media import open_clip
+    from mam_video.media.outputs import FileOutput
+    from mam_video.report.sheet import prompted, save_grid
+
+    with open_clip(options.input, reading(options)) as reader:
+        info = reader.info
+        entries = read_entries(options.file, clip_of(info))
+        _print(entries, info)
+        if options.output is None:
+            return 0
+        output = Path(options.output)
+        if output.suffix.lower() != ".png":
+            raise UsageError(f"{output}: prompts are drawn as .png")
+        file = FileOutput(output, info.path, options.overwrite)
+        try:
+            pictures = []
+            for entry in sorted(entries, key=lambda each: each.index):
+                frame = next(iter(reader.frames(entry.index, entry.index + 1)), None)
+                if frame is None:
+                    raise UsageError(f"{entry.where}: the clip ends before this frame")
+                pictures.append(prompted(frame, entry.prompt, f"{_called(entry, info)} {entry.subject}"))
+            save_grid(pictures, _COLUMNS, file.partial)
+            file.publish()
+        except OSError as error:
+            raise MediaError(f"{output}: cannot be written ({error.strerror or error})") from error
+        finally:
+            file.discard()
+    print(f"wrote {output}")
+    return 0
+
+
+def _print(entries: list[PromptEntry], info: ClipInfo | None) -> None:
+    subjects = by_subject(entries)
+    for entry in entries:
+        said = str(entry.prompt) if info is not None else entry.given
+        print(f"frame {_called(entry, info)}  {entry.subject}  {said}")
+    named = "" if len(subjects) == 1 else f", {len(subjects)} subjects"
+    unchecked = "" if info is not None else "; name the clip too to have them checked against it"
+    print(f"{len(entries)} prompt{'s' if len(entries) > 1 else ''}{named}{unchecked}")
+
+
+def _called(entry: PromptEntry, info: ClipInfo | None) -> str:
+    if info is None:
+        return entry.frame
+    return str(entry.index if info.numbers is None else info.numbers[entry.index])
+
+
+def _any_clip() -> PromptClip:
+    """For a file's form alone: a clip so large that every frame and place is in it."""
+    labels: dict[str, int] = {}
+
+    def index_of(text: str) -> int:
+        if text.isdigit():
+            return int(text)
+        if not re.fullmatch(r"\d\d:\d\d:\d\d[:;]\d\d", text):
+            raise UsageError(f"frame '{text}' is neither a number nor a timecode")
+        return labels.setdefault(text, 10**12 + len(labels))
+
+    return PromptClip((10**9, 10**9), index_of)

@@ -1,0 +1,251 @@
+"""Prompts on several frames of a clip: one track of all of them.
+
+A prompt restarts the subject on its frame. What lies between two prompts is followed from both, forwards from the
+earlier and backwards from the later; the two halves are joined where their masks agree best, so that a correction is
+felt before its frame as well as after it. What lies before the first prompt is followed backwards from it.
+
+    frame      0 . . . . . . . . 120 . . . . . . . . 200 . . .
+    forwards   P > > > > > > > >  P  > > > > > > > >  P  > > >
+    backwards    < < < < < < < <  P  < < < < < < < <  P
+                         | joined here, and here |
+
+Where a prompt is come to, the segmenter is asked with what was followed until there as well as without it. Every half
+is told the prompted frames near it whose masks are known: references whose appearance never fades. Forwards these are
+the earlier ones; a prompt that lies ahead has no mask yet, and one from its box alone told more wrong than right.
+
+Forwards the clip is decoded once. Backwards it is decoded in windows of some frames, which are given last frame first,
+with the motion between neighbours measured in that direction. What is found lies on disk until the halves are joined,
+so memory does not grow with the clip. Matting from the joined track is a second pass over the clip: a frame near a
+prompt is final only when the prompt has been reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from mam_video.clock import Clock
+from mam_video.errors import UsageError
+from mam_video.frames import Frame, State
+from mam_video.media.kept import Log
+from mam_video.models.base import Model, Reference, wants_references
+from mam_video.motion import Motion, with_motion
+from mam_video.prompts import Prompts
+from mam_video.settings import Settings
+from mam_video.streams import ahead
+from mam_video.track import Found, agreement, anchor, anchors_beside, track
+from mam_video.track_file import packed, unpacked
+
+# Frames start <= index < stop of a clip, as `media.Reader.frames` gives them; may be asked again and again.
+FramesOf = Callable[[int, int | None], Iterable[Frame]]
+
+_DECODED_AHEAD = 4  # frames
+_WINDOW_BYTES = 192 << 20  # of the 8-bit pictures of a window; two windows may be held
+_WINDOW_FRAMES = 48
+_ALIKE = 0.05  # of IoU: halves that agree so nearly as well as where they agree best agree as well
+
+
+def track_prompts(
+    frames_of: FramesOf,
+    prompts: Prompts,
+    model: Model,
+    settings: Settings,
+    folder: Path,
+    *,
+    first: int = 0,
+    stop: int | None = None,
+    batch: int = 1,
+    clock: Clock | None = None,
+    on_frame: Callable[[], None] | None = None,
+) -> Generator[Found, None, None]:
+    """What is found in each of the frames first <= index < stop: record, view, logits, and `Tracked.standing`.
+
+    Args:
+        frames_of: the clip.
+        folder: an empty folder for what is found on the way, which is left there.
+        batch: frames embedded at once; the groups fall on absolute frame numbers.
+        on_frame: called for each frame that was followed, in either direction.
+
+    Yields one `Found` a frame, in order, when all has been followed.
+    Raises: UsageError, a prompt lies outside its frame or beyond the clip.
+    """
+    clock = clock or Clock()
+    made = _Halves(frames_of, prompts, model, settings, folder, batch, clock, on_frame or (lambda: None))
+    try:
+        made.forwards(stop)
+        made.backwards(first)
+        yield from made.joined(first)
+    finally:
+        made.close()
+
+
+class _Halves:
+    """Both halves of every gap between prompts, on disk."""
+
+    def __init__(
+        self,
+        frames_of: FramesOf,
+        prompts: Prompts,
+        model: Model,
+        settings: Settings,
+        folder: Path,
+        batch: int,
+        clock: Clock,
+        on_frame: Callable[[], None],
+    ) -> None:
+        self.frames_of, self.prompts, self.model, self.settings = frames_of, prompts, model, settings
+        self.batch, self.clock, self.on_frame = batch, clock, on_frame
+        self.places = prompts.frames
+        self.most_near = anchors_beside(wants_references(model))
+        self.anchors: dict[int, Reference] = {}  # those last used
+        self.forth = Log(folder / "forwards")  # from the first prompt on, a frame after the other
+        self.back = Log(folder / "backwards")
+        self.back_at: dict[int, int] = {}  # place in that log of a frame's backward half
+
+    def forwards(self, stop: int | None) -> None:
+        """From each prompt to the next, and from the last one to the end."""
+        frames = ahead(self.clock.timed(self.frames_of(self.places[0], stop), "decode"), _DECODED_AHEAD, "decode")
+        with closing(with_motion(frames, self.settings.motion, clock=self.clock)) as moved:
+            for k, place in enumerate(self.places):
+                end = self.places[k + 1] if k + 1 < len(self.places) else None
+                if self.places[0] + len(self.forth) < place:
+                    raise _beyond(place)
+                before = self._forward(place - 1) if k else None
+                near = [other for other in reversed(self.places) if other < place]
+                if not self._follow(_until(moved, end), place, near, self.forth, before=before):
+                    raise _beyond(place)
+
+    def backwards(self, first: int) -> None:
+        """From each prompt to the one before, and from the first one to the frame `first`."""
+        lowest = [first, *(place + 1 for place in self.places)]
+        for low, place in zip(lowest, self.places, strict=False):
+            if low < place:
+                begin = len(self.back)
+                frames = ahead(self.clock.timed(backwards(self.frames_of, low, place), "decode"), 1, "decode")
+                moved = with_motion(frames, self.settings.motion, clock=self.clock)
+                near = sorted(self.places, key=lambda other: (other != low - 1, abs(other - place)))
+                near.remove(place)
+                self._follow(moved, place, near, self.back, begun=self._forward(place))
+                self.back_at.update((index, begin + place - index) for index in range(low, place))
+
+    def _follow(
+        self,
+        moved: Iterable[tuple[Frame, Motion | None]],
+        place: int,
+        near: Sequence[int],
+        log: Log,
+        *,
+        before: Found | None = None,
+        begun: Found | None = None,
+    ) -> int:
+        """One half, from the prompt on frame `place`, into `log`; how many frames it has.
+
+        `near` are the other prompted frames that it may be told, most telling first.
+        """
+        settings = self.settings
+        known = [other for other in near if self._forward(other)[0].state is State.PROMPTED]
+        anchors = [self._anchor(other) for other in known[: self.most_near]]
+        followed = track(
+            moved, self.model, self.prompts[place], settings=settings.track, view=settings.view, batch=self.batch,
+            anchors=anchors, before=before, begun=begun,
+        )  # fmt: skip
+        count = 0
+        with closing(followed):
+            for tracked in followed:
+                log.append(packed(tracked))
+                self.on_frame()
+                count += 1
+        return count
+
+    def _anchor(self, place: int) -> Reference:
+        if place not in self.anchors:
+            while len(self.anchors) > self.most_near:
+                del self.anchors[next(iter(self.anchors))]
+            frame = next(iter(self.frames_of(place, place + 1)))
+            self.anchors[place] = anchor(frame, self._forward(place), self.model)
+        return self.anchors[place]
+
+    def joined(self, first: int) -> Generator[Found, None, None]:
+        for index in range(first, self.places[0]):
+            yield self._backward(index)
+        for k, place in enumerate(self.places):
+            yield self._forward(place)
+            if k + 1 == len(self.places):
+                for index in range(place + 1, self.places[0] + len(self.forth)):
+                    yield self._forward(index)
+                return
+            gap = range(place + 1, self.places[k + 1])
+            if not gap:
+                continue
+            overlaps = [self._agree(index) for index in gap]
+            at = join_place(overlaps)
+            for index in gap[: at + 1]:
+                found = self._forward(index)
+                yield self._doubted(found, overlaps[at]) if index == gap[at] else found
+            for index in gap[at + 1 :]:
+                yield self._backward(index)
+
+    def _forward(self, index: int) -> Found:
+        return unpacked(self.forth[index - self.places[0]])
+
+    def _backward(self, index: int) -> Found:
+        return unpacked(self.back[self.back_at[index]])
+
+    def _agree(self, index: int) -> float:
+        (_, view, logits, _), (_, other_view, other, _) = self._forward(index), self._backward(index)
+        return agreement(logits, view, other, other_view)
+
+    def _doubted(self, found: Found, overlap: float) -> Found:
+        """The last frame of a forward half, flagged where the other half says something else."""
+        if overlap >= self.settings.track.doubt_overlap:
+            return found
+        record = found[0]
+        reason = f"followed from the prompts before and after, whose masks overlap by {overlap:.2f} at best"
+        state = record.state if record.state.flagged else State.UNCERTAIN
+        return replace(record, state=state, reasons=(*record.reasons, reason)), *found[1:]
+
+    def close(self) -> None:
+        self.forth.close()
+        self.back.close()
+
+
+def join_place(overlaps: Sequence[float]) -> int:
+    """Where two halves of a gap are joined: the place of the largest IoU; of places about as good, the middlemost."""
+    best = max(overlaps)
+    middle = (len(overlaps) - 1) / 2
+    alike = [k for k, overlap in enumerate(overlaps) if overlap >= best - _ALIKE]
+    return min(alike, key=lambda k: abs(k - middle))
+
+
+def backwards(frames_of: FramesOf, low: int, high: int) -> Generator[Frame, None, None]:
+    """The frames `high`, `high` - 1, ... `low` of a clip, in 8 bits as displayed: what tracking looks at.
+
+    They are decoded in windows of at most 48 frames, and no more than some 200 MB of pixels at once.
+    Raises: UsageError, the clip has no frame `high`.
+    """
+    window = 1
+    while high >= low:
+        start = max(high - window + 1, low)
+        held = [replace(frame, rgb=frame.rgb8, look=None, window=None) for frame in frames_of(start, high + 1)]
+        if len(held) != high + 1 - start:
+            raise _beyond(high)
+        window = min(max(_WINDOW_BYTES // held[0].rgb.nbytes, 1), _WINDOW_FRAMES)
+        high = start - 1
+        while held:
+            yield held.pop()
+
+
+def _beyond(place: int) -> UsageError:
+    return UsageError(f"prompt on frame {place}: the clip ends before it; frames are counted from 0")
+
+
+def _until(
+    moved: Iterator[tuple[Frame, Motion | None]], end: int | None
+) -> Generator[tuple[Frame, Motion | None], None, None]:
+    """Those up to the frame before `end`; the rest stays in `moved`, which is not closed with this."""
+    for frame, motion in moved:
+        yield frame, motion
+        if end is not None and frame.index + 1 >= end:
+            return
