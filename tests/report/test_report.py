@@ -71,7 +71,9 @@ def test_run_json_and_the_terminal(plate: Path, tmp_path: Path, capsys: pytest.C
     assert max(f["flicker"] for f in frames[1:5]) < 0.1
     assert all(f["agreement"] > 0.85 for f in frames[:5])  # a coarse mask of a small disc
     assert frames[6]["agreement"] < 0.1  # the last mask, moved on, and an alpha of nothing
-    assert all(f["stage_seconds"] and min(f["stage_seconds"].values()) > 0 for f in frames)
+    # Stages run ahead on threads: between two frames that are written none may have ended.
+    assert all(s > 0 for f in frames for s in f["stage_seconds"].values())
+    assert sum(len(f["stage_seconds"]) for f in frames) > COUNT
     total = sum(f["stage_seconds"].get("decode", 0) for f in frames)
     assert total == pytest.approx(told["stage_seconds"]["decode"], rel=0.3, abs=0.01)
     assert set(told["stage_seconds"]) >= {"decode", "segment", "judge", "encode"}
