@@ -110,7 +110,7 @@ class State(StrEnum):
     PROMPTED = "prompted"  # the user pointed at the subject in this frame
     TRACKED = "tracked"  # found, and nothing speaks against it
     UNCERTAIN = "uncertain"  # found, but something jumped: worth a look
-    LOST = "lost"  # not found; the last good state moved by the motion stands in
+    LOST = "lost"  # not found: its alpha is empty
     CUT = "cut"  # after a cut, and nobody pointed at the subject in the new shot
     RECOVERED = "recovered"  # the first frame found again after lost ones: is it the same subject?
 

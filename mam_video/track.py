@@ -15,12 +15,18 @@ What the states mean:
 
 PROMPTED   the user pointed at the subject in this frame.
 TRACKED    found; score, overlap and area are all above the bars of `TrackSettings`.
-UNCERTAIN  found and followed, but the score is low, the mask fits the moved one badly, the area jumped, or the subject
-           has just been found again. Its reasons say which. It teaches nothing.
-LOST       nothing was found, or what was found is too doubtful to be followed. The last good mask, moved by the motion,
-           stands in for it (an empty one once it has left the picture), and its box is where the subject is thought to
-           be. The next frame is searched wider around both that box and where the box filter expects the subject. What
-           is found again must have about the size that was lost.
+UNCERTAIN  found and followed, but the score is low, the mask fits the moved one badly, its area is not what it was, its
+           colours are not the subject's, or a look-alike touches it. Its reasons say which. It teaches nothing.
+LOST       nothing was found, or what was found is too doubtful to be followed: its mask is empty. Its box is where the
+           subject is thought to be.
+RECOVERED  the first frame in which it is found again, after lost ones or somewhere else at once.
+
+What is lost is searched in every frame: around its last place, moved by the motion, and around where the box filter
+expects it, wider from frame to frame; and in the whole frame, where its colours are. What is found must look like the
+subject and not be larger than what was lost. What the subject looks like, `appearance.py` knows.
+
+Areas are compared with the frame before and with what the subject had when all of it was seen, which the motion's own
+scale carries along: a subject that comes nearer grows as its motion says, one that goes behind a pole does not.
 
 Embedding falls on absolute frame numbers: group k holds frames k*batch to (k+1)*batch-1 and is embedded at once in the
 view that is held. Where the subject stops fitting it within a group, the rest of the group gets a new view and is
@@ -45,6 +51,7 @@ import cv2
 import numpy as np
 import torch
 
+from mam_video.appearance import Appearance, Light, Place, look_of
 from mam_video.errors import UsageError
 from mam_video.frames import Frame, Record, State
 from mam_video.models.base import (
@@ -204,6 +211,12 @@ class _Follower:
         self.mask_view: View | None = None
         self.standing = np.zeros((0, 0), np.float32)  # frames that each place has stood still, over `mask_view`
         self.good_area = 0.0  # share of the frame, when last seen
+        self.full_area = 0.0  # what it would be, were all of it seen
+        self.full_box: Box | None = None  # when last seen without doubt
+        self.light = Light()
+        self.appearance = Appearance()
+        self.others: list[Box] = []  # where look-alikes were last seen
+        self.contact: _Contact | None = None  # a look-alike has touched it, and they have not parted since
         self.filter: _BoxFilter | None = None
         self.lost = 0  # frames since it was last seen
         self.references = _References(wants_references(model), anchors)
@@ -227,7 +240,12 @@ class _Follower:
             if guess is None:
                 record, logits = self._begin(step, view, embedding, place - start)
             else:
-                record, logits = self._continue(step, guess, view, embedding, place - start)
+                record, logits, view = self._continue(step, guess, view, embedding, place - start)
+                if view != self.view:  # found elsewhere: the rest of the group looks there
+                    runs[-1] = embedding, start, used
+                    with torch.inference_mode():
+                        runs.append((self.model.embed([view.cut(s.frame.rgb8) for s in group[place:]]), place, 1))
+                    self.view = view
             found.append(Tracked(step.frame, step.motion, record, view, logits, standing=self.standing))
         for embedding, start, used in runs:
             for i in range(start, start + used):
@@ -240,28 +258,34 @@ class _Follower:
         start = 0
         for place, (step, (record, view, logits, standing)) in enumerate(zip(group, known, strict=True)):
             guess = self._guess(step)
-            if (step.frame.index, step.frame.pts) != (record.index, record.pts) or view != self._view_for(
-                guess, step.frame.size
-            ):
+            strange = view != self._view_for(guess, step.frame.size) and record.state is not State.RECOVERED
+            if (step.frame.index, step.frame.pts) != (record.index, record.pts) or strange:
                 raise UsageError(f"what is known of frame {step.frame.index} was found in another clip")
             if place == 0 or view != self.view:
                 start = place
             self.view = view
             if guess is None:
                 self.filter = _BoxFilter(record.box)
-            elif record.state is not State.LOST and self.filter is not None:
-                self.filter.update(record.box)
+            else:
+                if record.state not in (State.LOST, State.RECOVERED):
+                    self._touched(step.frame, record.box, record.area)
+                self._follow_box(record)
+            if record.state is State.LOST:
+                if guess is not None:
+                    self._elsewhere(step.frame)
+                logits = self._thought(step, guess, record.box, view)
             batch = _Batch(view, [s.frame for s in group[start:]])
             if standing is not None:
                 self.standing = standing
-            self._remember(record, logits, view, batch, place - start, guess.reach if guess is not None else None)
-            yield Tracked(step.frame, step.motion, record, view, logits)
+            self._remember(step, record, logits, view, batch, place - start, guess)
+            yield Tracked(step.frame, step.motion, record, view, known[place][2])
 
     # Move
 
     def _guess(self, step: _Step) -> _Guess | None:
         """Where the subject should be now; None on the first frame."""
         motion = step.motion
+        self.light.see(step.frame, motion)
         if self.mask_view is None or self.filter is None or motion is None:  # there is no filter before the prompt
             return None
         before = _over_frame(self.logits, self.mask_view, motion)
@@ -270,6 +294,8 @@ class _Follower:
         expected = self.filter.predict()
         sx, sy = motion.scale
         moved_mask = motion.carry((before > 0).astype(np.float32)) > 0.5
+        if not self.lost:
+            self.full_area *= _scale(motion, before > 0) ** 2
         own = _tight_box(_without_specks(moved_mask, self.settings.speck), sx, sy)
         leaves = own is None or _leaves(self.box, self.filter.speed, step.frame.size)
         box = _median_box([moved_box, expected, own]) if own is not None and not self.lost else moved_box
@@ -304,14 +330,15 @@ class _Follower:
         if self.begun is not None:
             record, _, logits, _ = self.begun
             self.filter = _BoxFilter(record.box)
-            self._remember(record, logits, view, embedding, index)
+            held = self._thought(step, None, record.box, view) if record.state is State.LOST else logits
+            self._remember(step, record, held, view, embedding, index, None)
             return record, logits
         if self.prompt.mask is not None and self.prompt.box is not None:
             logits = mask_logits(self.prompt.mask, view, self.model.mask_size)
             self.filter = _BoxFilter(self.prompt.box)
             area = _area(logits, view, frame.size)
             record = Record(frame.index, frame.pts, State.PROMPTED, self.prompt.box, 1.0, area)
-            self._remember(record, logits, view, embedding, index)
+            self._remember(step, record, logits, view, embedding, index, None)
             return record, logits
         motion = step.next_motion
         asked = self.prompt.box.clipped(frame.size) if self.prompt.box is not None else None
@@ -341,17 +368,19 @@ class _Follower:
             state = State.LOST
             reasons = ("nothing was found where the prompt points",)
             box = asked or _keep_in_touch(Box(0, 0, 1, 1).moved(*_first_point(self.prompt)), frame.size)
-            logits = _filled(box, view, self.model.mask_size).astype(np.float16)
+            logits = _nothing(self.model.mask_size)
         self.filter = _BoxFilter(box)
         area = _area(logits, view, frame.size)
         record = Record(frame.index, frame.pts, state, box, score, area, reasons)
-        self._remember(record, logits, view, embedding, index)
+        held = self._thought(step, None, box, view) if state is State.LOST else logits
+        self._remember(step, record, held, view, embedding, index, None)
         return record, logits
 
     def _continue(
         self, step: _Step, guess: _Guess, view: View, embedding: Embedding, index: int
-    ) -> tuple[Record, np.ndarray]:
-        frame, motion, bars = step.frame, step.motion, self.settings
+    ) -> tuple[Record, np.ndarray, View]:
+        """A later frame: its record, its logits, and the view they are of, another one where it was found elsewhere."""
+        frame, motion = step.frame, step.motion
         assert self.mask_view is not None and self.filter is not None and motion is not None
         m = self.model.mask_size
         moved = carried_logits(self.logits, self.mask_view, view, motion, m)
@@ -382,45 +411,184 @@ class _Follower:
         if left_behind.any():
             chosen[left_behind] = _OUTSIDE
             box = self._box_of(chosen.astype(np.float32), view)
+        missing = self._missing(frame, chosen, box, view, score, best_overlap, guess)
         area = _area(chosen, view, frame.size)
-        jump = max(area, 1e-9) / max(self.good_area, 1e-9)
-        missing: list[str] = []
-        doubts: list[str] = []
-        if box is None or area == 0:
-            missing.append("it has left the picture" if guess.leaves else "nothing was found")
-            if guess.leaves:  # no mask may stay behind at the border
-                moved = np.full_like(moved, _OUTSIDE)
-        elif score < bars.min_score:
-            missing.append(f"score {score:.2f} is below {bars.min_score:g}")
-        elif self.lost:
-            if not 1 / _SIZE_BACK <= jump <= _SIZE_BACK:
-                missing.append(f"what was found has {jump:.2g} times the area that was lost")
-            else:
-                doubts.append(f"found again after {self.lost} lost frame{'s' if self.lost > 1 else ''}")
-        elif best_overlap < bars.min_overlap:
-            missing.append(f"overlap with the moved mask {best_overlap:.2f} is below {bars.min_overlap:g}")
-        else:
-            if best_overlap < bars.doubt_overlap:
-                doubts.append(f"overlap with the moved mask {best_overlap:.2f} is below {bars.doubt_overlap:g}")
-            if not 1 / bars.doubt_area <= jump <= bars.doubt_area:
-                doubts.append(f"area jumped {jump:.2g} times")
+        if missing or box is None:
+            elsewhere = self._search(frame)
+            if elsewhere is not None:
+                record, chosen, view, embedding = elsewhere
+                if not self.lost:
+                    record = replace(record, reasons=(*missing, *record.reasons))
+                self._follow_box(record)
+                self.standing = np.zeros((m, m), np.float32)
+                self._remember(step, record, chosen, view, embedding, 0, guess)
+                return record, chosen, view
+            record = Record(frame.index, frame.pts, State.LOST, guess.box, score, 0.0, tuple(missing))
+            self._follow_box(record)
+            self._remember(step, record, self._thought(step, guess, guess.box, view), view, embedding, index, guess)
+            return record, _nothing(m), view
+        doubts = self._doubts(frame, chosen, box, view, score, best_overlap)
         if left_behind.any():
             doubts.append("a part that stood still was taken off: look at the frames before")
-        if not missing and score < bars.doubt_score:
-            doubts.append(f"score {score:.2f} is below {bars.doubt_score:g}")
-
-        if missing or box is None:
-            logits = moved.astype(np.float16)
-            standing = _area(logits, view, frame.size)
-            record = Record(frame.index, frame.pts, State.LOST, guess.box, score, standing, tuple(missing))
-            self._remember(record, logits, view, embedding, index, guess.reach)
-            return record, logits
-        found = State.RECOVERED if self.lost else State.TRACKED
-        state = State.UNCERTAIN if doubts and found is State.TRACKED else found
+        state = State.RECOVERED if self.lost else State.UNCERTAIN if doubts else State.TRACKED
+        if self.lost:
+            doubts.insert(0, self._again())
         record = Record(frame.index, frame.pts, state, box, score, area, tuple(doubts))
-        self.filter.update(box)
-        self._remember(record, chosen, view, embedding, index, guess.reach)
-        return record, chosen
+        self._follow_box(record)
+        self._remember(step, record, chosen, view, embedding, index, guess)
+        return record, chosen, view
+
+    def _missing(
+        self,
+        frame: Frame,
+        logits: np.ndarray,
+        box: Box | None,
+        view: View,
+        score: float,
+        overlap: float,
+        guess: _Guess | None,
+    ) -> list[str]:
+        """Why a mask is not the subject's; empty where it may be. Without a guess it was found elsewhere."""
+        bars = self.settings
+        area = _area(logits, view, frame.size)
+        if box is None or area == 0:
+            return ["it has left the picture" if guess is not None and guess.leaves else "nothing was found"]
+        if score < bars.min_score:
+            return [f"score {score:.2f} is below {bars.min_score:g}"]
+        share = area / max(self.full_area, 1e-9)
+        if share < bars.min_area:
+            return [f"no more than {share:.0%} of it is seen"]
+        alike = self._alike(frame, logits, view)
+        if self.lost or guess is None:
+            if share > _SIZE_BACK:
+                return [f"what was found has {share:.2g} times the area that was lost"]
+            if alike < bars.doubt_look:
+                return [f"likeness of what was found {alike:.2f} is below {bars.doubt_look:g}"]
+        elif overlap < bars.min_overlap and abs(self.light.step) < _FLASH:
+            return [f"overlap with the moved mask {overlap:.2f} is below {bars.min_overlap:g}"]
+        elif alike < bars.min_look and abs(self.light.step) < _FLASH:
+            return [f"likeness to the subject {alike:.2f} is below {bars.min_look:g}"]
+        elif alike < bars.doubt_look and share < bars.doubt_share and abs(self.light.step) < _FLASH:
+            return [f"no more than {share:.0%} of it would be seen, and its likeness is {alike:.2f}"]
+        return []
+
+    def _doubts(
+        self, frame: Frame, logits: np.ndarray, box: Box, view: View, score: float, overlap: float
+    ) -> list[str]:
+        """What speaks against a mask that is followed."""
+        bars = self.settings
+        doubts: list[str] = []
+        area = _area(logits, view, frame.size)
+        jump = area / max(self.good_area, 1e-9)
+        share = area / max(self.full_area, 1e-9)
+        alike = self._alike(frame, logits, view)
+        if not self.lost:
+            if overlap < bars.doubt_overlap:
+                doubts.append(f"overlap with the moved mask {overlap:.2f} is below {bars.doubt_overlap:g}")
+            if not 1 / bars.doubt_area <= jump <= bars.doubt_area:
+                doubts.append(f"area jumped {jump:.2g} times")
+        if share < bars.doubt_share:
+            doubts.append(f"only {share:.0%} of it is seen")
+        if alike < bars.doubt_look:
+            doubts.append(f"likeness to the subject {alike:.2f} is below {bars.doubt_look:g}")
+        if score < bars.doubt_score:
+            doubts.append(f"score {score:.2f} is below {bars.doubt_score:g}")
+        if self._touched(frame, box, area):
+            doubts.append("a look-alike touches it or has touched it: they may have been swapped")
+        return doubts
+
+    def _again(self) -> str:
+        if not self.lost:
+            return "found again by its colours"
+        return f"found again after {self.lost} lost frame{'s' if self.lost > 1 else ''}"
+
+    def _alike(self, frame: Frame, logits: np.ndarray, view: View) -> float:
+        return max(self.appearance.alike(look_of(frame, view, logits, gain)) for gain in self.light.gains)
+
+    def _touched(self, frame: Frame, box: Box, area: float) -> bool:
+        """Whether something else that looks like the subject touches it, or has, and they have not parted since.
+
+        They part where both are seen apart again and the subject is nearer than the other to where it was heading.
+        """
+        own = box.grown(0.02 * max(box.width, box.height))
+        seen = self.appearance.places(frame, self.light.gain, box, apart_from=own, most=2)
+        bar = self.settings.doubt_look
+        rivals = [place.box for place in seen if place.area > _RIVAL * area and place.alike > bar]
+        self.others = rivals
+        contact = self.contact
+        if any(_gap(own, rival) < 0.1 for rival in rivals):
+            self.contact = contact or _Contact(box.centre, self.filter.speed if self.filter is not None else (0, 0))
+            self.contact.frames += 1
+            return True
+        if contact is None:
+            return False
+        contact.frames += 1
+        x, y = contact.expected
+
+        def away(place: Box) -> float:
+            return float(np.hypot(place.centre[0] - x, place.centre[1] - y))
+
+        if contact.frames > _PARTED or (rivals and away(box) < min(map(away, rivals))):
+            self.contact = None
+        return self.contact is not None
+
+    def _elsewhere(self, frame: Frame) -> list[Place]:
+        """Where else in the frame a lost subject may be. Known look-alikes are followed, and not taken for it."""
+        if not self.settings.search or self.full_box is None:
+            return []
+        bars = self.settings
+        seen = [p for gain in self.light.gains for p in self.appearance.places(frame, gain, self.full_box)]
+        others: list[Place] = []
+        free: list[Place] = []
+        for place in seen:
+            if place.alike < bars.min_look or place.area < bars.min_area * self.full_area:
+                continue
+            (others if any(_gap(place.box, other) < 0.1 for other in self.others) else free).append(place)
+        still = [o for o in self.others if not any(_gap(p.box, o) < 0.1 for p in others)]
+        self.others = [p.box for p in others] + still
+        return free
+
+    def _search(self, frame: Frame) -> tuple[Record, np.ndarray, View, Embedding] | None:
+        """The subject somewhere in the whole frame: record, logits, view and embedding; None where it is not seen."""
+        m = self.model.mask_size
+        whole = Box(0, 0, frame.size[1], frame.size[0])
+        for place in self._elsewhere(frame):
+            asked = place.box.grown(self.settings.margin * max(place.box.width, place.box.height))
+            asked = asked.clipped(frame.size) or whole
+            view = held_view(self.view, asked, frame.size, self.model.view_size, self.view_settings)
+            with torch.inference_mode():
+                embedding = self.model.embed([view.cut(frame.rgb8)])
+            offered = self._ask(embedding, 0, ViewPrompt(view.to_view(asked), references=self.references.all()))
+            best = int(np.argmax(offered.scores))
+            logits = _supported(offered.logits[best], _filled(asked, view, m), view.to_view(asked), view.size)
+            score, box = float(offered.scores[best]), self._box_of(logits, view)
+            if box is None or self._missing(frame, logits, box, view, score, 1.0, None):
+                continue
+            logits = logits.astype(np.float16)
+            area = _area(logits, view, frame.size)
+            record = Record(frame.index, frame.pts, State.RECOVERED, box, score, area, (self._again(),))
+            return record, logits, view, embedding
+        return None
+
+    def _thought(self, step: _Step, guess: _Guess | None, box: Box, view: View) -> np.ndarray:
+        """Where a lost subject is thought to be, (m, m) float16 logits: the last mask, moved by the motion.
+
+        Nothing, once it has left the picture: no mask may stay behind at the border.
+        """
+        m = self.model.mask_size
+        if guess is None or self.mask_view is None or step.motion is None:
+            return _filled(box, view, m).astype(np.float16)
+        if guess.leaves:
+            return _nothing(m)
+        return carried_logits(self.logits, self.mask_view, view, step.motion, m).astype(np.float16)
+
+    def _follow_box(self, record: Record) -> None:
+        if record.state is State.RECOVERED:
+            self.others, self.contact = [], None
+        if record.state is State.RECOVERED and _gap(record.box, self.box) > 0:  # it has not come here by its own speed
+            self.filter = _BoxFilter(record.box)
+        elif record.state is not State.LOST and self.filter is not None:
+            self.filter.update(record.box)
 
     def _left_behind(self, logits: np.ndarray, motion: Motion, guess: _Guess, view: View) -> np.ndarray:
         """(m, m) bool: separate parts of the mask that have stood still for long enough while the largest moved.
@@ -483,14 +651,17 @@ class _Follower:
 
     def _remember(
         self,
+        step: _Step,
         record: Record,
         logits: np.ndarray,
         view: View,
         embedding: Embedding | _Batch,
         index: int,
-        reach: Box | None = None,
+        guess: _Guess | None,
     ) -> None:
-        if reach is None or self.reach is None:
+        """What the next frames go by. `logits`: of a lost frame, where the subject is thought to be."""
+        reach = guess.reach if guess is not None else None
+        if record.state is State.RECOVERED or reach is None or self.reach is None:
             self.reach = record.box
         else:
             if record.state is not State.LOST:
@@ -500,12 +671,16 @@ class _Follower:
         if record.state is State.LOST:
             self.lost += 1
             if self.good_area == 0.0:
-                self.good_area = record.area
+                self.good_area = self.full_area = _area(logits, view, step.frame.size)
             return
         self.lost = 0
         self.good_area = record.area
+        prompted = record.state is State.PROMPTED
+        low, high = self.full_area / _SHRINKS, self.full_area * _GROWS
+        self.full_area = record.area if prompted else float(np.clip(record.area, low, high))
         if not record.state.flagged:
-            prompted = record.state is State.PROMPTED
+            self.full_box = record.box
+            self.appearance.learn(look_of(step.frame, view, self.logits, self.light.gain), record.index, prompted)
             if isinstance(embedding, _Batch):
                 self.references.offer(_Later(embedding, index, self.logits, prompted), record.index)
             else:
@@ -514,7 +689,25 @@ class _Follower:
 
 _MOVES = 0.004  # of the box's longer side a frame: slower is standing still
 _FLOW_NOISE = 1.0  # view pixels a frame
-_SIZE_BACK = 3.0  # what is found again may have changed its area by this factor
+_SIZE_BACK = 3.0  # what is found again may have grown by this factor
+_SHRINKS, _GROWS = 1.02, 1.08  # by which the whole subject's area may change a frame beyond what its motion says
+_FLASH = 0.2  # a step of light, as a logarithm, at which colours say nothing
+_RIVAL = 0.4  # of the subject's area: a look-alike of less is none
+_PARTED = 60  # frames after which a look-alike that has not been seen apart is forgotten
+
+
+@dataclass(slots=True)
+class _Contact:
+    """A subject and a look-alike that touch. Where the subject was when it began, and its speed, in frame pixels."""
+
+    centre: tuple[float, float]
+    speed: tuple[float, float]
+    frames: int = 0
+
+    @property
+    def expected(self) -> tuple[float, float]:
+        """Where the subject should be by now."""
+        return self.centre[0] + self.frames * self.speed[0], self.centre[1] + self.frames * self.speed[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -774,6 +967,27 @@ def _tight_box(mask: np.ndarray, unit_x: float, unit_y: float) -> Box | None:
     )  # fmt: skip
 
 
+def _nothing(m: int) -> np.ndarray:
+    """Logits of an empty mask, (m, m) float16."""
+    return np.full((m, m), _OUTSIDE, np.float16)
+
+
+def _scale(motion: Motion, mask: np.ndarray) -> float:
+    """By how much what lies in `mask`, (h, w) bool of the source's motion picture, grows to the target: a line fitted
+    to the motion over the place, where both flows agree; 1 where too little can be trusted."""
+    inner = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    y, x = np.nonzero(inner & motion.trusted(back=True))
+    if len(x) < 50 or 2 * len(x) < np.count_nonzero(inner):
+        return 1.0
+    flow = motion.forward[y, x].astype(np.float64)
+    place = np.stack([x, y], axis=1) - np.array([x.mean(), y.mean()])
+    apart = flow - flow.mean(0)
+    return float(np.clip(1 + (place * apart).sum() / max(np.square(place).sum(), 1.0), 1 / _ZOOM, _ZOOM))
+
+
+_ZOOM = 1.15  # at most, a frame
+
+
 def _filled(box: Box, view: View, m: int) -> np.ndarray:
     """Logits of a mask that is the box."""
     x, y = _cell_centres(view, m)
@@ -860,6 +1074,13 @@ def _shrunk(reach: Box, box: Box, share: float) -> Box:
 
 def _union(a: Box, b: Box) -> Box:
     return Box(min(a.x0, b.x0), min(a.y0, b.y0), max(a.x1, b.x1), max(a.y1, b.y1))
+
+
+def _gap(a: Box, b: Box) -> float:
+    """How far apart two boxes are along the axis on which they are farther, in sizes of `b`; below 0 they overlap."""
+    x = max(a.x0 - b.x1, b.x0 - a.x1) / b.width
+    y = max(a.y0 - b.y1, b.y0 - a.y1) / b.height
+    return max(x, y)
 
 
 def _first_point(prompt: Prompt) -> tuple[float, float]:

@@ -22,6 +22,7 @@ RANKS = {
     "media": 3,
     "models": 3,
     "motion": 3,
+    "appearance": 4,
     "foreground": 4,
     "refine": 4,
     "smooth": 5,
