@@ -5,7 +5,8 @@ A mask is described by the histogram of the colours inside it. How alike two are
 since a subject turns and walks into other light.
 
 The light is followed apart from that: the median ratio of brightness along the motion, from frame to frame, so that a
-scene that darkens is the same scene. Over a cut nothing corresponds, and the light is taken to stay.
+scene that darkens is the same scene. Over a cut, and in a flash that burns everything out, nothing corresponds: then
+the means are compared.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ class Light:
             self.same = likeness[best]
             if self.same >= _SAME_PICTURE:
                 self.step = float(np.median(np.log((now + 4) / (pictures[best] + 4))))
-                self.gain *= float(np.exp(-self.step))
+            else:
+                self.step = float(np.log((now.mean() + 4) / (self._before.mean() + 4)))
+            self.gain *= float(np.exp(-self.step))
         self._before = now
 
     @property

@@ -85,8 +85,8 @@ class TrackSettings:
     doubt_area: float = 1.6  # area ratio to the frame before, either way; beyond: uncertain
     min_area: float = 0.08  # share of the whole subject's area; below: the frame is lost
     doubt_share: float = 0.6  # below: the frame is uncertain
-    min_look: float = 0.4  # likeness of the mask's colours to the subject's; below: the frame is lost
-    doubt_look: float = 0.7  # below: the frame is uncertain, and nothing of it counts as found again
+    min_look: float = 0.5  # likeness of the mask's colours to the subject's; below: the frame is lost
+    doubt_look: float = 0.75  # below: the frame is uncertain, and nothing of it counts as found again
     search: bool = True  # look for a lost subject in the whole frame
 
     def __post_init__(self) -> None:

@@ -514,7 +514,10 @@ class _Follower:
         seen = self.appearance.places(frame, self.light.gain, box, apart_from=own, most=2)
         bar = self.settings.doubt_look
         rivals = [place.box for place in seen if place.area > _RIVAL * area and place.alike > bar]
-        self.others = rivals
+        # What comes out beyond a pole is no look-alike: new ones are made out only where the whole subject is seen.
+        whole = area >= _WHOLE * self.full_area
+        known = [r for r in rivals if any(_gap(r, other) < 0.1 for other in self.others)]
+        self.others = [r for r in rivals if _gap(own, r) >= 0.1] if whole else known
         contact = self.contact
         if any(_gap(own, rival) < 0.1 for rival in rivals):
             self.contact = contact or _Contact(box.centre, self.filter.speed if self.filter is not None else (0, 0))
@@ -693,6 +696,7 @@ _SIZE_BACK = 3.0  # what is found again may have grown by this factor
 _SHRINKS, _GROWS = 1.02, 1.08  # by which the whole subject's area may change a frame beyond what its motion says
 _FLASH = 0.2  # a step of light, as a logarithm, at which colours say nothing
 _RIVAL = 0.4  # of the subject's area: a look-alike of less is none
+_WHOLE = 0.8  # share of the whole subject's area from which on all of it is taken to be seen
 _PARTED = 60  # frames after which a look-alike that has not been seen apart is forgotten
 
 
