@@ -512,12 +512,16 @@ class _Follower:
         """
         own = box.grown(0.02 * max(box.width, box.height))
         seen = self.appearance.places(frame, self.light.gain, box, apart_from=own, most=2)
-        bar = self.settings.doubt_look
-        rivals = [place.box for place in seen if place.area > _RIVAL * area and place.alike > bar]
+        alike = [p for p in seen if p.area > _RIVAL * area and p.alike > self.settings.doubt_look]
         # What comes out beyond a pole is no look-alike: new ones are made out only where the whole subject is seen.
         whole = area >= _WHOLE * self.full_area
-        known = [r for r in rivals if any(_gap(r, other) < 0.1 for other in self.others)]
-        self.others = [r for r in rivals if _gap(own, r) >= 0.1] if whole else known
+        known = [p.box for p in alike if any(_gap(p.box, other) < 0.1 for other in self.others)]
+        self.others = [p.box for p in alike if _gap(own, p.box) >= 0.1] if whole else known
+        pixels = frame.size[0] * frame.size[1]
+        dense = _AS_DENSE * area * pixels / (box.width * box.height)
+        rivals = [
+            p.box for p in alike if p.alike > _LOOK_ALIKE and p.area * pixels > dense * p.box.width * p.box.height
+        ]
         contact = self.contact
         if any(_gap(own, rival) < 0.1 for rival in rivals):
             self.contact = contact or _Contact(box.centre, self.filter.speed if self.filter is not None else (0, 0))
@@ -684,6 +688,8 @@ class _Follower:
         if not record.state.flagged:
             self.full_box = record.box
             self.appearance.learn(look_of(step.frame, view, self.logits, self.light.gain), record.index, prompted)
+        harmless = record.state is State.UNCERTAIN and all(r.startswith(_HARMLESS) for r in record.reasons)
+        if harmless or not record.state.flagged:
             if isinstance(embedding, _Batch):
                 self.references.offer(_Later(embedding, index, self.logits, prompted), record.index)
             else:
@@ -696,6 +702,9 @@ _SIZE_BACK = 3.0  # what is found again may have grown by this factor
 _SHRINKS, _GROWS = 1.02, 1.08  # by which the whole subject's area may change a frame beyond what its motion says
 _FLASH = 0.2  # a step of light, as a logarithm, at which colours say nothing
 _RIVAL = 0.4  # of the subject's area: a look-alike of less is none
+_LOOK_ALIKE = 0.85  # likeness from which on something else is one
+_AS_DENSE = 0.7  # of the share of its box that the subject fills: strewn patches of its colours are no look-alike
+_HARMLESS = ("only ", "a look-alike ")  # doubts that say nothing against the mask: what is seen may be learnt from
 _WHOLE = 0.8  # share of the whole subject's area from which on all of it is taken to be seen
 _PARTED = 60  # frames after which a look-alike that has not been seen apart is forgotten
 

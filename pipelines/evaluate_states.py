@@ -15,133 +15,30 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from evaluate_davis import drawn, mask_of, region_j, tight_box, write_sheet
+from evaluate_davis import drawn, write_sheet
 
 from mam_video import MamVideoError, Settings, load_model
-from mam_video.frames import State
 from mam_video.models.base import Model
-from mam_video.motion import with_motion
-from mam_video.prompts import Prompt
 from mam_video.settings import parse_value
-from mam_video.track import track
-from tests.scripted import Script, Stage, scripts
-
-GONE, SEEN = 0.05, 0.2  # shares of the subject
-WRONG = 0.5  # J
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A frame: what was said of it, and what is true.
-
-    other  J with the look-alike
-    """
-
-    state: State
-    j: float
-    share: float
-    other: float
-    reasons: tuple[str, ...]
-
-    @property
-    def gone(self) -> bool:
-        return self.share < GONE
-
-    @property
-    def wrong(self) -> bool:
-        return self.j < WRONG
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """Counts of frames, so that clips can be added up. Prompted frames do not count."""
-
-    lost_said: int  # of those that are gone or of which a fifth is seen
-    lost_true: int
-    gone: int
-    wrong: int
-    wrong_flagged: int
-    right: int
-    right_flagged: int
-    swapped_silently: int
-
-    @classmethod
-    def of(cls, frames: Iterable[Judged]) -> Figures:
-        judged = [f for f in frames if f.state is not State.PROMPTED]
-        lost = [f for f in judged if f.state is State.LOST and (f.gone or f.share >= SEEN)]
-        wrong, right = [f for f in judged if f.wrong], [f for f in judged if not f.wrong]
-        return cls(
-            len(lost), sum(f.gone for f in lost), sum(f.gone for f in judged),
-            len(wrong), sum(f.state.flagged for f in wrong), len(right), sum(f.state.flagged for f in right),
-            sum(f.other > max(f.j, WRONG) and not f.state.flagged for f in judged),
-        )  # fmt: skip
-
-    def __add__(self, more: Figures) -> Figures:
-        ours, theirs = asdict(self), asdict(more)
-        return Figures(**{key: ours[key] + theirs[key] for key in ours})
-
-    @property
-    def lost_precision(self) -> float:
-        return self.lost_true / self.lost_said if self.lost_said else 1.0
-
-    @property
-    def lost_recall(self) -> float:
-        return self.lost_true / self.gone if self.gone else 1.0
-
-    @property
-    def flag_recall(self) -> float:
-        return self.wrong_flagged / self.wrong if self.wrong else 1.0
-
-    @property
-    def flag_precision(self) -> float:
-        said = self.wrong_flagged + self.right_flagged
-        return self.wrong_flagged / said if said else 1.0
+from tests.scripted import WRONG, Figures, Judged, Script, Stage, followed, mask_of, recovery, scripts
 
 
 def judge(script: Script, model: Model, settings: Settings, sheet: Path | None = None) -> list[Judged]:
-    """Follow a scripted clip from the true box of its first frame."""
-    shots = script.shots()
-    first = next(shots)
-    followed = track(
-        with_motion(script.frames(), settings.motion),
-        model,
-        Prompt(tight_box(first.seen)),
-        settings=settings.track,
-        view=settings.view,
-        batch=settings.model.batch or 1,
-    )
+    """Every frame of a clip, judged; and drawn on a contact sheet in the folder `sheet`."""
     judged, pictures = [], []
-    for tracked, shot in zip(followed, script.shots(), strict=True):
-        mask = mask_of(tracked)
-        j = region_j(mask, shot.seen)
-        other = region_j(mask, shot.other) if shot.other.any() else 0.0
-        judged.append(Judged(tracked.record.state, j, shot.share, other, tracked.record.reasons))
+    for tracked, shot, frame in followed(script, model, settings):
+        judged.append(frame)
         if sheet is not None:
-            pictures.append(drawn(tracked, mask, shot.seen, j))
+            pictures.append(drawn(tracked, mask_of(tracked), shot.seen, frame.j))
     if sheet is not None:
         sheet.mkdir(parents=True, exist_ok=True)
         write_sheet(pictures, sheet / f"{script.name.replace(' ', '_')}.jpg", columns=6, most=36)
     return judged
-
-
-def recovery(frames: list[Judged]) -> list[int]:
-    """Of each time the subject was gone and came back: frames from the first in which a fifth of it is seen to the
-    next that is not wrong; the rest of the clip where there is none."""
-    waits = []
-    gone = False
-    for index, frame in enumerate(frames):
-        if gone and frame.share >= SEEN:
-            gone = False
-            rest = frames[index:]
-            waits.append(next((k for k, f in enumerate(rest) if not f.wrong and f.state is not State.LOST), len(rest)))
-        gone = gone or frame.gone
-    return waits
 
 
 def main() -> int:

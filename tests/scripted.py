@@ -7,15 +7,21 @@ and in natural colours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+import torch
 
-from mam_video.frames import Frame
+from mam_video.frames import Frame, State
+from mam_video.models.base import Model
+from mam_video.motion import with_motion
+from mam_video.prompts import Box, Prompt
+from mam_video.settings import Settings
+from mam_video.track import Tracked, track
 
 Picture = np.ndarray  # (H, W, 3) float32, RGB 0..255
 
@@ -47,11 +53,10 @@ class Shot:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A clip by its name: what happens, and which states belong to it."""
+    """A clip by its name: what happens in it, drawn again whenever it is asked for."""
 
     name: str
     shots: Callable[[], Iterator[Shot]]
-    gone: tuple[int, ...] = ()  # frames in which nothing of the subject is seen, by the script
 
     def frames(self) -> Iterator[Frame]:
         for index, shot in enumerate(self.shots()):
@@ -345,7 +350,7 @@ def scripts(make: Callable[[int], Stage], seed: int = 0) -> list[Script]:
         """A camera's flash, two frames long, twice."""
         on = stage()
         for i in range(40):
-            bright = {12: 2.5, 13: 1.6, 27: 2.5, 28: 1.6}.get(i, 1.0)
+            bright = {12: 2.0, 13: 1.4, 27: 2.0, 28: 1.4}.get(i, 1.0)
 
             def lit(rgb: Picture, bright: float = bright) -> Picture:
                 return rgb * np.float32(bright) + np.float32(40 * (bright - 1))
@@ -386,3 +391,121 @@ def scripts(make: Callable[[int], Stage], seed: int = 0) -> list[Script]:
 
 
 _wall_end = 0.38 + 0.2355 + 0.25  # 20 frames of walking, and the animal's own length
+
+
+# What the tracker says of it, against the truth
+
+GONE, SEEN = 0.05, 0.2  # shares of the subject
+WRONG = 0.5  # J
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A frame: what was said of it, and what is true.
+
+    other  J with the look-alike
+    """
+
+    state: State
+    j: float
+    share: float
+    other: float
+    reasons: tuple[str, ...]
+
+    @property
+    def gone(self) -> bool:
+        return self.share < GONE
+
+    @property
+    def wrong(self) -> bool:
+        return self.j < WRONG
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Counts of frames, so that clips can be added up. Prompted frames do not count."""
+
+    lost_said: int  # of those that are gone or of which a fifth is seen
+    lost_true: int
+    gone: int
+    wrong: int
+    wrong_flagged: int
+    right: int
+    right_flagged: int
+    swapped_silently: int
+
+    @classmethod
+    def of(cls, frames: Iterable[Judged]) -> Figures:
+        judged = [f for f in frames if f.state is not State.PROMPTED]
+        lost = [f for f in judged if f.state is State.LOST and (f.gone or f.share >= SEEN)]
+        wrong, right = [f for f in judged if f.wrong], [f for f in judged if not f.wrong]
+        return cls(
+            len(lost), sum(f.gone for f in lost), sum(f.gone for f in judged),
+            len(wrong), sum(f.state.flagged for f in wrong), len(right), sum(f.state.flagged for f in right),
+            sum(f.other > max(f.j, WRONG) and not f.state.flagged for f in judged),
+        )  # fmt: skip
+
+    def __add__(self, more: Figures) -> Figures:
+        ours, theirs = asdict(self), asdict(more)
+        return Figures(**{key: ours[key] + theirs[key] for key in ours})
+
+    @property
+    def lost_precision(self) -> float:
+        return self.lost_true / self.lost_said if self.lost_said else 1.0
+
+    @property
+    def lost_recall(self) -> float:
+        return self.lost_true / self.gone if self.gone else 1.0
+
+    @property
+    def flag_recall(self) -> float:
+        return self.wrong_flagged / self.wrong if self.wrong else 1.0
+
+    @property
+    def flag_precision(self) -> float:
+        said = self.wrong_flagged + self.right_flagged
+        return self.wrong_flagged / said if said else 1.0
+
+
+def followed(script: Script, model: Model, settings: Settings) -> Iterator[tuple[Tracked, Shot, Judged]]:
+    """A clip followed from the true box of its first frame: what was found in each frame, its truth, both compared."""
+    first = next(script.shots())
+    moved = with_motion(script.frames(), settings.motion)
+    prompt = Prompt(tight_box(first.seen))
+    found = track(moved, model, prompt, settings=settings.track, view=settings.view, batch=settings.model.batch or 1)
+    for tracked, shot in zip(found, script.shots(), strict=True):
+        mask = mask_of(tracked)
+        other = overlap(mask, shot.other) if shot.other.any() else 0.0
+        record = tracked.record
+        yield tracked, shot, Judged(record.state, overlap(mask, shot.seen), shot.share, other, record.reasons)
+
+
+def tight_box(mask: np.ndarray) -> Box:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+
+
+def mask_of(tracked: Tracked) -> np.ndarray:
+    """(H, W) bool: the track's mask at the frame's resolution."""
+    logits = torch.from_numpy(tracked.logits.astype(np.float32))[None, None]
+    return tracked.view.lay_down(tracked.view.to_rectangle(logits)[0, 0].numpy() > 0, tracked.frame.size)
+
+
+def overlap(mask: np.ndarray, truth: np.ndarray) -> float:
+    """J, the intersection over union; 1 where both are empty."""
+    union = float((mask | truth).sum())
+    return float((mask & truth).sum()) / union if union else 1.0
+
+
+def recovery(frames: list[Judged]) -> list[int]:
+    """Of each time the subject was gone and came back: frames from the first in which a fifth of it is seen to the
+    next that is not wrong; the rest of the clip where there is none."""
+    waits = []
+    gone = False
+    for index, frame in enumerate(frames):
+        if gone and frame.share >= SEEN:
+            gone = False
+            rest = frames[index:]
+            waits.append(next((k for k, f in enumerate(rest) if not f.wrong and f.state is not State.LOST), len(rest)))
+        gone = gone or frame.gone
+    return waits

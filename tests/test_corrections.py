@@ -61,9 +61,11 @@ def prompts_on(*frames: int, centre: Centre = walking) -> Prompts:
     return Prompts.of({i: Prompt(box_of((*centre(i), RADIUS))) for i in frames})
 
 
-def found_of(clip: Clip, prompts: Prompts, folder: Path, model: object = None, **more: int) -> list[Found]:
-    model = model or ColourModel(view_size=128)
-    return list(track_prompts(clip, prompts, model, Settings(), folder, **more))  # type: ignore[arg-type]
+def found_of(
+    clip: Clip, prompts: Prompts, folder: Path, model: object = None, settings: Settings | None = None, **more: int
+) -> list[Found]:
+    model, settings = model or ColourModel(view_size=128), settings or Settings()
+    return list(track_prompts(clip, prompts, model, settings, folder, **more))  # type: ignore[arg-type]
 
 
 def iou(found: Found, centre: Centre = walking) -> float:
@@ -158,7 +160,8 @@ def test_a_correction_improves_what_lies_before_and_after(tmp_path: Path) -> Non
 
 
 def test_where_halves_never_agree_the_joint_is_flagged(tmp_path: Path) -> None:
-    found = found_of(Clip(24, lambda i: marked(i, 1, 22)), prompts_on(0, 23), tmp_path, Drifting())
+    alone = Settings().with_values({"track": {"search": False}}, "test")  # the search would find each half the other
+    found = found_of(Clip(24, lambda i: marked(i, 1, 22)), prompts_on(0, 23), tmp_path, Drifting(), alone)
     joints = [f for f in found if any("prompts before and after" in reason for reason in f[0].reasons)]
     assert len(joints) == 1 and 1 <= joints[0][0].index < 23
     assert joints[0][0].state.flagged
