@@ -3,7 +3,7 @@
 A window filter over a few frames of past and future, never a recursion: the result at a frame depends on the frames
 within `radius` and on nothing before them, so any range of frames comes out as in the whole run. A neighbour counts
 where forward and backward flow agree, where the picture it brings matches, and mostly in the soft band; elsewhere the
-alpha passes as it came.
+alpha passes as it came. A frame that has lost its subject stays empty, and weighs on no other.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from mam_video.clock import Clock
-from mam_video.frames import Matted
+from mam_video.frames import Matted, State
 from mam_video.motion import Motion
 from mam_video.settings import SmoothSettings
 
@@ -49,10 +49,12 @@ def smooth(
     clock = clock or Clock()
     window: deque[_Moved] = deque(maxlen=2 * settings.radius + 1)
     centre = 0  # place of the next frame to give
+    lost = False
     for matted, motion in mattes:
+        before, lost = lost, matted.record.state is State.LOST
         if len(window) == window.maxlen:
             centre -= 1
-        window.append(_Moved(matted, motion))
+        window.append(_Moved(matted, None if lost or before else motion))
         if len(window) - 1 - centre >= settings.radius:
             with clock.stage("smooth"):
                 smoothed = _smoothed(window, centre, settings)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from mam_video.frames import State
+from mam_video.matting import matte_frames
 from mam_video.models.fake import ColourModel
 from mam_video.motion import with_motion
 from mam_video.prompts import Prompt
@@ -117,6 +118,16 @@ def test_a_track_goes_on_bit_for_bit_through_what_was_lost_and_found(name: str) 
         again: Iterator[Tracked] = track(moved, ColourModel(view_size=128), prompt, known=known)
         for a, b in zip(whole, again, strict=True):
             assert (a.record, a.view) == (b.record, b.view) and (a.logits == b.logits).all()
+
+
+def test_alpha_is_empty_where_the_subject_is_lost_and_smoothing_leaves_it_so() -> None:
+    script = SCRIPTS["cut"]
+    settings = Settings().with_values({"smooth": {"strength": 1.0, "radius": 2}}, "test")
+    prompt = Prompt(tight_box(next(script.shots()).seen))
+    mattes = list(matte_frames(script.frames(), prompt, ColourModel(view_size=128), settings))
+    lost = [m for m in mattes if m.record.state is State.LOST]
+    assert len(lost) >= 20 and not any(m.alpha.any() for m in lost)
+    assert all(m.alpha.any() for m in mattes if m.record.state is not State.LOST)
 
 
 def test_a_clip_is_drawn_the_same_again() -> None:
