@@ -216,6 +216,7 @@ class _Follower:
         self.light = Light()
         self.appearance = Appearance()
         self.others: list[Box] = []  # where look-alikes were last seen
+        self.others_before: list[Box] = []  # the same, as of the frame before
         self.contact: _Contact | None = None  # a look-alike has touched it, and they have not parted since
         self.filter: _BoxFilter | None = None
         self.lost = 0  # frames since it was last seen
@@ -286,6 +287,7 @@ class _Follower:
         """Where the subject should be now; None on the first frame."""
         motion = step.motion
         self.light.see(step.frame, motion)
+        self.others_before = self.others
         if self.mask_view is None or self.filter is None or motion is None:  # there is no filter before the prompt
             return None
         before = _over_frame(self.logits, self.mask_view, motion)
@@ -349,7 +351,7 @@ class _Follower:
             view.to_view(asked) if asked else None, points, labels, motion=apart, references=self.references.all()
         )
         offered = self._ask(embedding, index, prompt)
-        if self.mask_view is not None and step.motion is not None:
+        if self.mask_view is not None and step.motion is not None and (self.logits > 0).any():
             moved = carried_logits(self.logits, self.mask_view, view, step.motion, self.model.mask_size)
             corrected = self._ask(embedding, index, replace(prompt, logits=moved))
             offered = Candidates(
@@ -591,7 +593,8 @@ class _Follower:
 
     def _follow_box(self, record: Record) -> None:
         if record.state is State.RECOVERED:
-            self.others, self.contact = [], None
+            self.others = [other for other in self.others_before if _gap(other, record.box) >= 0]
+            self.contact = None
         if record.state is State.RECOVERED and _gap(record.box, self.box) > 0:  # it has not come here by its own speed
             self.filter = _BoxFilter(record.box)
         elif record.state is not State.LOST and self.filter is not None:
