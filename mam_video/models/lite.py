@@ -33,7 +33,7 @@ from mam_video.models.lite_net import (
 )
 
 WEIGHTS = Path(__file__).with_name("lite.safetensors")
-SHA256 = "4274a4b13334a0526c1424c11cc4b5179e8391fe0a8712abf7f81562f5c7daed"
+SHA256 = "b2d212fbfa552af42fed17cadebf63524772bdba7ecea477419e48fd301f3aea"
 
 _SIDE = 320  # of the square that the segmenter sees; trained at 256, and better at this (docs/measurements.md)
 
