@@ -9,12 +9,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from mam_video import Box, MamVideoError, Matted, Prompt, RunReport, Settings, matte_clip
+from mam_video import Box, MamVideoError, Matted, Point, Prompt, RunReport, Settings, matte_clip
 from mam_video.report.sheet import Row, row_of, save_sheet
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIP = ROOT / "samples" / "rabbit.mp4"
-BOX = Box(270, 44, 604, 624)
+# A box, and a point on each ear: from the box alone they are taken for background.
+PROMPT = Prompt(Box(290, 44, 604, 620), (Point(345, 100), Point(430, 90)))
 SHOWN = (0, 7, 15, 22)  # frames of the contact sheet
 
 
@@ -32,8 +33,8 @@ def main() -> int:
 
     settings = Settings().with_values({"output": {"overwrite": True}}, "demo")
     outputs = [folder / "rabbit.mov", folder / "rabbit_over_green.mp4"]
-    print(f"matting {CLIP.relative_to(ROOT)} with the model '{settings.model.name}', box {BOX}")
-    report = matte_clip(CLIP, outputs, Prompt(BOX), settings, on_frame=on_frame)
+    print(f"matting {CLIP.relative_to(ROOT)} with the model '{settings.model.name}', {PROMPT}")
+    report = matte_clip(CLIP, outputs, PROMPT, settings, on_frame=on_frame)
     print(file=sys.stderr)
     sheet = folder / "contact_sheet.png"
     save_sheet(rows, sheet)
