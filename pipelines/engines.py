@@ -54,8 +54,8 @@ class Matte(nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, x: Tensor, f2: Tensor, f4: Tensor, logits: Tensor) -> Tensor:
-        alpha: Tensor = self.net.matte(x, f2, f4, logits)[0]
+    def forward(self, x: Tensor, f2: Tensor, f4: Tensor, l8: Tensor, top: Tensor, logits: Tensor) -> Tensor:
+        alpha: Tensor = self.net.matte(x, f2, f4, Features(f4, l8, top, l8, l8), logits)[0]
         return alpha
 
 
@@ -84,7 +84,7 @@ def main() -> int:
     parts: list[tuple[str, nn.Module, tuple[Tensor, ...]]] = [
         ("embed", Embed(net), (x,)),
         ("segment", Segment(net), (l4, l8, top, *maps)),
-        ("matte", Matte(net), (x, f2, f4, logits)),
+        ("matte", Matte(net), (x, f2, f4, l8, top, logits)),
     ]
     print(f"{cpu_name()}, {threads} threads, view {side}, ms a picture: PyTorch, ONNX Runtime, OpenVINO")
     totals = np.zeros(3)
