@@ -275,10 +275,12 @@ def scripts(make: Callable[[int], Stage], seed: int = 0) -> list[Script]:
         """The light goes down to a third and comes back."""
         on = stage()
         for i in range(40):
-            dim = 1 - 0.65 * np.sin(np.pi * i / 39) ** 2
-            yield on.shot(
-                Place(0.35 + 0.008 * i, 0.5, 0.55, stride(i)), finish=lambda rgb, dim=dim: rgb * np.float32(dim)
-            )
+            dim = np.float32(1 - 0.65 * np.sin(np.pi * i / 39) ** 2)
+
+            def dimmed(rgb: Picture, dim: np.float32 = dim) -> Picture:
+                return np.asarray(rgb * dim)
+
+            yield on.shot(Place(0.35 + 0.008 * i, 0.5, 0.55, stride(i)), finish=dimmed)
 
     def turning() -> Iterator[Shot]:
         on = stage()
