@@ -128,6 +128,7 @@ class Record:
     score    how good the segmenter thinks its mask is, 0..1
     area     mask area as a share of the frame, 0..1
     reasons  why the frame is flagged, in words; empty otherwise
+    subject  whose it is, where several subjects are matted; empty otherwise
 
     Known once it is matted, and no part of a track:
 
@@ -144,6 +145,7 @@ class Record:
     reasons: tuple[str, ...] = ()
     agreement: float | None = None
     flicker: float | None = None
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +154,20 @@ class Matted:
 
     alpha     (H, W) float32 in [0, 1], the frame's own size: what is written
     coverage  the same before it was grown, feathered or forced: how the plate's colours are mixed; None: as alpha says
+    parts     of several subjects each one's own, named by its record: `alpha` is their sum; empty for one subject
     """
 
     frame: Frame
     alpha: np.ndarray = field(repr=False)
     record: Record
     coverage: np.ndarray | None = field(default=None, repr=False)
+    parts: tuple[Matted, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         for alpha in (self.alpha,) if self.coverage is None else (self.alpha, self.coverage):
             if alpha.dtype != np.float32 or alpha.shape != self.frame.size:
                 raise TypeError(f"alpha must be {self.frame.size} float32, is {alpha.shape} {alpha.dtype}")
+
+    def of(self, subject: str | None) -> Matted:
+        """The part of one of several subjects; itself where None. Raises: KeyError, there is no such part."""
+        return self if subject is None else {part.record.subject: part for part in self.parts}[subject]

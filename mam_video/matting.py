@@ -13,11 +13,11 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
 from importlib.metadata import version
-from itertools import groupby
+from itertools import groupby, tee
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +34,20 @@ from mam_video.frames import Frame, Matted
 from mam_video.masks import track_masks
 from mam_video.media import ClipInfo, Reader, WriterGroup, open_clip, open_writers, parse_output, read_back
 from mam_video.media.kept import identity, kept_beside
-from mam_video.media.kinds import can_be_kept, identity_of, kept_place
+from mam_video.media.kinds import LAYERS, can_be_kept, identity_of, kept_place
 from mam_video.media.masks import Masks
+from mam_video.media.outputs import SUBJECT, folders_of_subjects, of_subjects
 from mam_video.models.base import Candidates, Embedding, Model, ViewPrompt
 from mam_video.models.merge import compose_alpha
 from mam_video.models.registry import load_model
 from mam_video.motion import Motion, with_motion
-from mam_video.prompts import Prompt, Prompts
+from mam_video.prompts import DEFAULT_SUBJECT, Prompt, Prompts
 from mam_video.refine import refine
 from mam_video.report.run import RunReport
 from mam_video.resume import Done, Kept, KeptTrack, refuse_kept
 from mam_video.settings import Settings
 from mam_video.streams import ahead, ordered_map
+from mam_video.subjects import divided, track_subjects, united
 from mam_video.track import Tracked, track
 from mam_video.track_file import Track, TrackWriter, saved
 
@@ -105,6 +107,74 @@ def matte_frames(
         yield from finished(with_flicker(mattes, settings.smooth, clock), settings.finish, forced, clock)
 
 
+def matte_subjects(
+    frames: Iterable[Frame],
+    prompts: Mapping[str, Prompt],
+    model: Model,
+    settings: Settings | None = None,
+    *,
+    save_tracks: Mapping[str, TrackWriter] | None = None,
+    forced: Forced = NOT_FORCED,
+    clock: Clock | None = None,
+) -> Generator[Matted, None, None]:
+    """Matte several subjects in every frame; see `subjects.py` for what they share.
+
+    Args:
+        prompts: where each is in the first frame, by its name.
+        save_tracks: take the track of each as it is found.
+        others: as for `matte_frames`.
+    Each `Matted` is of all of them together, with each one's own in `parts`, in the order of `prompts`. At no pixel do
+    the alphas of the parts add up to more than 1.
+    """
+    settings, clock = settings or Settings(), clock or Clock()
+    timed = _TimedModel(model, clock)
+
+    decoded = ahead(clock.timed(frames, "decode"), _DECODED_AHEAD, "decode")
+    moved = with_motion(decoded, settings.motion, clock=clock)
+    size = batch_size(model, settings)
+    tracked = track_subjects(moved, timed, prompts, settings=settings.track, view=settings.view, batch=size)
+    if save_tracks is not None:
+        tracked = _saved_each(tracked, save_tracks)
+    mattes = ahead(_matte_each(tracked, timed, settings, clock), _MATTED_AHEAD, "model")
+    with closing(mattes):
+        # Each is smoothed by itself: copies of one stream, which are read in step.
+        each = [
+            with_flicker(_column(rows, k), settings.smooth, clock) for k, rows in enumerate(tee(mattes, len(prompts)))
+        ]
+        for parts in zip(*each, strict=True):
+            done = finished(divided(parts), settings.finish, forced, clock)
+            yield united(divided(list(done)))
+
+
+def _column(
+    rows: Iterable[tuple[tuple[Matted, Motion | None], ...]], k: int
+) -> Generator[tuple[Matted, Motion | None], None, None]:
+    for row in rows:
+        yield row[k]
+
+
+def _saved_each(
+    tracked: Generator[tuple[Tracked, ...], None, None], writers: Mapping[str, TrackWriter]
+) -> Generator[tuple[Tracked, ...], None, None]:
+    """`tracked`, unchanged, with what was found of each subject written on its way."""
+    with closing(tracked):
+        for row in tracked:
+            for item in row:
+                writers[item.record.subject].write(item)
+            yield row
+
+
+def _matte_each(
+    tracked: Generator[tuple[Tracked, ...], None, None], model: Model, settings: Settings, clock: Clock
+) -> Generator[tuple[tuple[Matted, Motion | None], ...], None, None]:
+    """`matte` for each subject by itself, group by group of frames; those of one view have one embedding."""
+    size = batch_size(model, settings)
+    with closing(tracked):
+        for _, group in groupby(tracked, key=lambda row: row[0].frame.index // size):
+            each = [matte(column, model, settings, clock) for column in zip(*group, strict=True)]
+            yield from zip(*each, strict=True)
+
+
 def _since(begin: int, tracked: Iterable[Tracked]) -> Generator[Tracked, None, None]:
     """Those from the frame `begin` on; the others are found, and go no further."""
     try:
@@ -150,7 +220,7 @@ def _embedding(batch: Sequence[Tracked], model: Model) -> Embedding:
 def matte_clip(
     source: str | Path,
     outputs: str | Path | Sequence[str | Path],
-    prompt: Prompt | Prompts | None,
+    prompt: Prompt | Prompts | Sequence[Prompts] | None,
     settings: Settings | None = None,
     *,
     backward: bool = False,
@@ -170,10 +240,12 @@ def matte_clip(
 
     Args:
         source: a movie, or a sequence by its pattern, its folder or one file.
-        outputs: one or several of `NAME[:KIND]`; see `media.kinds`.
+        outputs: one or several of `NAME[:KIND]`; see `media.kinds`. `{subject}` in a name stands for the subject's: one
+            output each. Without it an output is of all subjects together.
         prompt: where the subject is in the first frame (of the range), or in several frames; not with `track_from`,
             `masks` or `trimaps`. With prompts on other frames than the first the clip is read twice: all of it is
-            tracked, in both directions between prompts (`corrections.py`), before the first frame is matted.
+            tracked, in both directions between prompts (`corrections.py`), before the first frame is matted. Of
+            several subjects `Prompts` for each, on the first frame alone.
         backward: track back to the first frame (of the range) from the first prompt; without it that frame has to have
             a prompt.
         settings: all knobs; the defaults where None.
@@ -194,19 +266,38 @@ def matte_clip(
         with `resume` its text says how many frames are kept.
     """
     settings = settings or Settings()
-    names = [outputs] if isinstance(outputs, str | Path) else list(outputs)
+    templates = [str(name) for name in ([outputs] if isinstance(outputs, str | Path) else outputs)]
+    prompt, each = _subjects_of(prompt)
+    named = list(each) or [prompt.subject if isinstance(prompt, Prompts) else DEFAULT_SUBJECT]
+    asked = [(name, whose) for template in templates for whose, name in of_subjects(template, named).items()]
+    names = [name for name, _ in asked]
+    whose = [subject if each else None for _, subject in asked]
+    tracks = of_subjects(str(track_to), named) if track_to is not None else {}
     first, last = frames or (0, None)
     if first < 0 or (last is not None and last < first):
         raise UsageError(f"range {first}-{last} is not a range of frames; give FIRST-LAST, counted from 0")
     with open_clip(source, settings.input) as reader:
         if prompt is not None:
             prompt.check_inside(reader.info.size)
-        ways = [name for name, way in _ways(prompt, track_from, masks, trimaps).items() if way is not None]
+        for of_one in each.values():
+            of_one.check_inside(reader.info.size)
+        ways = [
+            name for name, way in _ways(prompt or each or None, track_from, masks, trimaps).items() if way is not None
+        ]
         if not ways:
             raise UsageError("no prompt: give a box or points on the first frame, or a saved track")
         if len(ways) > 1:
             raise UsageError(f"{' and '.join(ways)} both say where the subject is; give one of them")
         prompt, several = _told_apart(prompt, frames, backward)
+        together = {}
+        if each:
+            together = _on_first(each, first)
+            refused = {"--resume": resume, "--invert": settings.finish.invert, "--include": include is not None}
+            for option, given_too in refused.items():
+                if given_too:
+                    raise UsageError(f"{option} is for one subject, {len(each)} are named: give each a run of its own")
+            if None in tracks:
+                raise UsageError(f"--save-track {track_to}: one file for {len(each)} tracks; put {SUBJECT} in its name")
         if several is not None and resume:
             raise UsageError(
                 "--resume cannot go on with prompts on several frames; --save-track first, then --track with --resume"
@@ -229,7 +320,10 @@ def matte_clip(
                 kept = stack.enter_context(Kept([kept_place(name, info) for name in names], key))
             else:
                 refuse_kept(_kept_places(names, info), settings.output.overwrite)
-            writers = stack.enter_context(_writers(names, info, settings, part, kept))
+            beside = [*(parse_output(template)[0] for template in templates), *([str(track_to)] if tracks else [])]
+            for name in beside:
+                stack.enter_context(folders_of_subjects(name, list(of_subjects(name, named).values())))
+            writers = stack.enter_context(_writers(names, info, settings, part, kept, list(each), whose))
             model = model or load_model(settings.model)
             if made is not None:
                 given = stack.enter_context(_track_of(made, reader, settings, trimaps is not None, frames, model))
@@ -243,14 +337,16 @@ def matte_clip(
                     _tracked_ahead(reader, several, model, settings, first, tail, clock, on_tracked)
                 )
                 beat = time.perf_counter()
-            with_colour = any(parse_output(name)[1].content != "alpha" for name in names)
+            with_colour = {
+                of for name, of in zip(names, whose, strict=True) if parse_output(name)[1].content != "alpha"
+            }
             own_colour = with_colour and settings.output.foreground == "estimate"
 
             def prepare(matted: Matted) -> tuple[Matted, Any]:
                 coloured = matted
                 if own_colour:
                     with clock.stage("foreground"):
-                        coloured = with_foreground(matted)
+                        coloured = _coloured(matted, with_colour)
                 with clock.stage("convert"):
                     return matted, writers.prepare(coloured)
 
@@ -258,17 +354,31 @@ def matte_clip(
                 _take_over(kept, writers, first, given, report)
             done = len(report.records)
             begin = first + done
-            alphas = [(each.low, each.high) for each in kept.done] if kept is not None else []
+            alphas = [(a.low, a.high) for a in kept.done] if kept is not None else []
+            alphas_of: dict[str, list[tuple[float, float]]] = {name: [] for name in each}
             lead, tail = first, None if last is None else _tail(last, settings, size)
             if given is not None:
                 lead = max(_lead(begin, settings, size), given.first)
                 tail = None if tail is None else min(tail, max(given.first + given.count, first + 1))
-            with _track_writer(track_to, reader.info, model, settings, fixed=kept is not None) as saver:
-                stream = matte_frames(
-                    reader.frames(lead, tail), prompt, model, settings, given=given, save_track=saver, forced=forced,
-                    kept=kept.track if kept is not None else None,
-                    begin=_lead(begin, settings, size) if done else 0, clock=clock,
-                )  # fmt: skip
+            savers = {
+                name: stack.enter_context(
+                    TrackWriter(tracks[name], info.size, model, settings.as_dict(), overwrite=settings.output.overwrite)
+                )
+                for name in (each if tracks else ())
+            }
+            one_track = None if each else next(iter(tracks.values()), None)
+            with _track_writer(one_track, reader.info, model, settings, fixed=kept is not None) as saver:
+                frames_of = reader.frames(lead, tail)
+                if each:
+                    stream = matte_subjects(
+                        frames_of, together, model, settings, save_tracks=savers or None, forced=forced, clock=clock
+                    )
+                else:
+                    stream = matte_frames(
+                        frames_of, prompt, model, settings, given=given, save_track=saver, forced=forced,
+                        kept=kept.track if kept is not None else None,
+                        begin=_lead(begin, settings, size) if done else 0, clock=clock,
+                    )  # fmt: skip
                 wanted = (m for m in stream if begin <= m.frame.index and (last is None or m.frame.index <= last))
                 with closing(stream), closing(ordered_map(prepare, wanted, 1)) as prepared:
                     for matted, pictures in prepared:
@@ -276,9 +386,13 @@ def matte_clip(
                             writers.put(pictures)
                         now = time.perf_counter()
                         report.records.append(matted.record)
+                        if matted.parts:
+                            report.parts.append(tuple(part.record for part in matted.parts))
                         report.frame_seconds.append(now - beat)
                         report.add_stages(clock.seconds)
                         alphas.append((float(matted.alpha.min()), float(matted.alpha.max())))
+                        for own in matted.parts:
+                            alphas_of[own.record.subject].append((float(own.alpha.min()), float(own.alpha.max())))
                         if kept is not None:
                             known = (matted.record.agreement, matted.record.flicker)
                             kept.add(Done(*alphas[-1], now - beat, *(math.nan if v is None else v for v in known)))
@@ -289,22 +403,76 @@ def matte_clip(
                     wanted_range = f"{first}-" if last is None else f"{first}-{last}"
                     raise UsageError(f"{source}: holds no frame of the range {wanted_range}")
         report.notes = [*info.notes, *writers.notes, *_broken_frames(reader, report)]
+        if each:
+            report.notes += _told_of(templates, list(each))
         if several is not None and len(several.frames) > 1:
-            named = ", ".join(str(index if info.numbers is None else info.numbers[index]) for index in several.frames)
-            report.notes.append(f"prompts on frames {named}")
+            places = ", ".join(str(index if info.numbers is None else info.numbers[index]) for index in several.frames)
+            report.notes.append(f"prompts on frames {places}")
         if done:
             report.notes.append(f"resumed after {done} frames; times by stage are of the others")
         if settings.output.verify:
             with clock.stage("verify"):
+                layered = [(min(low), max(high)) for low, high in _spans(alphas_of)]
+                reached = {
+                    path: layered if parse_output(name)[1].name == LAYERS else alphas if of is None else alphas_of[of]
+                    for path, name, of in zip(writers.paths, names, whose, strict=True)
+                }
                 for path, promise in writers.promises():
-                    report.checks[path] = read_back(path, promise, alphas)
+                    report.checks[path] = read_back(path, promise, reached[path])
     before = sum(report.frame_seconds[:done])
     report.wall, report.seconds = before + time.perf_counter() - start, clock.seconds
     return report
 
 
+def _subjects_of(
+    prompt: Prompt | Prompts | Sequence[Prompts] | None,
+) -> tuple[Prompt | Prompts | None, dict[str, Prompts]]:
+    """What shows the one subject; or, of several, their prompts by name, else empty."""
+    if prompt is None or isinstance(prompt, Prompt | Prompts):
+        return prompt, {}
+    if len(prompt) == 1:
+        return prompt[0], {}
+    each = {prompts.subject: prompts for prompts in prompt}
+    if len(each) < len(prompt):
+        raise UsageError("two subjects have one name; give each its own")
+    return None, each
+
+
+def _on_first(each: Mapping[str, Prompts], first: int) -> dict[str, Prompt]:
+    """The prompts of several subjects. Raises: UsageError, one is not on the first frame alone."""
+    for name, prompts in each.items():
+        if prompts.frames != (first,):
+            where = ", ".join(map(str, prompts.frames))
+            raise UsageError(
+                f"subject '{name}' has prompts on frames {where} (by index): {len(each)} subjects are followed from "
+                f"frame {first} alone; prompt each there, or give '{name}' a run of its own"
+            )
+    return {name: prompts[first] for name, prompts in each.items()}
+
+
+def _coloured(matted: Matted, whose: Collection[str | None]) -> Matted:
+    """With the subject's own colour; of several subjects for the parts that are wanted; None: all together."""
+    parts = tuple(with_foreground(part) if part.record.subject in whose else part for part in matted.parts)
+    return replace(with_foreground(matted) if None in whose else matted, parts=parts)
+
+
+def _spans(alphas_of: Mapping[str, list[tuple[float, float]]]) -> Iterator[tuple[tuple[float, ...], tuple[float, ...]]]:
+    """Of each frame the least alphas of all subjects, and the largest."""
+    for row in zip(*alphas_of.values(), strict=True):
+        yield tuple(low for low, _ in row), tuple(high for _, high in row)
+
+
+def _told_of(outputs: Sequence[str], subjects: Sequence[str]) -> list[str]:
+    """A line of what holds all subjects together."""
+    names = [name for name in outputs if SUBJECT not in name and parse_output(name)[1].name != LAYERS]
+    if not names:
+        return []
+    hold = "holds" if len(names) == 1 else "hold"
+    return [f"{', '.join(names)} {hold} {', '.join(subjects)} together; {SUBJECT} in a name gives each its own"]
+
+
 def _ways(
-    prompt: Prompt | Prompts | None, track_from: str | Path | None, masks: str | Path | None, trimaps: str | Path | None
+    prompt: object, track_from: str | Path | None, masks: str | Path | None, trimaps: str | Path | None
 ) -> dict[str, object]:
     """All that can say where the subject is, by name."""
     return {"a prompt": prompt, "--track": track_from, "--masks": masks, "--trimaps": trimaps}
@@ -419,10 +587,16 @@ def _kept_places(outputs: Sequence[str | Path], info: ClipInfo) -> list[Path]:
 
 
 def _writers(
-    outputs: Sequence[str | Path], info: ClipInfo, settings: Settings, part: bool, kept: Kept | None
+    outputs: Sequence[str | Path],
+    info: ClipInfo,
+    settings: Settings,
+    part: bool,
+    kept: Kept | None,
+    subjects: Sequence[str],
+    whose: Sequence[str | None],
 ) -> WriterGroup:
     if kept is None:
-        return open_writers(outputs, info, settings.output, part=part)
+        return open_writers(outputs, info, settings.output, part=part, subjects=subjects, whose=whose)
     # A run that was cut off while it gave names finds its own files under them.
     output = replace(settings.output, overwrite=settings.output.overwrite or kept.publishing)
     writers = open_writers(outputs, info, output, part=part, keep=kept.places)

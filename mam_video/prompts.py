@@ -35,7 +35,7 @@ ALL_SUBJECT = "all of every picture is subject: is it an opaque alpha channel? w
 DEFAULT_SUBJECT = "subject"  # its name where none is given
 
 _VERSION = 1  # of the file's form
-_ENTRY = re.compile(r"(.+?):\s*([A-Za-z].*|)", re.DOTALL)  # a frame may be a timecode, with colons in it
+_ENTRY = re.compile(r"(?:([^@]*)@)?(.+?):\s*([A-Za-z].*|)", re.DOTALL)  # a frame may be a timecode, with colons in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,24 +258,27 @@ class PromptEntry:
 
 
 def parse_entry(text: str, clip: PromptClip) -> PromptEntry:
-    """A prompt of the command line: FRAME:box=X0,Y0,X1,Y1;point=X,Y;point=X,Y,0.
+    """A prompt of the command line: [SUBJECT@]FRAME:box=X0,Y0,X1,Y1;point=X,Y;point=X,Y,0.
 
     Coordinates are as in `Prompt.parse`. Raises: UsageError, a line that names it.
     """
     where = f"--prompt '{text}'"
     found = _ENTRY.fullmatch(text)
     if found is None:
-        raise UsageError(f"{where} is not of the form FRAME:box=X0,Y0,X1,Y1;point=X,Y;point=X,Y,0")
+        raise UsageError(f"{where} is not of the form [SUBJECT@]FRAME:box=X0,Y0,X1,Y1;point=X,Y;point=X,Y,0")
+    subject = DEFAULT_SUBJECT if found[1] is None else found[1].strip()
+    if not subject:
+        raise UsageError(f"{where}: names no subject before the @")
     boxes: list[str] = []
     points: list[str] = []
-    for part in found[2].split(";"):
+    for part in found[3].split(";"):
         name, equals, value = (p.strip() for p in part.partition("="))
         if not equals or name not in ("box", "point"):
             raise UsageError(f"{where}: '{part.strip()}' is neither box=X0,Y0,X1,Y1 nor point=X,Y nor point=X,Y,0")
         (boxes if name == "box" else points).append(value)
     if len(boxes) > 1:
         raise UsageError(f"{where}: has {len(boxes)} boxes; a subject has one in a frame")
-    return _entry(where, found[1].strip(), boxes[0] if boxes else None, points, clip)
+    return _entry(where, found[2].strip(), boxes[0] if boxes else None, points, clip, subject)
 
 
 def read_entries(path: str | Path, clip: PromptClip) -> list[PromptEntry]:

@@ -54,6 +54,7 @@ class ViewSettings:
     grow: float = 1.5  # side of a new view, in longer sides of the box
     room: float = 0.03  # a view is held while the box keeps this share of the view's side to its edge ...
     fill: float = 0.5  # ... and the box's longer side fills at least this share of the view
+    subjects: Literal["shared", "own"] = "shared"  # several subjects: one view around all of them, or one each
 
     def __post_init__(self) -> None:
         _in_range("view.grow", self.grow, 1.05, 8)

@@ -44,6 +44,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
@@ -378,20 +379,25 @@ class _Follower:
         self._remember(step, record, held, view, embedding, index, None)
         return record, logits
 
+    def _prompt(self, step: _Step, guess: _Guess, view: View) -> tuple[np.ndarray, ViewPrompt]:
+        """The last mask moved into the view, (m, m) float32 logits, and what a later frame is asked with."""
+        assert self.mask_view is not None and step.motion is not None
+        moved = carried_logits(self.logits, self.mask_view, view, step.motion, self.model.mask_size)
+        return moved, ViewPrompt(
+            view.to_view(guess.search),
+            logits=moved,
+            motion=self._apart(step.motion, guess.search, view, ahead=False),
+            references=self.references.all(),
+        )
+
     def _continue(
         self, step: _Step, guess: _Guess, view: View, embedding: Embedding, index: int
     ) -> tuple[Record, np.ndarray, View]:
         """A later frame: its record, its logits, and the view they are of, another one where it was found elsewhere."""
         frame, motion = step.frame, step.motion
-        assert self.mask_view is not None and self.filter is not None and motion is not None
+        assert self.filter is not None and motion is not None
         m = self.model.mask_size
-        moved = carried_logits(self.logits, self.mask_view, view, motion, m)
-        prompt = ViewPrompt(
-            view.to_view(guess.search),
-            logits=moved,
-            motion=self._apart(motion, guess.search, view, ahead=False),
-            references=self.references.all(),
-        )
+        moved, prompt = self._prompt(step, guess, view)
         offered = self._ask(embedding, index, prompt)
 
         best, best_value, best_overlap = -1, -1.0, 0.0
@@ -787,6 +793,12 @@ class _References:
             for place, reference in enumerate(kept):
                 if isinstance(reference, _Later):
                     kept[place] = reference.embedded(model)
+
+    def copy(self) -> _References:
+        """As they are now: what is offered later is not in it."""
+        same = copy(self)
+        same._recent = copy(self._recent)
+        return same
 
     def offer(self, reference: Reference | _Later, frame_index: int) -> None:
         if self._most == 0:

@@ -2,6 +2,7 @@
 
     python pipelines/benchmark.py memory [--frames 60 300]
     python pipelines/benchmark.py speed [--variant vit-b] [--device cuda]
+    python pipelines/benchmark.py subjects [--variant vit-b]
     python pipelines/benchmark.py rate [--model lite]
     python pipelines/benchmark.py media [--frames 48]
 
@@ -17,6 +18,7 @@ import media_speed
 import memory
 import rate
 import speed
+import subjects
 
 from mam_video import MamVideoError
 from mam_video.models.devices import cpu_has_bfloat16, cpu_name
@@ -27,6 +29,7 @@ def main() -> int:
     commands = parser.add_subparsers(required=True, metavar="WHAT")
     memory.add_arguments(commands.add_parser("memory", help="peak memory and seconds a frame by length of the clip"))
     speed.add_arguments(commands.add_parser("speed", help="against segment-anything's predictor and plain M2M"))
+    subjects.add_arguments(commands.add_parser("subjects", help="the time of several subjects against that of one"))
     rate.add_arguments(commands.add_parser("rate", help="frames a second file to file, and where the time goes"))
     media_speed.add_arguments(
         commands.add_parser("media", help="reading and writing alone, against ffmpeg's command line")

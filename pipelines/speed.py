@@ -111,7 +111,7 @@ def run(options: argparse.Namespace) -> int:
 
     with tempfile.TemporaryDirectory() as folder:
         plate = Path(folder) / "plate.mp4"
-        first = _cut(SAMPLE, plate, options.frames)
+        first = cut_clip(SAMPLE, plate, options.frames)
         expected, _ = obvious.alpha(first, np.array(BOX.xyxy))
         found = matte_picture(ours, first, Prompt(BOX))
         difference = np.abs(found - expected)
@@ -178,7 +178,7 @@ def _stages(obvious: ObviousLoop, ours: MamModel, rgb: np.ndarray, device: str) 
                 print(f"  {stage}, {name}: {seconds:.2f} s, {best[0] / seconds:.2f}x", flush=True)
 
 
-def _cut(source: Path, to: Path, count: int) -> np.ndarray:
+def cut_clip(source: Path, to: Path, count: int) -> np.ndarray:
     """The first `count` frames as a clip; returns the first, (H, W, 3) uint8 RGB."""
     with av.open(str(source)) as film, av.open(str(to), "w") as container:
         stream: Any = None

@@ -31,6 +31,7 @@ RANKS = {
     "track": 5,
     "track_file": 6,
     "report": 6,
+    "subjects": 6,
     "training": 6,
     "resume": 7,
     "masks": 7,

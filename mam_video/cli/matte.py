@@ -38,6 +38,8 @@ examples:
   mam-video matte plate.mov --box 20%,10%,60%,95% -o comp.mp4 --bg street.mov
   mam-video matte plate.mov --point 640,400 --point 100,80,0 -o frames/matte.####.png
   mam-video matte plate.mov --prompt 0:box=412,96,890,1010 --prompt "120:box=380,90,850,1000" -o matte.mov
+  mam-video matte plate.mov --prompt dancer@0:box=412,96,890,1010 --prompt drummer@0:box=20,96,300,800 \
+      -o {{subject}}.mov -o both.mp4 -o layers/:exr-layers
 """
 
 
@@ -140,8 +142,9 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
     more.add_argument(
         "--prompt",
         action="append",
-        metavar="FRAME:WHAT",
-        help="on any frame, by its number or timecode: 120:box=X0,Y0,X1,Y1;point=X,Y;point=X,Y,0; may be repeated",
+        metavar="[SUBJECT@]FRAME:WHAT",
+        help="on any frame, by its number or timecode: 120:box=X0,Y0,X1,Y1;point=X,Y;point=X,Y,0; may be repeated, and "
+        "of several subjects names each: dancer@0:box=X0,Y0,X1,Y1",
     )
     more.add_argument("--prompts", metavar="FILE", help="the same from a file; see `mam-video prompts --help`")
     more.add_argument(
@@ -191,6 +194,7 @@ def run(options: argparse.Namespace) -> int:
 
     from mam_video.media import expected_bytes, notes, open_clip, parse_output
     from mam_video.media.kinds import must_be_kept
+    from mam_video.media.outputs import SUBJECT
     from mam_video.report.looks import Looks
     from mam_video.report.page import check_folder, save_report
 
@@ -214,12 +218,16 @@ def run(options: argparse.Namespace) -> int:
         if spoken:
             for note in notes(outputs, info):
                 print(f"note: {note}")
-            sizes = [expected_bytes(output, info, count) for output in outputs]
+            sizes = [
+                size and size * (len(prompts) or 1 if SUBJECT in output else 1)
+                for output in outputs
+                for size in [expected_bytes(output, info, count)]
+            ]
             print(_announcement(info, frames[0] if frames else 0, count, sizes))
         report = matte_clip(
             options.input,
             outputs,
-            prompts,
+            prompts or None,
             settings,
             backward=options.backward,
             track_from=options.track,
@@ -432,10 +440,7 @@ def end_line(report: RunReport) -> dict[str, Any]:
         "fps": round(report.fps, 3),
         "states": report.states(),
         "outputs": [str(path) for path in report.outputs],
-        "flagged": [
-            {"first": r.first, "last": r.last, "state": str(r.state), "reasons": list(r.reasons)}
-            for r in report.flagged
-        ],
+        "flagged": [found.as_dict() for found in report.flagged],
     }
 
 

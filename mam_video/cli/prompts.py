@@ -63,8 +63,8 @@ def prompt_of(options: argparse.Namespace, reader: Reader) -> Prompt | None:
     return None
 
 
-def prompts_of(options: argparse.Namespace, reader: Reader, first: int) -> Prompts | None:
-    """What `prompt_of` (on frame `first`), --prompt and --prompts say together; None where none is given."""
+def prompts_of(options: argparse.Namespace, reader: Reader, first: int) -> list[Prompts]:
+    """What `prompt_of` (on frame `first`), --prompt and --prompts say together, of each subject; empty: nothing."""
     clip = clip_of(reader.info)
     entries = read_entries(options.prompts, clip) if options.prompts else []
     entries += [parse_entry(text, clip) for text in options.prompt or []]
@@ -72,15 +72,7 @@ def prompts_of(options: argparse.Namespace, reader: Reader, first: int) -> Promp
     if prompt is not None:
         given = " and ".join(f"--{name}" for name in ("box", "point", "mask") if getattr(options, name))
         entries.insert(0, PromptEntry(f"{given} of the first frame", first, prompt))
-    if not entries:
-        return None
-    subjects = by_subject(entries)
-    if len(subjects) > 1:
-        named = ", ".join(subjects)
-        raise UsageError(
-            f"prompts name {len(subjects)} subjects ({named}); one run mattes one, so give a file for each"
-        )
-    return next(iter(subjects.values()))
+    return list(by_subject(entries).values()) if entries else []
 
 
 def _run(options: argparse.Namespace) -> int:

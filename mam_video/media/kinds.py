@@ -82,6 +82,7 @@ _KINDS: Final = {
             "exr", "exr", "rgba", (".exr", "/"), 4.5, "EXR sequence, scene-linear RGBA, premultiplied (name.%04d.exr)"
         ),
         Kind("exr-alpha", "exr", "alpha", (".exr", "/"), 0.12, "EXR sequence, the alpha alone, channel A or LAYER.A"),
+        Kind("exr-layers", "exr", "alpha", (".exr", "/"), 0.2, "EXR sequence, a layer for each subject: dancer.A"),
         Kind("tiff", "tiff", "rgba", (".tif", ".tiff", "/"), 5.6, "TIFF sequence, RGBA of 16 bits (name.%04d.tif)"),
         Kind("tiff-alpha", "tiff", "alpha", (".tif", ".tiff", "/"), 0.2, "TIFF sequence, the alpha alone, 16 bits"),
         Kind("dpx-alpha", "dpx", "alpha", (".dpx", "/"), 4.0, "DPX sequence, the alpha alone, 10 bits (name.%04d.dpx)"),
@@ -107,6 +108,8 @@ _BY_SUFFIX: Final = {
     ".m4v": "preview",
 }
 _SEQUENCES: Final = ("exr", "dpx", "tiff", "png")
+LAYERS: Final = "exr-layers"
+_LAYER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHOWN: Final = ("vp9", "preview", "webp")  # for eyes: always as a display shows it
 _PICTURES: Final[dict[str, Any]] = {
     "prores": ProResPicture,
@@ -287,22 +290,31 @@ class WholeWriter(Writer, Protocol):
 
 
 def open_writer(
-    output: str | Path, info: ClipInfo, settings: OutputSettings, *, part: bool = False, keep: Path | None = None
+    output: str | Path,
+    info: ClipInfo,
+    settings: OutputSettings,
+    *,
+    part: bool = False,
+    keep: Path | None = None,
+    subjects: Sequence[str] = (),
 ) -> WholeWriter:
     """A writer for NAME or NAME:kind, for a clip as `info` says. Everything is checked here, before long work.
 
     `part` says that a range of the clip is written: a movie of it starts at time 0 and has the sound of these frames
     alone; `info.timecode` is then the label of the range's first frame. `keep` is the output's `kept_place` where the
-    run is to be resumable.
+    run is to be resumable. `subjects` names them where there are several.
 
     Raises: UsageError for an unknown kind, a name that is taken (unless settings.overwrite) or the input's own;
         MediaError where nothing can be written there.
     """
     name, kind = parse_output(output)
+    if kind.name == LAYERS:
+        _check_layers(name, subjects)
     if settings.rate and kind.family in (*_SEQUENCES, "webp"):
         raise UsageError(f"{name}: --rate is for movies; a sequence has one picture for each frame of its clip")
     if kind.family in _SEQUENCES:
-        return SequenceWriter(_pattern(name, kind, info), _encoder(kind, info, settings), info, settings, keep=keep)
+        encoder = _encoder(kind, info, settings, subjects)
+        return SequenceWriter(_pattern(name, kind, info), encoder, info, settings, keep=keep)
     if kind.family == "webp":
         return WebpWriter(Path(name), info, settings)
     height, width = info.size
@@ -316,10 +328,21 @@ def open_writer(
     return MovieWriter(Path(name), picture, info, settings, part=part, keep=keep)
 
 
-def _encoder(kind: Kind, info: ClipInfo, settings: OutputSettings) -> Encoder:
+def _check_layers(name: str, subjects: Sequence[str]) -> None:
+    if not subjects:
+        raise UsageError(f"{name}: {LAYERS} is for several subjects; of one write {name}:exr-alpha")
+    for subject in subjects:
+        if not _LAYER.fullmatch(subject):
+            raise UsageError(
+                f"{name}: '{subject}' cannot be a layer's name; name the subject with letters, digits and _, and no "
+                "digit first"
+            )
+
+
+def _encoder(kind: Kind, info: ClipInfo, settings: OutputSettings, subjects: Sequence[str]) -> Encoder:
     alone = kind.content == "alpha"
     if kind.family == "exr":
-        return ExrEncoder(info, alone, settings)
+        return ExrEncoder(info, alone, settings, tuple(subjects) if kind.name == LAYERS else ())
     if kind.family == "dpx":
         return DpxEncoder(info.rate)
     return IntegerEncoder(kind.family == "tiff", alone, settings.premultiply)
@@ -331,6 +354,7 @@ class WriterGroup(WholeOrNothing):
     Has the same methods as one writer, so that a loop needs not know how many there are.
 
     before_publish  called when every file is whole and none has its final name yet
+    whose           of each output: the subject that it is of, where there are several; None: of all
     """
 
     before_publish: Callable[[], None] | None = None
@@ -342,13 +366,18 @@ class WriterGroup(WholeOrNothing):
         settings: OutputSettings,
         part: bool = False,
         keep: Sequence[Path] = (),
+        subjects: Sequence[str] = (),
+        whose: Sequence[str | None] = (),
     ) -> None:
+        self.whose = tuple(whose) or (None,) * len(outputs)
         if not outputs:
             raise UsageError("no output is named; give one, as -o matte.mov")
         self._writers: list[WholeWriter] = []
         try:
             for place, output in enumerate(outputs):
-                writer = open_writer(output, info, settings, part=part, keep=keep[place] if keep else None)
+                writer = open_writer(
+                    output, info, settings, part=part, keep=keep[place] if keep else None, subjects=subjects
+                )
                 self._writers.append(writer)
                 if any(writer.path.absolute() == other.path.absolute() for other in self._writers[:-1]):
                     raise UsageError(f"{writer.path}: named twice as an output; give each its own name")
@@ -393,7 +422,7 @@ class WriterGroup(WholeOrNothing):
 
     def prepare(self, matted: Matted) -> list[Any]:
         """What each writer makes of the frame. Pure: any thread, any order."""
-        return [writer.prepare(matted) for writer in self._writers]
+        return [writer.prepare(matted.of(subject)) for writer, subject in zip(self._writers, self.whose, strict=True)]
 
     def put(self, prepared: list[Any]) -> None:
         """Write a prepared frame to every output; in display order."""
@@ -428,12 +457,15 @@ def open_writers(
     *,
     part: bool = False,
     keep: Sequence[Path] = (),
+    subjects: Sequence[str] = (),
+    whose: Sequence[str | None] = (),
 ) -> WriterGroup:
     """One writer over all outputs of a run. Raises: as `open_writer`, and UsageError for a name given twice.
 
-    `keep` has the `kept_place` of each output, where the run is to be resumable.
+    `keep` has the `kept_place` of each output, where the run is to be resumable. Of several `subjects` `whose` says for
+    each output which one it is of; None: of all together.
     """
-    return WriterGroup(outputs, info, settings, part, keep)
+    return WriterGroup(outputs, info, settings, part, keep, subjects, whose)
 
 
 def read_back(path: Path, promise: Promise | SequencePromise, alpha: Sequence[tuple[float, float]]) -> list[Check]:

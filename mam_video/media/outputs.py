@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Generator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mam_video.errors import MediaError, UsageError
@@ -19,6 +19,50 @@ from mam_video.media.edge import writing
 
 MOST_DIGITS = 9
 _DIGITS = re.compile(r"%0?(?P<printf>\d*)d|(?P<hashes>#+)|\$F(?P<houdini>\d?)")
+
+SUBJECT = "{subject}"  # in an output's name: a file, or a sequence, for each subject
+_SAFE = re.compile(r"\w(?:[\w .-]*[\w-])?")  # of a subject's name as a part of a file's
+_MOST_OF_A_NAME = 64
+_DEVICES = {"con", "prn", "aux", "nul", *(f"{name}{k}" for name in ("com", "lpt") for k in range(10))}
+
+
+def of_subjects(name: str, subjects: Sequence[str]) -> dict[str | None, str]:
+    """The names that an output with `{subject}` in it gets, by subject; one without is of all together: None.
+
+    Raises: UsageError, a subject's name is no safe part of a file's name, or two differ in case alone.
+    """
+    if SUBJECT not in name:
+        return {None: name}
+    for subject in subjects:
+        if not _SAFE.fullmatch(subject) or len(subject) > _MOST_OF_A_NAME or subject.lower() in _DEVICES:
+            raise UsageError(
+                f"{name}: '{subject}' cannot be part of a file's name; name the subject with letters, digits, _ and -"
+            )
+    if len({subject.lower() for subject in subjects}) < len(subjects):
+        raise UsageError(f"{name}: subjects whose names differ in case alone would get one file; rename one of them")
+    return {subject: name.replace(SUBJECT, subject) for subject in subjects}
+
+
+@contextmanager
+def folders_of_subjects(template: str, names: Sequence[str]) -> Generator[None, None, None]:
+    """Makes the folders of `names` that `{subject}` in the template's own folder asks for, as `{subject}/matte.mov`.
+
+    What it made and is empty in the end goes again. Raises: MediaError, a folder cannot be made.
+    """
+    made: list[Path] = []
+    if SUBJECT in Path(template).parent.name and not template.endswith(("/", "\\")):
+        for folder in (Path(name).parent for name in names):
+            if not folder.exists():
+                _check_folder(folder.parent, folder)
+                with writing(folder):
+                    folder.mkdir()
+                made.append(folder)
+    try:
+        yield
+    finally:
+        for folder in made:
+            with suppress(OSError):  # what is in it stays
+                folder.rmdir()
 
 
 def _check_folder(folder: Path, name: Path) -> None:

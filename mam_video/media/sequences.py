@@ -316,6 +316,8 @@ class DpxEncoder:
 class ExrEncoder:
     """RGBA in scene-linear light, premultiplied in it, as EXR asks; or the matte alone as channel A, or LAYER.A.
 
+    With `layers`, the names of several subjects, each one's matte alone is a layer: NAME.A.
+
     Float plates are written as they came: where alpha is 1 their bits do not change (in float, or in half from half,
     with lossless compression). Others are brought to linear light through their look, else from sRGB. Data and display
     windows stay as they were.
@@ -324,6 +326,7 @@ class ExrEncoder:
     info: ClipInfo
     alpha_only: bool
     settings: OutputSettings
+    layers: tuple[str, ...] = ()
 
     def write(self, matted: Matted, number: int, path: Path) -> None:
         frame = matted.frame
@@ -332,7 +335,9 @@ class ExrEncoder:
         inside = (slice(y0, y1), slice(x0, x1))
         alpha = matted.alpha[inside]
         dtype = self._dtype(frame)
-        if self.alpha_only:
+        if self.layers:
+            channels = {f"{name}.A": matted.of(name).alpha[inside].astype(dtype) for name in self.layers}
+        elif self.alpha_only:
             layer = self.settings.exr_layer
             channels = {f"{layer}.A" if layer else "A": alpha.astype(dtype)}
         else:

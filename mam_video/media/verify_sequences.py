@@ -95,6 +95,8 @@ def promise_of_sequence(writer: SequenceWriter) -> SequencePromise:
         asked, layer = encoder.settings.exr_type, encoder.settings.exr_layer
         depth = ("float" if info.pixel_format == "float" else "half") if asked == "auto" else asked
         channels = "A B G R" if not encoder.alpha_only else f"{layer}.A" if layer else "A"
+        if encoder.layers:
+            channels = " ".join(sorted(f"{name}.A" for name in encoder.layers))
     # Frames that an earlier run left are held to everything but their labels, which are not known any more.
     known = all(number in writer.labels for number in writer.numbers)
     return SequencePromise(
@@ -218,15 +220,16 @@ def _look(path: Path) -> _Seen:
 
 
 def _look_at_exr(path: Path) -> _Seen:
-    still = Exr().facts(path)
     header, planes = read_channels(path)
     mattes = [name for name in planes if name.rpartition(".")[2] == "A"]
     if not mattes:
         raise refuse(path, "it has no channel A")
-    alpha = planes[mattes[0]]
+    still = Exr(mattes[0].rpartition(".")[0] if len(mattes) > 1 else "").facts(path)
+    alpha = planes[mattes[0]] if len(mattes) == 1 else np.concatenate([planes[name] for name in mattes])
+    height, width = planes[mattes[0]].shape
     counter = header.get("imageCounter")
     return _Seen(
-        (alpha.shape[0], alpha.shape[1]),
+        (height, width),
         "half" if alpha.dtype == np.float16 else "float",
         " ".join(sorted(planes)),
         alpha.astype(np.float32),

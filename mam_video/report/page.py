@@ -84,7 +84,8 @@ def correction(report: RunReport, look: Look) -> str:
     """
     number = _number(look.record.index, report)
     box = look.proposal or look.record.box.clipped(report.clip.size) or look.record.box
-    option = ["--prompt", f"{number}:box={_whole(box, report.clip.size)}"]
+    whose = f"{look.record.subject}@" if look.record.subject else ""
+    option = ["--prompt", f"{whose}{number}:box={_whole(box, report.clip.size)}"]
     given = list(report.command)
     while "--track" in given:  # what is followed from a file is not tracked again
         place = given.index("--track")
@@ -194,7 +195,7 @@ def _columns_json(report: RunReport) -> str:
 def _verdict(flagged: Sequence[FlaggedRange], count: int) -> str:
     if not flagged:
         return f'<p class="verdict good">No frame of {count} was flagged.</p>'
-    frames = sum(r.last - r.first + 1 for r in flagged)
+    frames = len({index for r in flagged for index in range(r.first, r.last + 1)})
     ranges = "one range" if len(flagged) == 1 else f"{len(flagged)} ranges"
     return f'<p class="verdict flagged">Look at {ranges}: {frames} of {count} frames were flagged.</p>'
 
@@ -246,7 +247,8 @@ def _ranges(flagged: Sequence[FlaggedRange], report: RunReport) -> str:
     if not flagged:
         return ""
     rows = "".join(
-        f'<tr><td><i class="s-{r.state}"></i>{r.state}</td><td>{escape(_label(r.first, report))}</td>'
+        f'<tr><td><i class="s-{r.state}"></i>{escape(f"{r.state} {r.subject}".rstrip())}</td>'
+        f"<td>{escape(_label(r.first, report))}</td>"
         f"<td>{escape(_label(r.last, report))}</td><td>{r.last - r.first + 1}</td>"
         f"<td>{escape('; '.join(r.reasons[:6]))}{' …' if len(r.reasons) > 6 else ''}</td></tr>"
         for r in flagged[:_SHOWN_RANGES]

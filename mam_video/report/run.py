@@ -27,6 +27,7 @@ class FlaggedRange(NamedTuple):
     last: int
     state: State  # the worst of them
     reasons: tuple[str, ...]
+    subject: str = ""  # whose, where there are several
 
     def __str__(self) -> str:
         return self.told(None)
@@ -38,13 +39,21 @@ class FlaggedRange(NamedTuple):
         if start is not None:
             label = str(start + self.first)
             frames += f" [{label}]" if self.first == self.last else f" [{label} - {start + self.last}]"
-        return f"{frames}: {self.state}" + (f" ({'; '.join(self.reasons)})" if self.reasons else "")
+        whose = f", {self.subject}" if self.subject else ""
+        return f"{frames}{whose}: {self.state}" + (f" ({'; '.join(self.reasons)})" if self.reasons else "")
+
+    def as_dict(self) -> dict[str, Any]:
+        """As run.json and the lines for render managers have it."""
+        where = {"first": self.first, "last": self.last, **({"subject": self.subject} if self.subject else {})}
+        return {**where, "state": str(self.state), "reasons": list(self.reasons)}
 
 
 @dataclass
 class RunReport:
     """Filled while a run goes on; whole when it ends.
 
+    records  one a frame; of several subjects that of the one that is worst off
+    parts    of several subjects: the records of each frame, one for each; else empty
     command  the arguments of the command line that asked for it, program first; empty where Python did
     seconds  by stage, added up over threads: stages overlap
     frame_stages  the same of each frame: what was done while it was waited for, partly for the frames after it
@@ -60,6 +69,7 @@ class RunReport:
     settings: Settings
     outputs: list[Path]
     records: list[Record] = field(default_factory=list)
+    parts: list[tuple[Record, ...]] = field(default_factory=list)
     frame_seconds: list[float] = field(default_factory=list)
     frame_stages: list[dict[str, float]] = field(default_factory=list)
     command: list[str] = field(default_factory=list)
@@ -72,7 +82,10 @@ class RunReport:
     @property
     def flagged(self) -> list[FlaggedRange]:
         """The ranges to look at, in order."""
-        return flagged_ranges(self.records)
+        if not self.parts:
+            return flagged_ranges(self.records)
+        each = [flagged_ranges(records) for records in zip(*self.parts, strict=True)]
+        return sorted((found for ranges in each for found in ranges), key=lambda found: found.first)
 
     @property
     def unkept(self) -> list[str]:
@@ -129,10 +142,7 @@ class RunReport:
             "fps": round(self.fps, 3),
             "stage_seconds": {name: round(s, 3) for name, s in self.seconds.items()},
             "states": self.states(),
-            "flagged": [
-                {"first": r.first, "last": r.last, "state": str(r.state), "reasons": list(r.reasons)}
-                for r in self.flagged
-            ],
+            "flagged": [found.as_dict() for found in self.flagged],
             "frames": [
                 {
                     "index": r.index,
@@ -140,6 +150,7 @@ class RunReport:
                     "pts": r.pts,
                     "time": round(float(r.pts * clip.time_base), 6),
                     **({"timecode": str(clip.timecode + r.index)} if clip.timecode is not None else {}),
+                    **({"subject": r.subject} if r.subject else {}),
                     "state": str(r.state),
                     "box": [round(v, 2) for v in r.box.xyxy],
                     "score": round(r.score, 4),
@@ -150,7 +161,10 @@ class RunReport:
                     "seconds": round(s, 4),
                     "stage_seconds": stages,
                 }
-                for r, s, stages in zip(self.records, self.frame_seconds, self.frame_stages, strict=True)
+                for own, s, stages in zip(
+                    self.parts or [(r,) for r in self.records], self.frame_seconds, self.frame_stages, strict=True
+                )
+                for r in own
             ],
         }
 
@@ -167,5 +181,5 @@ def flagged_ranges(records: Iterable[Record]) -> list[FlaggedRange]:
             run = list(group)
             worst = max((r.state for r in run), key=_WORSE.index)
             reasons = tuple(dict.fromkeys(reason for r in run for reason in r.reasons))
-            found.append(FlaggedRange(run[0].index, run[-1].index, worst, reasons))
+            found.append(FlaggedRange(run[0].index, run[-1].index, worst, reasons, run[0].subject))
     return found
