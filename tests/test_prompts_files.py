@@ -140,9 +140,9 @@ def test_prompts_of_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "is not of the form FRAME:box="),
-        ("box=1,2,3,4", "is not of the form FRAME:box="),
-        ("120", "is not of the form FRAME:box="),
+        ("", "is not of the form [SUBJECT@]FRAME:box="),
+        ("box=1,2,3,4", "is not of the form [SUBJECT@]FRAME:box="),
+        ("120", "is not of the form [SUBJECT@]FRAME:box="),
         ("120:", "'' is neither box="),
         ("120:circle=1,2,3", "'circle=1,2,3' is neither box="),
         ("120:box", "'box' is neither box="),
