@@ -21,12 +21,13 @@ prompt is final only when the prompt has been reached.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 from mam_video.clock import Clock
+from mam_video.cuts import SEEN_AFTER, CutFinder
 from mam_video.errors import UsageError
 from mam_video.frames import Frame, State
 from mam_video.media.kept import Log
@@ -34,6 +35,7 @@ from mam_video.models.base import Model, Reference, wants_references
 from mam_video.motion import Motion, with_motion
 from mam_video.prompts import Prompts
 from mam_video.settings import Settings
+from mam_video.shots import Shots, with_cut, without_prompt
 from mam_video.streams import ahead
 from mam_video.track import Found, agreement, anchor, anchors_beside, track
 from mam_video.track_file import packed, unpacked
@@ -56,6 +58,7 @@ def track_prompts(
     *,
     first: int = 0,
     stop: int | None = None,
+    cuts: CutFinder | None = None,
     batch: int = 1,
     clock: Clock | None = None,
     on_frame: Callable[[], None] | None = None,
@@ -65,6 +68,7 @@ def track_prompts(
     Args:
         frames_of: the clip.
         folder: an empty folder for what is found on the way, which is left there.
+        cuts: finds the cuts, and says what is done there; made where None.
         batch: frames embedded at once; the groups fall on absolute frame numbers.
         on_frame: called for each frame that was followed, in either direction.
 
@@ -72,8 +76,10 @@ def track_prompts(
     Raises: UsageError, a prompt lies outside its frame or beyond the clip.
     """
     clock = clock or Clock()
-    made = _Halves(frames_of, prompts, model, settings, folder, batch, clock, on_frame or (lambda: None))
+    cuts = cuts or CutFinder(settings.cuts, settings.motion)
+    made = _Halves(frames_of, prompts, model, settings, folder, cuts, batch, clock, on_frame or (lambda: None))
     try:
+        made.look_before(first)
         made.forwards(stop)
         made.backwards(first)
         yield from made.joined(first)
@@ -91,11 +97,13 @@ class _Halves:
         model: Model,
         settings: Settings,
         folder: Path,
+        cuts: CutFinder,
         batch: int,
         clock: Clock,
         on_frame: Callable[[], None],
     ) -> None:
         self.frames_of, self.prompts, self.model, self.settings = frames_of, prompts, model, settings
+        self.cuts = cuts
         self.batch, self.clock, self.on_frame = batch, clock, on_frame
         self.places = prompts.frames
         self.most_near = anchors_beside(wants_references(model))
@@ -103,30 +111,63 @@ class _Halves:
         self.forth = Log(folder / "forwards")  # from the first prompt on, a frame after the other
         self.back = Log(folder / "backwards")
         self.back_at: dict[int, int] = {}  # place in that log of a frame's backward half
+        self.early = Log(folder / "early")  # frames before the first prompt's shot
+
+    def look_before(self, first: int) -> None:
+        """Find the cuts among the frames from `first` to the first prompt."""
+        if first >= self.places[0]:
+            return
+        frames = ahead(self.clock.timed(self.frames_of(first, self.places[0] + SEEN_AFTER), "decode"), 4, "decode")
+        moved = with_motion(frames, self.settings.motion, clock=self.clock)
+        finder = CutFinder(replace(self.cuts.settings, on_cut="continue"), self.settings.motion)
+        begin = first
+        with closing(finder.watch(moved, self.clock)) as watched:
+            for frame, motion in watched:
+                if frame.index > self.places[0]:
+                    break
+                begin = frame.index if frame.index in finder.found else begin
+                self.early.append(packed(without_prompt(frame, motion, begin, self.model)))
+        self.cuts.found += [cut for cut in finder.found if cut <= self.places[0]]
 
     def forwards(self, stop: int | None) -> None:
-        """From each prompt to the next, and from the last one to the end."""
+        """From each prompt to the next or to the cut before it, and from the last one to the end."""
         frames = ahead(self.clock.timed(self.frames_of(self.places[0], stop), "decode"), _DECODED_AHEAD, "decode")
-        with closing(with_motion(frames, self.settings.motion, clock=self.clock)) as moved:
+        moved = with_motion(frames, self.settings.motion, clock=self.clock)
+        with Shots(self.cuts.watch(moved, self.clock)) as shots:
             for k, place in enumerate(self.places):
                 end = self.places[k + 1] if k + 1 < len(self.places) else None
-                if self.places[0] + len(self.forth) < place:
-                    raise _beyond(place)
-                before = self._forward(place - 1) if k else None
-                near = [other for other in reversed(self.places) if other < place]
-                if not self._follow(_until(moved, end), place, near, self.forth, before=before):
-                    raise _beyond(place)
+                if shots.next is None:
+                    raise self._beyond(place)
+                apart = k == 0 or self._apart(self.places[k - 1], place)
+                before = None if apart else self._forward(place - 1)
+                near = [other for other in reversed(self.places) if other < place and not self._apart(other, place)]
+                self._follow(shots.take(end), place, near, self.forth, before=before)
+                while shots.next is not None and (end is None or shots.next[0].index < end):
+                    begin = shots.next[0].index
+                    for frame, motion in shots.take(end):
+                        self.forth.append(packed(without_prompt(frame, motion, begin, self.model)))
+                        self.on_frame()
+
+    def _between(self, low: int, high: int) -> list[int]:
+        """First frames of shots, low < index <= high; none where tracking goes on through cuts."""
+        on = self.cuts.settings.on_cut == "continue"
+        return [] if on else [cut for cut in self.cuts.found if low < cut <= high]
+
+    def _apart(self, a: int, b: int) -> bool:
+        """Whether two frames are of different shots."""
+        return bool(self._between(min(a, b), max(a, b)))
 
     def backwards(self, first: int) -> None:
-        """From each prompt to the one before, and from the first one to the frame `first`."""
+        """From each prompt to the one before or to the cut after that, and from the first one to the frame `first`."""
         lowest = [first, *(place + 1 for place in self.places)]
         for low, place in zip(lowest, self.places, strict=False):
+            low = max([low, *self._between(low - 1, place)])
             if low < place:
                 begin = len(self.back)
                 frames = ahead(self.clock.timed(backwards(self.frames_of, low, place), "decode"), 1, "decode")
                 moved = with_motion(frames, self.settings.motion, clock=self.clock)
                 near = sorted(self.places, key=lambda other: (other != low - 1, abs(other - place)))
-                near.remove(place)
+                near = [other for other in near if other != place and not self._apart(other, place)]
                 self._follow(moved, place, near, self.back, begun=self._forward(place))
                 self.back_at.update((index, begin + place - index) for index in range(low, place))
 
@@ -168,8 +209,13 @@ class _Halves:
         return self.anchors[place]
 
     def joined(self, first: int) -> Generator[Found, None, None]:
+        """One of both halves for each frame from `first` on, which says where a shot begins."""
+        for record, view, logits, standing in self._joined(first):
+            yield with_cut(record, self.cuts), view, logits, standing
+
+    def _joined(self, first: int) -> Generator[Found, None, None]:
         for index in range(first, self.places[0]):
-            yield self._backward(index)
+            yield self._backward(index) if index in self.back_at else unpacked(self.early[index - first])
         for k, place in enumerate(self.places):
             yield self._forward(place)
             if k + 1 == len(self.places):
@@ -178,6 +224,11 @@ class _Halves:
                 return
             gap = range(place + 1, self.places[k + 1])
             if not gap:
+                continue
+            cuts = self._between(place, self.places[k + 1])
+            if cuts:  # up to the cut forwards, from the next prompt's shot on backwards, in between nobody pointed
+                for index in gap:
+                    yield self._forward(index) if index < cuts[-1] else self._backward(index)
                 continue
             overlaps = [self._agree(index) for index in gap]
             at = join_place(overlaps)
@@ -206,9 +257,19 @@ class _Halves:
         state = record.state if record.state.flagged else State.UNCERTAIN
         return replace(record, state=state, reasons=(*record.reasons, reason)), *found[1:]
 
+    def _beyond(self, place: int) -> UsageError:
+        if self.cuts.settings.on_cut == "stop" and self.cuts.found:
+            cut = self.cuts.found[-1]
+            return UsageError(
+                f"prompt on frame {place}: lies after the cut before frame {cut}, where --on-cut stop ends the run; "
+                "leave it out, or say --on-cut reprompt"
+            )
+        return _beyond(place)
+
     def close(self) -> None:
         self.forth.close()
         self.back.close()
+        self.early.close()
 
 
 def join_place(overlaps: Sequence[float]) -> int:
@@ -239,13 +300,3 @@ def backwards(frames_of: FramesOf, low: int, high: int) -> Generator[Frame, None
 
 def _beyond(place: int) -> UsageError:
     return UsageError(f"prompt on frame {place}: the clip ends before it; frames are counted from 0")
-
-
-def _until(
-    moved: Iterator[tuple[Frame, Motion | None]], end: int | None
-) -> Generator[tuple[Frame, Motion | None], None, None]:
-    """Those up to the frame before `end`; the rest stays in `moved`, which is not closed with this."""
-    for frame, motion in moved:
-        yield frame, motion
-        if end is not None and frame.index + 1 >= end:
-            return

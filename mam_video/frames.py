@@ -111,7 +111,7 @@ class State(StrEnum):
     TRACKED = "tracked"  # found, and nothing speaks against it
     UNCERTAIN = "uncertain"  # found, but something jumped: worth a look
     LOST = "lost"  # not found: its alpha is empty
-    CUT = "cut"  # after a cut, and nobody pointed at the subject in the new shot
+    CUT = "cut"  # after a cut, and nobody pointed at the subject in the new shot: its alpha is empty
     RECOVERED = "recovered"  # the first frame found again after lost ones: is it the same subject?
 
     @property
@@ -129,6 +129,7 @@ class Record:
     area     mask area as a share of the frame, 0..1
     reasons  why the frame is flagged, in words; empty otherwise
     subject  whose it is, where several subjects are matted; empty otherwise
+    cut      a new shot begins with this frame: no motion leads to it, and smoothing does not reach across
 
     Known once it is matted, and no part of a track:
 
@@ -146,6 +147,7 @@ class Record:
     agreement: float | None = None
     flicker: float | None = None
     subject: str = ""
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,18 +6,20 @@ before long work has begun. Views are held as the tracker holds them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import cv2
 import numpy as np
 
+from mam_video.cuts import CutFinder
 from mam_video.errors import UsageError
 from mam_video.finish import SURE
 from mam_video.frames import Record, State
 from mam_video.media import Reader
 from mam_video.media.masks import Masks
+from mam_video.motion import with_motion
 from mam_video.prompts import ALL_SUBJECT, Box, Prompt, box_of_mask
 from mam_video.settings import Settings
 from mam_video.track import Tracked, held_view, mask_logits
@@ -38,11 +40,19 @@ _MAKER: Final = _Elsewhere()
 
 
 def track_masks(
-    reader: Reader, masks: Masks, path: Path, settings: Settings, *, trimaps: bool = False, stop: int | None = None
+    reader: Reader,
+    masks: Masks,
+    path: Path,
+    settings: Settings,
+    cuts: CutFinder,
+    *,
+    trimaps: bool = False,
+    stop: int | None = None,
 ) -> None:
     """Write the track of these masks to `path`: of the clip's frames from `masks.first` on, before `stop`.
 
     Args:
+        cuts: finds the cuts, across which nothing is smoothed.
         masks: above half is subject; with `trimaps` 0 and 1 are sure, and the edge runs amid the grey.
     Raises: UsageError or MediaError, a frame has no mask, one is of another size, or none of them shows a subject, or
         all of them nothing else.
@@ -56,7 +66,7 @@ def track_masks(
     box: Box | None = None
     brightest, darkest, seen = 0.0, 1.0, 0
     with TrackWriter(path, reader.info.size, _MAKER, settings.as_dict()) as writer:
-        for frame in reader.frames(masks.first, stop):
+        for frame, motion in cuts.watch(with_motion(reader.frames(masks.first, stop), settings.motion)):
             mask = masks.at(frame.index)
             brightest, darkest = max(brightest, float(mask.max())), min(darkest, float(mask.min()))
             covered = np.asarray((mask > SURE).astype(np.float32)) if trimaps else mask
@@ -66,7 +76,8 @@ def track_masks(
             logits = mask_logits(middle_of_trimap(mask) if trimaps else mask, view, _MAKER.mask_size)
             area = float((mask > 0.5).mean())
             record = Record(frame.index, frame.pts, State.PROMPTED, around, 1.0, area)
-            writer.write(Tracked(frame, None, record, view, logits))
+            record = replace(record, cut=frame.index in cuts.found)
+            writer.write(Tracked(frame, motion, record, view, logits))
             seen += 1
         if not seen:
             raise UsageError(f"{masks.option} {masks.source}: holds no mask of a frame of this clip")

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from itertools import groupby, tee
 from pathlib import Path
@@ -26,11 +27,12 @@ import torch
 
 from mam_video.clock import Clock
 from mam_video.corrections import track_prompts
+from mam_video.cuts import CutFinder
 from mam_video.errors import UsageError
 from mam_video.finish import NOT_FORCED, Forced, finished
 from mam_video.flicker import agreement, with_flicker
 from mam_video.foreground import with_foreground
-from mam_video.frames import Frame, Matted
+from mam_video.frames import Frame, Matted, State
 from mam_video.masks import track_masks
 from mam_video.media import ClipInfo, Reader, WriterGroup, open_clip, open_writers, parse_output, read_back
 from mam_video.media.kept import identity, kept_beside
@@ -46,6 +48,7 @@ from mam_video.refine import refine
 from mam_video.report.run import RunReport
 from mam_video.resume import Done, Kept, KeptTrack, refuse_kept
 from mam_video.settings import Settings
+from mam_video.shots import each_in_first_shot, each_with_cuts, in_first_shot, with_cut, with_cuts
 from mam_video.streams import ahead, ordered_map
 from mam_video.subjects import divided, track_subjects, united
 from mam_video.track import Tracked, track
@@ -66,6 +69,7 @@ def matte_frames(
     kept: KeptTrack | None = None,
     begin: int = 0,
     forced: Forced = NOT_FORCED,
+    cuts: CutFinder | None = None,
     clock: Clock | None = None,
 ) -> Generator[Matted, None, None]:
     """Matte the prompted subject in every frame. As many frames come out as go in, in order, with their own times.
@@ -80,8 +84,10 @@ def matte_frames(
         kept: what this same call found when it was broken off; the rest is added to it.
         begin: index of the first frame that is wanted; what comes before is tracked, and does not come out.
         forced: trimaps and garbage mattes, which overrule the model.
+        cuts: finds where the first shot ends, and does there what `settings.cuts` says; made where None. A track that
+            is given knows its cuts.
         clock: counts the seconds of each stage.
-    Memory does not grow with the clip.
+    Neither tracking nor smoothing reaches across a cut. Memory does not grow with the clip.
     """
     settings, clock = settings or Settings(), clock or Clock()
     timed = _TimedModel(model, clock)
@@ -91,11 +97,15 @@ def matte_frames(
     if given is not None:
         tracked = given.follow(moved, model)
     elif prompt is not None:
-        size = batch_size(model, settings)
-        known = () if kept is None else kept
-        tracked = track(moved, timed, prompt, settings=settings.track, view=settings.view, batch=size, known=known)
+        follow = partial(
+            track, model=timed, prompt=prompt, settings=settings.track, view=settings.view,
+            batch=batch_size(model, settings), known=() if kept is None else kept,
+        )  # fmt: skip
+        cuts = cuts or CutFinder(settings.cuts, settings.motion)
+        tracked = in_first_shot(moved, follow, model, cuts, clock)
         if kept is not None:
             tracked = kept.kept(tracked)
+        tracked = with_cuts(tracked, cuts)
     else:
         raise UsageError("no prompt: give a box or points on the first frame, or a saved track")
     if save_track is not None:
@@ -115,6 +125,7 @@ def matte_subjects(
     *,
     save_tracks: Mapping[str, TrackWriter] | None = None,
     forced: Forced = NOT_FORCED,
+    cuts: CutFinder | None = None,
     clock: Clock | None = None,
 ) -> Generator[Matted, None, None]:
     """Matte several subjects in every frame; see `subjects.py` for what they share.
@@ -131,8 +142,12 @@ def matte_subjects(
 
     decoded = ahead(clock.timed(frames, "decode"), _DECODED_AHEAD, "decode")
     moved = with_motion(decoded, settings.motion, clock=clock)
-    size = batch_size(model, settings)
-    tracked = track_subjects(moved, timed, prompts, settings=settings.track, view=settings.view, batch=size)
+    follow = partial(
+        track_subjects, model=timed, prompts=prompts, settings=settings.track, view=settings.view,
+        batch=batch_size(model, settings),
+    )  # fmt: skip
+    cuts = cuts or CutFinder(settings.cuts, settings.motion)
+    tracked = each_with_cuts(each_in_first_shot(moved, follow, model, prompts, cuts, clock), cuts)
     if save_tracks is not None:
         tracked = _saved_each(tracked, save_tracks)
     mattes = ahead(_matte_each(tracked, timed, settings, clock), _MATTED_AHEAD, "model")
@@ -195,12 +210,13 @@ def matte(
     for (_, view), group in groupby(tracked, key=lambda t: (t.frame.index // size, t.view)):
         batch = list(group)
         logits = np.stack([t.logits for t in batch]).astype(np.float32)
+        seen = [bool((mask > 0).any()) for mask in logits]
         with torch.inference_mode():
-            levels = model.matte(_embedding(batch, model), logits)
-        for item, maps, mask in zip(batch, levels, logits, strict=True):
+            levels = model.matte(_embedding(batch, model), logits) if any(seen) else None
+        for k, (item, mask) in enumerate(zip(batch, logits, strict=True)):
             with clock.stage("merge"), torch.inference_mode():
-                if (mask > 0).any():
-                    alpha = compose_alpha(maps, mask, view, settings.matte)
+                if levels is not None and seen[k]:
+                    alpha = compose_alpha(levels[k], mask, view, settings.matte)
                 else:  # no mask, no subject: whatever the model makes of an empty mask is noise
                     alpha = np.zeros((view.height, view.width), np.float32)
             record = replace(item.record, agreement=agreement(alpha, mask, view))
@@ -325,16 +341,16 @@ def matte_clip(
                 stack.enter_context(folders_of_subjects(name, list(of_subjects(name, named).values())))
             writers = stack.enter_context(_writers(names, info, settings, part, kept, list(each), whose))
             model = model or load_model(settings.model)
+            clock, cuts = Clock(), CutFinder(settings.cuts, settings.motion)
             if made is not None:
-                given = stack.enter_context(_track_of(made, reader, settings, trimaps is not None, frames, model))
+                given = stack.enter_context(_track_of(made, reader, settings, cuts, trimaps is not None, frames, model))
             report = RunReport(reader.info, model.name, model.weights, _device_of(model), settings, list(writers.paths))
-            clock = Clock()
             start = beat = time.perf_counter()
             size = batch_size(model, settings)
             if several is not None:
                 tail = None if last is None else _tail(last, settings, size)
                 given = stack.enter_context(
-                    _tracked_ahead(reader, several, model, settings, first, tail, clock, on_tracked)
+                    _tracked_ahead(reader, several, model, settings, cuts, first, tail, clock, on_tracked)
                 )
                 beat = time.perf_counter()
             with_colour = {
@@ -360,6 +376,8 @@ def matte_clip(
             if given is not None:
                 lead = max(_lead(begin, settings, size), given.first)
                 tail = None if tail is None else min(tail, max(given.first + given.count, first + 1))
+                if settings.cuts.on_cut == "stop" and (several is not None or made is not None):
+                    tail = given.first + given.count  # it ends before a cut
             savers = {
                 name: stack.enter_context(
                     TrackWriter(tracks[name], info.size, model, settings.as_dict(), overwrite=settings.output.overwrite)
@@ -371,11 +389,18 @@ def matte_clip(
                 frames_of = reader.frames(lead, tail)
                 if each:
                     stream = matte_subjects(
-                        frames_of, together, model, settings, save_tracks=savers or None, forced=forced, clock=clock
+                        frames_of,
+                        together,
+                        model,
+                        settings,
+                        save_tracks=savers or None,
+                        forced=forced,
+                        cuts=cuts,
+                        clock=clock,
                     )
                 else:
                     stream = matte_frames(
-                        frames_of, prompt, model, settings, given=given, save_track=saver, forced=forced,
+                        frames_of, prompt, model, settings, given=given, save_track=saver, forced=forced, cuts=cuts,
                         kept=kept.track if kept is not None else None,
                         begin=_lead(begin, settings, size) if done else 0, clock=clock,
                     )  # fmt: skip
@@ -402,7 +427,8 @@ def matte_clip(
                 if not report.records:
                     wanted_range = f"{first}-" if last is None else f"{first}-{last}"
                     raise UsageError(f"{source}: holds no frame of the range {wanted_range}")
-        report.notes = [*info.notes, *writers.notes, *_broken_frames(reader, report)]
+        report.records = [with_cut(record, cuts) for record in report.records]  # those that were kept
+        report.notes = [*info.notes, *writers.notes, *_broken_frames(reader, report), *_told_cuts(cuts, report)]
         if each:
             report.notes += _told_of(templates, list(each))
         if several is not None and len(several.frames) > 1:
@@ -480,7 +506,13 @@ def _ways(
 
 @contextmanager
 def _track_of(
-    masks: Masks, reader: Reader, settings: Settings, trimaps: bool, frames: tuple[int, int | None] | None, model: Model
+    masks: Masks,
+    reader: Reader,
+    settings: Settings,
+    cuts: CutFinder,
+    trimaps: bool,
+    frames: tuple[int, int | None] | None,
+    model: Model,
 ) -> Iterator[Track]:
     """The track of masks made elsewhere, in a file of its own as long as the run lasts."""
     first, last = frames or (0, None)
@@ -495,7 +527,7 @@ def _track_of(
         raise UsageError(f"{masks.option} {masks.source}: are of frames {told[0]}-{told[1]}; give a --range among them")
     with tempfile.TemporaryDirectory(prefix="mam-video-") as folder:
         path = Path(folder) / "masks.track"
-        track_masks(reader, masks, path, settings, trimaps=trimaps, stop=stop)
+        track_masks(reader, masks, path, settings, cuts, trimaps=trimaps, stop=stop)
         with Track.load(path, reader.info.size) as track_of_masks:
             yield track_of_masks
 
@@ -527,6 +559,7 @@ def _tracked_ahead(
     prompts: Prompts,
     model: Model,
     settings: Settings,
+    cuts: CutFinder,
     first: int,
     stop: int | None,
     clock: Clock,
@@ -538,7 +571,7 @@ def _tracked_ahead(
         with TrackWriter(folder / "joined.track", reader.info.size, model, settings.as_dict()) as writer:
             found = track_prompts(
                 reader.frames, prompts, _TimedModel(model, clock), settings, folder, first=first, stop=stop,
-                batch=batch_size(model, settings), clock=clock, on_frame=on_tracked,
+                cuts=cuts, batch=batch_size(model, settings), clock=clock, on_frame=on_tracked,
             )  # fmt: skip
             with closing(found):
                 for record, view, logits, _ in found:
@@ -628,6 +661,30 @@ def _broken_frames(reader: Reader, report: RunReport) -> list[str]:
     which = f"frame {named} is" if len(lost) == 1 else f"frames {named} are"
     damaged = "damaged" if numbers is None else "missing or damaged"
     return [f"{which} {damaged} in the clip; the frame before stands in"]
+
+
+def _told_cuts(cuts: CutFinder, report: RunReport) -> list[str]:
+    """What was done at the cuts, and what to do about it."""
+    numbers = report.clip.numbers
+
+    def named(indices: Sequence[int]) -> str:
+        told = [index if numbers is None else numbers[index] for index in indices]
+        which = ", ".join(map(str, told[:20])) + (f" and {len(told) - 20} more" if len(told) > 20 else "")
+        return f"frame{'s' if len(told) > 1 else ''} {which}"
+
+    past = report.records[-1].index + 1
+    if cuts.settings.on_cut == "stop" and past in cuts.found:
+        return [
+            f"stopped before {named([past])}, where a new shot begins; matte it by itself with --range and a prompt of "
+            "its own, or go on with --on-cut reprompt or continue"
+        ]
+    passed = [record.index for record in report.records if record.cut and record.state is State.CUT]
+    if cuts.settings.on_cut == "continue":
+        return [f"tracking went on through hard cuts before {named(passed)}: look there"] if passed else []
+    return [
+        f"new shots begin at {named(passed)} and nobody points at the subject in them: their alpha is empty; give each "
+        "a prompt, or say --on-cut continue where these are no cuts"
+    ] if passed else []  # fmt: skip
 
 
 def _part_of(info: ClipInfo, first: int) -> ClipInfo:

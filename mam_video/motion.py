@@ -58,6 +58,7 @@ class Motion:
     frame_size: tuple[int, int]
     forward: np.ndarray = field(repr=False)
     backward: np.ndarray = field(repr=False)
+    _trusted: dict[bool, np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for flow in (self.forward, self.backward):
@@ -124,8 +125,13 @@ class Motion:
         """(h, w) bool over the target frame's picture (`back`: the source's): where both flows agree.
 
         Source: the criterion of Sundaram, Brox and Keutzer (ECCV 2010), |f + b|^2 < 0.01 (|f|^2 + |b|^2) + 0.5. Places
-        whose counterpart lies outside the frame are not trusted.
+        whose counterpart lies outside the frame are not trusted. Read-only, and made once: many ask.
         """
+        if back not in self._trusted:
+            self._trusted[back] = self._find_trusted(back)
+        return self._trusted[back]
+
+    def _find_trusted(self, back: bool) -> np.ndarray:
         there, home = (self.forward, self.backward) if back else (self.backward, self.forward)
         reply = _sampled_along(home, there)
         gap = there + reply
@@ -134,7 +140,9 @@ class Motion:
         x = there[..., 0] + np.arange(w, dtype=np.float32)
         y = there[..., 1] + np.arange(h, dtype=np.float32)[:, None]
         inside = (x >= -0.5) & (x <= w - 0.5) & (y >= -0.5) & (y <= h - 0.5)
-        return np.asarray((_squared(gap) < bar) & inside)
+        trusted = np.asarray((_squared(gap) < bar) & inside)
+        trusted.flags.writeable = False
+        return trusted
 
     def shift(self, region: np.ndarray, *, back: bool = False) -> Shift:
         """How `region` of the source frame moves to the target (`back`: of the target to the source): the median.

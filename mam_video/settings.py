@@ -72,6 +72,17 @@ class MotionSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CutSettings:
+    # At a hard cut. stop: end before it; reprompt: the new shot waits for a prompt of its own, empty without one, so
+    # that the output stays as long as the clip; continue: track on as if there were none, its first frame flagged.
+    on_cut: Literal["stop", "reprompt", "continue"] = "reprompt"
+    threshold: float = 0.36  # likeness of neighbours below which they are of two shots, see `cuts.py`
+
+    def __post_init__(self) -> None:
+        _in_range("cuts.threshold", self.threshold, -2, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrackSettings:
     margin: float = 0.03  # the box asked for is grown by this share of its longer side
     speck: float = 0.15  # parts smaller than this share of the largest do not count for the box: no leak widens it
@@ -195,6 +206,7 @@ class Settings:
     model: ModelSettings = field(default_factory=ModelSettings)
     view: ViewSettings = field(default_factory=ViewSettings)
     motion: MotionSettings = field(default_factory=MotionSettings)
+    cuts: CutSettings = field(default_factory=CutSettings)
     track: TrackSettings = field(default_factory=TrackSettings)
     matte: MatteSettings = field(default_factory=MatteSettings)
     refine: RefineSettings = field(default_factory=RefineSettings)

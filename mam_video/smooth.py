@@ -70,8 +70,13 @@ def smooth(
 def _smoothed(window: deque[_Moved], centre: int, settings: SmoothSettings) -> Matted:
     """The matte at `centre`, weighed against those within the radius."""
     matted = window[centre].matted
-    past = range(centre - 1, max(centre - settings.radius, 0) - 1, -1)
-    future = range(centre + 1, min(centre + settings.radius, len(window) - 1) + 1)
+    # Nothing beyond a break in the motion takes part, not even in what is looked at: a shot is smoothed as if alone.
+    first = last = centre
+    while first > max(centre - settings.radius, 0) and window[first].motion is not None:
+        first -= 1
+    while last < min(centre + settings.radius, len(window) - 1) and window[last + 1].motion is not None:
+        last += 1
+    past, future = range(centre - 1, first - 1, -1), range(centre + 1, last + 1)
     part = _where_it_matters([window[i].matted.alpha for i in (*past, centre, *future)])
     if part is None:
         return matted

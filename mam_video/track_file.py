@@ -269,7 +269,7 @@ class Track(Closes):
                     m = model.mask_size
                     way = cv2.INTER_AREA if m < self.mask_size else cv2.INTER_LINEAR
                     logits = cv2.resize(logits.astype(np.float32), (m, m), interpolation=way).astype(np.float16)
-                yield Tracked(frame, motion, record, view, logits)
+                yield Tracked(frame, None if record.cut else motion, record, view, logits)
         finally:
             close = getattr(frames, "close", None)
             if close is not None:
@@ -325,6 +325,7 @@ def _as_json(record: Record, view: View) -> dict[str, Any]:
         "area": record.area,
         "reasons": record.reasons,
         "view": [view.x0, view.y0, view.width, view.height, view.size],
+        **({"cut": True} if record.cut else {}),
     }
 
 
@@ -332,7 +333,7 @@ def _from_json(index: int, entry: dict[str, Any]) -> tuple[Record, View]:
     box = Box(*(float(v) for v in entry["box"]))
     record = Record(
         index, int(entry["pts"]), State(entry["state"]), box, float(entry["score"]), float(entry["area"]),
-        tuple(str(r) for r in entry["reasons"]),
+        tuple(str(r) for r in entry["reasons"]), cut=bool(entry.get("cut", False)),
     )  # fmt: skip
     return record, View(*(int(v) for v in entry["view"]))
 

@@ -121,7 +121,7 @@ def test_a_track_goes_on_bit_for_bit_through_what_was_lost_and_found(name: str) 
 
 
 def test_alpha_is_empty_where_the_subject_is_lost_and_smoothing_leaves_it_so() -> None:
-    script = SCRIPTS["cut"]
+    script = SCRIPTS["hidden"]
     settings = Settings().with_values({"smooth": {"strength": 1.0, "radius": 2}}, "test")
     prompt = Prompt(tight_box(next(script.shots()).seen))
     mattes = list(matte_frames(script.frames(), prompt, ColourModel(view_size=128), settings))

@@ -168,6 +168,11 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
         help="frames more before and after the range; the prompt is of the first frame written",
     )
     job.add_argument(
+        "--on-cut",
+        metavar="WHAT",
+        help="at a hard cut: reprompt (the new shot needs a prompt of its own, empty without one), stop, or continue",
+    )
+    job.add_argument(
         "--resume", action="store_true", help="keep what is done; where the same run was cut off, go on there"
     )
     job.add_argument("--save-track", metavar="FILE", help="keep where the subject was found")
@@ -288,6 +293,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
             "mam_weights": options.mam_weights,
         },
         "view": {"roi": options.roi},
+        "cuts": {"on_cut": options.on_cut},
         "matte": {"guidance": options.guidance},
         "smooth": {"strength": options.smooth},
         "finish": {

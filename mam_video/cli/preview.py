@@ -33,6 +33,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a picture that exists")
     add_shared(parser)
+    parser.set_defaults(on_cut="continue")  # a few frames around one tell nothing of shots
     parser.set_defaults(prompt=None, prompts=None)
     job = parser.add_argument_group("job")
     job.add_argument("--track", metavar="FILE", help="follow a saved track")

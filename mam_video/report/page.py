@@ -121,7 +121,7 @@ def _spans(count: int) -> list[tuple[int, int]]:
 
 
 def _timeline(records: Sequence[Record]) -> str:
-    """Rectangles of one colour, neighbours joined; a column of several frames has the worst one's."""
+    """Rectangles of one colour, neighbours joined; a column of several frames has the worst one's. Lines at cuts."""
     spans = _spans(len(records))
     states = [str(max((r.state for r in records[a:b]), key=lambda s: _ORDER.index(s))) for a, b in spans if a < b]
     parts, start = [], 0
@@ -129,6 +129,11 @@ def _timeline(records: Sequence[Record]) -> str:
         if k == len(states) or states[k] != states[start]:
             parts.append(f'<rect class="s-{states[start]}" x="{start}" width="{k - start}" height="10"/>')
             start = k
+    parts += [
+        f'<rect class="edge" x="{k}" width="{max(len(states) / 600, 0.1):.3g}" height="10"/>'
+        for k, (a, b) in enumerate(spans)
+        if any(r.cut for r in records[a:b])
+    ]
     return (
         f'<svg class="timeline" viewBox="0 0 {max(len(states), 1)} 10" preserveAspectRatio="none" role="img" '
         f'aria-label="states of the frames along the clip">{"".join(parts)}</svg>'
@@ -182,9 +187,10 @@ def _columns_json(report: RunReport) -> str:
         if place is None:
             continue
         r, s = report.records[place], report.frame_seconds[place]
+        any_cut = any(record.cut for record in report.records[a:b])
         agreement, flicker = r.agreement, _percent(r.flicker)
         rows.append({
-            "label": f"{_label(r.index, report)} · {r.state}",
+            "label": f"{_label(r.index, report)} · {r.state}" + (" · a new shot" if any_cut else ""),
             "score": f"{r.score:.2f}", "area": f"{100 * r.area:.2f} %", "seconds": f"{s:.3f} s",
             "agreement": "" if agreement is None else f"{agreement:.2f}",
             "flicker": "" if flicker is None else f"{flicker:.1f} %",

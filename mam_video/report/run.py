@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -152,6 +151,7 @@ class RunReport:
                     **({"timecode": str(clip.timecode + r.index)} if clip.timecode is not None else {}),
                     **({"subject": r.subject} if r.subject else {}),
                     "state": str(r.state),
+                    **({"cut": True} if r.cut else {}),
                     "box": [round(v, 2) for v in r.box.xyxy],
                     "score": round(r.score, 4),
                     "area": round(r.area, 6),
@@ -174,12 +174,15 @@ class RunReport:
 
 
 def flagged_ranges(records: Iterable[Record]) -> list[FlaggedRange]:
-    """Neighbouring flagged frames as ranges."""
+    """Neighbouring flagged frames of one shot as ranges."""
     found: list[FlaggedRange] = []
-    for flagged, group in groupby(records, key=lambda r: r.state.flagged):
-        if flagged:
-            run = list(group)
+    run: list[Record] = []
+    for record in [*records, None]:
+        if run and (record is None or record.cut or not record.state.flagged):
             worst = max((r.state for r in run), key=_WORSE.index)
             reasons = tuple(dict.fromkeys(reason for r in run for reason in r.reasons))
             found.append(FlaggedRange(run[0].index, run[-1].index, worst, reasons, run[0].subject))
+            run = []
+        if record is not None and record.state.flagged:
+            run.append(record)
     return found
