@@ -37,20 +37,34 @@ _AROUND = 4  # frames on either side of a cut that must not fit each other: flas
 SEEN_AFTER = _AROUND  # frames from a cut on that are looked at to know it
 
 
-def likeness(source: Frame, target: Frame, motion: Motion) -> float:
+class Look:
+    """What of a frame is compared with others: a small grey picture, and its colours."""
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+        h, w = _SMALL if frame.size[0] <= frame.size[1] else _SMALL[::-1]
+        small = cv2.resize(frame.rgb8, (w, h), interpolation=cv2.INTER_AREA)
+        self.grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        hsv = cv2.cvtColor(small, cv2.COLOR_RGB2HSV)
+        self.colours = cv2.calcHist([hsv], [0, 1], None, [16, 8], [0, 180, 0, 256]) / (h * w)
+
+
+def likeness(source: Look, target: Look, motion: Motion) -> float:
     """How well two frames fit as neighbours of one take: about 1.5 where they do, below 0.4 across a cut.
 
     The correlation of blocks of one picture with the other carried along by the motion, and the share of places whose
     motion can be trusted; less the distance of their colours (Bhattacharyya, hue and saturation). High where there is
     nothing to compare, as between black frames.
     """
-    first, second = _small(source.rgb8), _small(target.rgb8)
-    grey = [cv2.cvtColor(p, cv2.COLOR_RGB2GRAY).astype(np.float32) for p in (first, second)]
-    correlation = max(
-        _correlation(motion.carry(grey[0]), grey[1]), _correlation(motion.carry(grey[1], back=True), grey[0])
-    )
-    trusted = max(float(motion.trusted(back=back).mean()) for back in (False, True))
-    return correlation + _TRUST * trusted - max(_colour_distance(first, second) - _SAME_COLOURS, 0.0)
+    there = _correlation(motion.carry(source.grey), target.grey)
+    back = _correlation(motion.carry(target.grey, back=True), source.grey)
+    trusted = max(float(motion.trusted(back=way).mean()) for way in (False, True))
+    return max(there, back) + _TRUST * trusted - _colour_distance(source, target)
+
+
+def likeness_unmoved(source: Look, target: Look) -> float:
+    """At least so alike are they, if nothing moved: quick, and enough for most neighbours."""
+    return _correlation(source.grey, target.grey) - _colour_distance(source, target)
 
 
 class CutFinder:
@@ -72,7 +86,7 @@ class CutFinder:
         """
         clock = clock or Clock()
         source = iter(frames)
-        before: deque[Frame] = deque(maxlen=_AROUND)
+        before: deque[Look] = deque(maxlen=_AROUND)
         waiting: deque[Moved] = deque()
         try:
             while True:
@@ -81,12 +95,13 @@ class CutFinder:
                     return
                 frame, motion = item
                 with clock.stage("cuts"):
-                    apart = bool(before) and motion is not None and not self._fit(before[-1], frame, motion)
+                    look = Look(frame)
+                    apart = bool(before) and motion is not None and not self._fit(before[-1], look, motion)
                 if apart:
                     while len(waiting) < _AROUND - 1 and (more := next(source, None)) is not None:
                         waiting.append(more)
                     with clock.stage("cuts"):
-                        flash = self._joined(before, [frame, *(f for f, _ in waiting)])
+                        flash = self._joined(before, [look, *(Look(f) for f, _ in waiting)])
                     if not flash:
                         self.found.append(frame.index)
                         before.clear()
@@ -94,28 +109,24 @@ class CutFinder:
                             return
                         if self.settings.on_cut == "reprompt":
                             motion = None
-                before.append(frame)
+                before.append(look)
                 yield frame, motion
         finally:
             close = getattr(source, "close", None)
             if close is not None:
                 close()
 
-    def _fit(self, a: Frame, b: Frame, motion: Motion) -> bool:
-        return likeness(a, b, motion) >= self.settings.threshold
+    def _fit(self, a: Look, b: Look, motion: Motion) -> bool:
+        bar = self.settings.threshold
+        return likeness_unmoved(a, b) >= bar or likeness(a, b, motion) >= bar
 
-    def _joined(self, before: Iterable[Frame], after: list[Frame]) -> bool:
+    def _joined(self, before: Iterable[Look], after: list[Look]) -> bool:
         """Whether some frame before fits one after, beyond the two neighbours: then it was a flash."""
         pairs = list(product(reversed(list(before)), after))[1:]
         return any(
-            likeness(a, b, measure_motion(a, b, self.motion)) >= _JOINED
-            for a, b in sorted(pairs, key=lambda pair: pair[1].index - pair[0].index)
+            likeness(a, b, measure_motion(a.frame, b.frame, self.motion)) >= _JOINED
+            for a, b in sorted(pairs, key=lambda pair: pair[1].frame.index - pair[0].frame.index)
         )
-
-
-def _small(rgb: np.ndarray) -> np.ndarray:
-    h, w = _SMALL if rgb.shape[0] <= rgb.shape[1] else _SMALL[::-1]
-    return np.asarray(cv2.resize(rgb, (w, h), interpolation=cv2.INTER_AREA))
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:
@@ -136,9 +147,7 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(values.mean())
 
 
-def _colour_distance(a: np.ndarray, b: np.ndarray) -> float:
-    hists = []
-    for picture in (a, b):
-        hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)
-        hists.append(cv2.calcHist([hsv], [0, 1], None, [16, 8], [0, 180, 0, 256]) / hsv[..., 0].size)
-    return float(cv2.compareHist(hists[0], hists[1], cv2.HISTCMP_BHATTACHARYYA))
+def _colour_distance(a: Look, b: Look) -> float:
+    """Beyond what there is within a take."""
+    distance = float(cv2.compareHist(a.colours, b.colours, cv2.HISTCMP_BHATTACHARYYA))
+    return max(distance - _SAME_COLOURS, 0.0)
