@@ -12,7 +12,6 @@ up to half a pixel short in some directions; so its rim is sampled between pixel
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -45,14 +44,11 @@ NOT_FORCED = Forced()
 
 
 def finished(
-    mattes: Iterable[Matted], settings: FinishSettings, forced: Forced = NOT_FORCED, clock: Clock | None = None
-) -> Generator[Matted, None, None]:
-    """Each matte as it is to be written; those that nothing is done to are passed as they came."""
-    clock = clock or Clock()
-    for matted in mattes:
-        with clock.stage("finish"):
-            done = _finished(matted, settings, forced)
-        yield done
+    matted: Matted, settings: FinishSettings, forced: Forced = NOT_FORCED, clock: Clock | None = None
+) -> Matted:
+    """A matte as it is to be written; where nothing is done to it, itself."""
+    with (clock or Clock()).stage("finish"):
+        return _finished(matted, settings, forced)
 
 
 def _finished(matted: Matted, settings: FinishSettings, forced: Forced) -> Matted:

@@ -114,7 +114,8 @@ def matte_frames(
         tracked = _since(begin, tracked)
     mattes = ahead(matte(tracked, timed, settings, clock), _MATTED_AHEAD, "model")
     with closing(mattes):
-        yield from finished(with_flicker(mattes, settings.smooth, clock), settings.finish, forced, clock)
+        for matted in with_flicker(mattes, settings.smooth, clock):
+            yield finished(matted, settings.finish, forced, clock)
 
 
 def matte_subjects(
@@ -157,8 +158,8 @@ def matte_subjects(
             with_flicker(_column(rows, k), settings.smooth, clock) for k, rows in enumerate(tee(mattes, len(prompts)))
         ]
         for parts in zip(*each, strict=True):
-            done = finished(divided(parts), settings.finish, forced, clock)
-            yield united(divided(list(done)))
+            done = [finished(part, settings.finish_of(part.record.subject), forced, clock) for part in divided(parts)]
+            yield united(divided(done))
 
 
 def _column(
@@ -285,6 +286,10 @@ def matte_clip(
     templates = [str(name) for name in ([outputs] if isinstance(outputs, str | Path) else outputs)]
     prompt, each = _subjects_of(prompt)
     named = list(each) or [prompt.subject if isinstance(prompt, Prompts) else DEFAULT_SUBJECT]
+    if unknown := [name for name in settings.looks if name not in named]:
+        raise UsageError(f"--look {unknown[0]}: no such subject; subjects of this run: {', '.join(named)}")
+    if not each:
+        settings = replace(settings, finish=settings.finish_of(named[0]), looks={})
     asked = [(name, whose) for template in templates for whose, name in of_subjects(template, named).items()]
     names = [name for name, _ in asked]
     whose = [subject if each else None for _, subject in asked]

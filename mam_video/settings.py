@@ -212,7 +212,13 @@ class Settings:
     refine: RefineSettings = field(default_factory=RefineSettings)
     smooth: SmoothSettings = field(default_factory=SmoothSettings)
     finish: FinishSettings = field(default_factory=FinishSettings)
+    # Of single subjects, by name: keys of `finish` that are otherwise for them; in TOML [looks.dancer].
+    looks: dict[str, dict[str, Any]] = field(default_factory=dict, hash=False)
     output: OutputSettings = field(default_factory=OutputSettings)
+
+    def finish_of(self, subject: str) -> FinishSettings:
+        """`finish` as it is for one subject."""
+        return dataclasses.replace(self.finish, **self.looks.get(subject, {}))
 
     def with_values(self, values: Mapping[str, Mapping[str, Any]], source: str) -> Settings:
         """A copy with `values` ({"smooth": {"strength": 0.5}}) in place; `source` is named in errors."""
@@ -222,6 +228,9 @@ class Settings:
                 raise UsageError(f"{source}: unknown section [{section}]; known: {_names(self)}")
             if not isinstance(given, Mapping):
                 raise UsageError(f"{source}: '{section}' is a section; write its keys below [{section}]")
+            if section == "looks":
+                parts[section] = _with_looks(self.looks, given, source)
+                continue
             part = getattr(self, section)
             hints = get_type_hints(type(part))
             for key, value in given.items():
@@ -232,7 +241,13 @@ class Settings:
                 parts[section] = dataclasses.replace(part, **given)
             except UsageError as error:
                 raise UsageError(f"{source}: {error}") from None
-        return dataclasses.replace(self, **parts)
+        merged = dataclasses.replace(self, **parts)
+        for name in merged.looks:  # each together with what is for all
+            try:
+                merged.finish_of(name)
+            except UsageError as error:
+                raise UsageError(f"{source}: looks.{name}: {error}") from None
+        return merged
 
     def with_file(self, name_or_path: str) -> Settings:
         """A copy with a preset's values (default, fast, quality), or those of a TOML file."""
@@ -254,6 +269,23 @@ class Settings:
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         return dataclasses.asdict(self)
+
+
+def _with_looks(
+    looks: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any], source: str
+) -> dict[str, dict[str, Any]]:
+    """`looks` with what is given for single subjects in place."""
+    merged = {name: dict(look) for name, look in looks.items()}
+    hints = {key: hint for key, hint in get_type_hints(FinishSettings).items() if key != "invert"}
+    for name, look in given.items():
+        if not isinstance(look, Mapping):
+            raise UsageError(f"{source}: looks.{name} is of a subject; write its keys below [looks.{name}]")
+        for key, value in look.items():
+            if key not in hints:
+                raise UsageError(f"{source}: unknown key '{key}' in [looks.{name}]; known: {', '.join(hints)}")
+            _check_type(f"looks.{name}.{key}", value, hints[key], source)
+        merged.setdefault(name, {}).update(look)
+    return merged
 
 
 def presets() -> list[str]:

@@ -108,7 +108,7 @@ def _frame_of(rgb: np.ndarray, **more: Any) -> Frame:
 
 def test_nothing_asked_for_is_nothing_done() -> None:
     one = matted_disc()
-    (out,) = finished([one], FinishSettings())
+    out = finished(one, FinishSettings())
     assert out is one
 
 
@@ -116,7 +116,7 @@ def test_invert_is_of_the_picture_alone_and_shows_the_background() -> None:
     window = (10, 20, 120, 100)
     alpha = disc(SIZE, CENTRE, 30)
     one = matted(_frame_of(picture(alpha), window=window), alpha)
-    (out,) = finished([one], FinishSettings(invert=True))
+    out = finished(one, FinishSettings(invert=True))
     assert (out.alpha[20:100, 10:120] == 1 - alpha[20:100, 10:120]).all()
     assert out.alpha[:20].max() == out.alpha[100:].max() == out.alpha[:, :10].max() == 0
     coloured = with_foreground(out)
@@ -128,7 +128,7 @@ def test_invert_is_of_the_picture_alone_and_shows_the_background() -> None:
 def test_colour_under_a_grown_matte_comes_from_the_matte_before() -> None:
     """The rim that is solid now holds background in the plate; the subject is a plain green."""
     one = matted_disc()
-    (grown,) = finished([one], FinishSettings(grow=1))
+    grown = finished(one, FinishSettings(grow=1))
     assert grown.coverage is not None and (grown.coverage == one.alpha).all()
     rim = (one.alpha > 0.2) & (one.alpha < 0.8)
     assert (grown.alpha[rim] > 0.95).mean() > 0.7
@@ -153,7 +153,7 @@ def test_forced_masks_have_the_last_word_after_growing() -> None:
     exclude[:, 65:70] = 0.25
     one = matted_disc()
     forced = Forced(include=cast(Masks, Held(include)), exclude=cast(Masks, Held(exclude)))
-    (out,) = finished([one], FinishSettings(grow=6, feather=3), forced)
+    out = finished(one, FinishSettings(grow=6, feather=3), forced)
     assert (out.alpha[:10, :65] == 1).all() and out.alpha[:, 70:].max() == 0
     np.testing.assert_allclose(out.alpha[60, 65:70], 0.75, atol=1e-6)
 

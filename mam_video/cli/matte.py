@@ -8,7 +8,7 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,6 +122,12 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
     look.add_argument("--grow", type=float, metavar="PX", help="move the edge outwards (after --choke)")
     look.add_argument("--feather", type=float, metavar="PX", help="soften the edge to a ramp of so many pixels")
     look.add_argument("--invert", action="store_true", default=None, help="the matte of the background")
+    look.add_argument(
+        "--look",
+        action="append",
+        metavar="SUBJECT:KEY=VALUE;...",
+        help="the same of one of several subjects: dancer:grow=2;feather=1.5; may be repeated",
+    )
     look.add_argument(
         "--foreground", metavar="NAME", help="colour at soft edges: estimate (the subject's own) or plate"
     )
@@ -304,6 +310,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
             "feather": options.feather,
             "invert": options.invert,
         },
+        "looks": _looks(options.look or []),
         "output": {
             "foreground": options.foreground,
             "premultiply": options.premultiply,
@@ -317,6 +324,19 @@ def settings_from(options: argparse.Namespace) -> Settings:
     }
     given = {s: {k: v for k, v in keys.items() if v is not None} for s, keys in flags.items()}
     return settings.with_values(given, "command line")
+
+
+def _looks(given: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Keys of the matte's look by subject, of `--look dancer:grow=2;feather=1.5`."""
+    looks: dict[str, dict[str, Any]] = {}
+    for text in given:
+        subject, colon, keys = text.partition(":")
+        for pair in keys.split(";"):
+            key, equals, value = (part.strip() for part in pair.partition("="))
+            if not (subject.strip() and colon and key and equals and value):
+                raise UsageError(f"--look '{text}' is not of the form SUBJECT:KEY=VALUE;KEY=VALUE, as dancer:grow=2")
+            looks.setdefault(subject.strip(), {})[key] = parse_value(value)
+    return looks
 
 
 def _parse_set(text: str) -> dict[str, dict[str, Any]]:

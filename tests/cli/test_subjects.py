@@ -160,3 +160,44 @@ def test_a_prompt_may_name_its_subject() -> None:
     clip = PromptClip((100, 100), int)
     assert parse_entry("the dancer@3:point=5,5", clip).subject == "the dancer"
     assert parse_entry("3:point=5,5", clip).subject == "subject"
+
+
+def test_each_has_its_own_look(plate: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is for all, and what is otherwise for one of them; of a subject alone too."""
+    for folder in ("plain", "looks", "alone"):
+        (tmp_path / folder).mkdir()
+    smooth = (*MODEL, "--smooth", 0, "--set", "view.subjects=own")
+    assert run(capsys, "matte", plate, *PROMPTS, "-o", f"{tmp_path}/plain/{{subject}}.%04d.png:alpha", *smooth)[0] == 0
+    look = ("--grow", 1, "--look", "drummer:grow=4;feather=2", "--look", "drummer:black=0.1")
+    code, said = run(
+        capsys, "matte", plate, *PROMPTS, "-o", f"{tmp_path}/looks/{{subject}}.%04d.png:alpha", *smooth, *look
+    )
+    assert code == 0, said
+    options = ("-o", f"{tmp_path}/alone/drummer.%04d.png:alpha", *smooth, *look)
+    assert run(capsys, "matte", plate, *PROMPTS[2:], *options)[0] == 0
+    for name, moved in (("dancer", 1), ("drummer", 4)):
+        before, after = (read_png(tmp_path / folder / f"{name}.1001.png") for folder in ("plain", "looks"))
+        radius = [np.sqrt((alpha > 0.5).sum() / np.pi) for alpha in (before, after)]
+        assert radius[1] - radius[0] == pytest.approx(moved, abs=0.4)
+    assert (tmp_path / "alone/drummer.1001.png").read_bytes() == (tmp_path / "looks/drummer.1001.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("look", "told"),
+    [
+        ("singer:grow=2", "no such subject; subjects of this run: dancer, drummer"),
+        ("dancer:size=2", "unknown key 'size' in [looks.dancer]; known: black, white, choke, grow, feather"),
+        ("dancer:grow=much", "looks.dancer.grow must be of type float"),
+        ("dancer:grow=-1", "looks.dancer: finish.grow must be between 0 and 100"),
+        ("dancer:black=0.9;white=0.2", "looks.dancer: finish.black 0.9 must lie below finish.white 0.2"),
+        ("grow=2", "is not of the form SUBJECT:KEY=VALUE"),
+        ("dancer:grow", "is not of the form SUBJECT:KEY=VALUE"),
+        ("dancer:invert=true", "unknown key 'invert'"),
+    ],
+)
+def test_a_look_that_cannot_be_is_told_in_a_line(
+    plate: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], look: str, told: str
+) -> None:
+    code, said = run(capsys, "matte", plate, *PROMPTS, "-o", tmp_path / "m.mov", *MODEL, "--look", look)
+    assert code == 2 and told in said and len(said.strip().splitlines()[-1:]) == 1
+    assert not (tmp_path / "m.mov").exists()
