@@ -8,9 +8,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mam_video.clip import matte_clip
     from mam_video.errors import DeviceError, MamVideoError, MediaError, UsageError, WeightsError
     from mam_video.frames import Frame, Matted, Record, State
-    from mam_video.matting import matte_clip, matte_frames
+    from mam_video.matting import matte_frames
     from mam_video.media import open_clip, open_writers
     from mam_video.models.registry import load_model
     from mam_video.prompts import Box, Point, Prompt, Prompts

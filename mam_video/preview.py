@@ -17,10 +17,11 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from mam_video.clip import matte_clip
 from mam_video.errors import UsageError
 from mam_video.foreground import with_foreground
 from mam_video.frames import Matted
-from mam_video.matting import batch_size, matte_clip
+from mam_video.matting import batch_size
 from mam_video.media import expected_bytes, open_clip, parse_output
 from mam_video.media.kinds import can_be_kept
 from mam_video.models.base import Embedding, Model

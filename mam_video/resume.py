@@ -121,6 +121,11 @@ class Kept:
         self._log = Log(self._main / "done")
         self.done = [Done(*_DONE.unpack(entry)) for entry in self._log]
 
+    @property
+    def ahead(self) -> Path:
+        """Where a track is kept that was made before the first frame was matted."""
+        return self._main / "ahead.track"
+
     def agree(self, count: int) -> None:
         """The outputs have only the first `count` frames."""
         self._log.cut(count)
@@ -149,7 +154,7 @@ class Kept:
                 (self._main / "published").touch()
         if self._lock is not None:
             self._lock.close()
-        if kind is None or not self.done:
+        if kind is None or not (self.done or self.ahead.exists()):
             discard(self.places)
         elif issubclass(kind, KeyboardInterrupt):
             raise KeyboardInterrupt(

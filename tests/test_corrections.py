@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 
 from mam_video import corrections
+from mam_video.clip import matte_clip
 from mam_video.corrections import backwards, join_place, track_prompts
 from mam_video.errors import UsageError
-from mam_video.frames import Frame, State
-from mam_video.matting import matte_clip
+from mam_video.frames import Frame, Matted, State
 from mam_video.media import open_clip
 from mam_video.models.base import Candidates, Embedding, Reference, ViewPrompt
 from mam_video.models.fake import ColourModel
 from mam_video.motion import with_motion
 from mam_video.prompts import Box, Prompt, Prompts
+from mam_video.report.run import RunReport
 from mam_video.settings import MotionSettings, Settings
 from mam_video.track import Found, agreement, track
 from mam_video.track_file import Track
@@ -274,7 +275,7 @@ def pixels(folder: Path) -> list[bytes]:
 def test_one_prompt_on_the_first_frame_is_one_pass_and_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mam_video.matting.track_prompts", None)
+    monkeypatch.setattr("mam_video.asked.track_prompts", None)
     movie, prompts = plate(tmp_path, 6), prompts_on(0)
     matte_clip(movie, f"{tmp_path}/a/:alpha", prompts[0], SETTINGS)
     matte_clip(movie, f"{tmp_path}/b/:alpha", prompts, SETTINGS)
@@ -300,11 +301,34 @@ def test_a_job_with_prompts_on_several_frames(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize("stop", [0, 6])
+def test_what_was_tracked_ahead_is_not_tracked_again(tmp_path: Path, stop: int) -> None:
+    """A run that is cut off while it mattes goes on with the track that it has, to the same bits."""
+    movie = plate(tmp_path)
+    whole = matte_clip(movie, f"{tmp_path}/whole/:alpha", prompts_on(0, 11), SETTINGS)
+
+    def interrupt(matted: Matted, report: RunReport) -> None:
+        if matted.frame.index == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        matte_clip(movie, f"{tmp_path}/m/:alpha", prompts_on(0, 11), SETTINGS, resume=True, on_frame=interrupt)
+    with pytest.raises(UsageError, match="prompt changed"):
+        matte_clip(movie, f"{tmp_path}/m/:alpha", prompts_on(0, 10), SETTINGS, resume=True)
+    tracked: list[int] = []
+    report = matte_clip(
+        movie, f"{tmp_path}/m/:alpha", prompts_on(0, 11), SETTINGS, resume=True, on_tracked=lambda: tracked.append(1)
+    )
+    assert not tracked
+    assert report.records == whole.records
+    assert pixels(tmp_path / "m") == pixels(tmp_path / "whole")
+    assert not list(tmp_path.glob(".*"))
+
+
 @pytest.mark.parametrize(
     ("frames", "more", "says"),
     [
         ((4,), {}, "frame 0 has no prompt, the first is on frame 4"),
-        ((0, 4), {"resume": True}, "--resume cannot go on with prompts on several frames"),
         ((0, 9), {"frames": (0, 6)}, "prompt on frame 9: lies outside the range 0-6"),
         ((0, 9), {"frames": (3, None)}, "prompt on frame 0: lies outside the range 3-"),
         ((0, 99), {}, "prompt on frame 99: the clip ends before it"),

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from mam_video.cli import main
+from mam_video.clip import matte_clip
 from mam_video.cuts import CutFinder
 from mam_video.errors import UsageError
 from mam_video.frames import Frame, Matted, State
-from mam_video.matting import matte_clip, matte_frames
+from mam_video.matting import matte_frames
 from mam_video.models.fake import ColourModel
 from mam_video.motion import with_motion
 from mam_video.prompts import Box, Prompt, Prompts

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
+from mam_video.clip import matte_clip
 from mam_video.errors import UsageError
 from mam_video.finish import Forced, finish, finished, within_trimap
 from mam_video.foreground import with_foreground
 from mam_video.frames import Frame, Matted
-from mam_video.matting import matte_clip
 from mam_video.media.masks import Masks
 from mam_video.settings import FinishSettings, Settings
 from tests.clips import matted

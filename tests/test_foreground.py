@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from mam_video.clip import matte_clip
 from mam_video.foreground import estimate_foreground, with_foreground
 from mam_video.frames import Frame
-from mam_video.matting import matte_clip
 from mam_video.prompts import Box, Prompt
 from mam_video.settings import Settings
 from tests.clips import matted, ramp, soft_disc

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mam_video.matting import matte_clip
+from mam_video.clip import matte_clip
 from mam_video.models.mam import MamModel
 from mam_video.prompts import Box, Prompt
 from mam_video.settings import Settings

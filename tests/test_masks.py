@@ -12,10 +12,10 @@ import OpenEXR
 import pytest
 
 from mam_video.cli import main
+from mam_video.clip import matte_clip
 from mam_video.errors import MamVideoError
 from mam_video.frames import Matted, State
 from mam_video.masks import middle_of_trimap
-from mam_video.matting import matte_clip
 from mam_video.media import open_clip
 from mam_video.media.masks import Masks
 from mam_video.models.fake import ColourModel

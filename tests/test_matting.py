@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mam_video.clip import matte_clip
 from mam_video.errors import MamVideoError, UsageError
 from mam_video.frames import Matted, State
-from mam_video.matting import matte_clip, matte_frames
+from mam_video.matting import matte_frames
 from mam_video.media import open_clip
 from mam_video.media.looks import SRGB
 from mam_video.media.movies import MovieReader

@@ -13,7 +13,7 @@ import pytest
 
 from mam_video import preview as room
 from mam_video.cli import main
-from mam_video.matting import matte_clip
+from mam_video.clip import matte_clip
 from mam_video.models.fake import ColourModel
 from mam_video.preview import checker, preview
 from tests.synthetic import disc

@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 from mam_video.cli import main
+from mam_video.clip import matte_clip
 from mam_video.errors import UsageError
 from mam_video.frames import Matted
-from mam_video.matting import matte_clip
 from mam_video.media import open_clip
 from mam_video.media.kept import Log
 from mam_video.models.fake import ColourModel

@@ -38,12 +38,14 @@ RANKS = {
     "resume": 7,
     "masks": 7,
     "corrections": 7,
+    "asked": 8,
     "matting": 8,
+    "clip": 9,
     "evaluation": 8,
     "picture": 8,
-    "preview": 9,
-    "cli": 10,
-    "__main__": 11,
+    "preview": 10,
+    "cli": 11,
+    "__main__": 12,
 }
 FORBIDDEN = {"media": {"torch", "segment_anything", "kornia"}, "models": {"av"}, "report": {"av"}}
 

@@ -221,7 +221,7 @@ def run(options: argparse.Namespace) -> int:
         prompts = prompts_of(options, reader, frames[0] if frames else 0)
     count = _count_of(frames, info.frames_in_header)
 
-    from mam_video.matting import matte_clip  # brings torch: only once all that can be checked without it is right
+    from mam_video.clip import matte_clip  # brings torch: only once all that can be checked without it is right
 
     looks = Looks()
     spoken = not options.quiet and options.progress == "bar"

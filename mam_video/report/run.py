@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mam_video.frames import Record, State
+from mam_video.frames import Matted, Record, State
 from mam_video.media.base import ClipInfo
 from mam_video.media.verify import Check
 from mam_video.report.files import write_json
@@ -103,6 +103,14 @@ class RunReport:
             f"{len(self.records)} frames in {self.wall:.1f} s, {self.fps:.2f} fps file to file "
             f"(ms a frame by stage, overlapping: {spent})"
         )
+
+    def add(self, matted: Matted, seconds: float, stages: Mapping[str, float]) -> None:
+        """One more frame is written, `seconds` after the one before; `stages` as for `add_stages`."""
+        self.records.append(matted.record)
+        if matted.parts:
+            self.parts.append(tuple(part.record for part in matted.parts))
+        self.frame_seconds.append(seconds)
+        self.add_stages(stages)
 
     def add_stages(self, seconds: Mapping[str, float]) -> None:
         """One more frame is written; `seconds` by stage so far, empty where it was written by an earlier run."""
