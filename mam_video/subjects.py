@@ -278,7 +278,7 @@ class _Together:
                     state = State.UNCERTAIN if record.state is State.TRACKED else record.state
                     record = replace(record, state=state, reasons=(*record.reasons, *claim.doubts))
                     member.references = known
-            if not record.state.flagged and not (claim is not None and claim.meets):
+            if not record.state.flagged and not record.reasons and not (claim is not None and claim.meets):
                 member.colours.learn(_cells(picture, view, len(logits))[logits > 0])
             record = replace(record, subject=member.name)
             found.append(Tracked(step.frame, step.motion, record, view, logits, standing=member.standing))

@@ -46,6 +46,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from itertools import chain
 
 import cv2
@@ -221,6 +222,7 @@ class _Follower:
         self.contact: _Contact | None = None  # a look-alike has touched it, and they have not parted since
         self.filter: _BoxFilter | None = None
         self.lost = 0  # frames since it was last seen
+        self.taken_off = _LONG_AGO  # frames since a part that stood still was last taken off
         self.references = _References(wants_references(model), anchors)
         self.begun: Found | None = None
 
@@ -437,8 +439,9 @@ class _Follower:
             return record, _nothing(m), view
         doubts = self._doubts(frame, chosen, box, view, score, best_overlap)
         if left_behind.any():
-            doubts.append("a part that stood still was taken off: look at the frames before")
-        state = State.RECOVERED if self.lost else State.UNCERTAIN if doubts else State.TRACKED
+            doubts.append(_TAKEN_OFF)
+        told = [doubt for doubt in doubts if not self._known(doubt)]
+        state = State.RECOVERED if self.lost else State.UNCERTAIN if told else State.TRACKED
         if self.lost:
             doubts.insert(0, self._again())
         record = Record(frame.index, frame.pts, state, box, score, area, tuple(doubts))
@@ -502,8 +505,14 @@ class _Follower:
         if score < bars.doubt_score:
             doubts.append(f"score {score:.2f} is below {bars.doubt_score:g}")
         if self._touched(frame, box, area):
-            doubts.append("a look-alike touches it or has touched it: they may have been swapped")
+            doubts.append(_TOUCHED)
         return doubts
+
+    def _known(self, doubt: str) -> bool:
+        """Whether a doubt is no cause to look: a part is taken off again, or the look-alike has been seen apart."""
+        if doubt == _TAKEN_OFF:
+            return self.taken_off <= self.settings.stand
+        return doubt == _TOUCHED and self.contact is not None and self.contact.apart
 
     def _again(self) -> str:
         if not self.lost:
@@ -521,9 +530,14 @@ class _Follower:
         own = box.grown(0.02 * max(box.width, box.height))
         seen = self.appearance.places(frame, self.light.gain, box, apart_from=own, most=2)
         alike = [p for p in seen if p.area > _RIVAL * area and p.alike > self.settings.doubt_look]
-        # What comes out beyond a pole is no look-alike: new ones are made out only where the whole subject is seen.
+        # What comes out beyond a pole is no look-alike: new ones are made out only where the whole subject is seen. Of
+        # the known ones windows as small as what is left of the subject show but parts: they do not shrink meanwhile.
         whole = area >= _WHOLE * self.full_area
-        known = [p.box for p in alike if any(_gap(p.box, other) < 0.1 for other in self.others)]
+        known = [
+            reduce(_union, parts, other)
+            for other in self.others
+            if (parts := [p.box for p in alike if _gap(p.box, other) < 0.1])
+        ]
         self.others = [p.box for p in alike if _gap(own, p.box) >= 0.1] if whole else known
         pixels = frame.size[0] * frame.size[1]
         dense = _AS_DENSE * area * pixels / (box.width * box.height)
@@ -531,8 +545,11 @@ class _Follower:
             p.box for p in alike if p.alike > _LOOK_ALIKE and p.area * pixels > dense * p.box.width * p.box.height
         ]
         contact = self.contact
-        if any(_gap(own, rival) < 0.1 for rival in rivals):
-            self.contact = contact or _Contact(box.centre, self.filter.speed if self.filter is not None else (0, 0))
+        touching = next((rival for rival in rivals if _gap(own, rival) < 0.1), None)
+        if touching is not None:
+            speed = self.filter.speed if self.filter is not None else (0, 0)
+            self.contact = contact or _Contact(box.centre, speed, touching)
+            self.contact.other, self.contact.apart = touching, False
             self.contact.frames += 1
             return True
         if contact is None:
@@ -540,11 +557,14 @@ class _Follower:
         contact.frames += 1
         x, y = contact.expected
 
-        def away(place: Box) -> float:
-            return float(np.hypot(place.centre[0] - x, place.centre[1] - y))
+        def nearer(others: list[Box]) -> bool:
+            ways = [float(np.hypot(b.centre[0] - x, b.centre[1] - y)) for b in (box, *others)]
+            return len(ways) > 1 and ways[0] < min(ways[1:])
 
-        if contact.frames > _PARTED or (rivals and away(box) < min(map(away, rivals))):
+        if contact.frames > _PARTED or nearer(rivals):
             self.contact = None
+        # Apart from the subject, what has touched it is known again by less than what made it a look-alike.
+        contact.apart |= nearer([p.box for p in alike if _gap(p.box, contact.other) < 0.1 <= _gap(own, p.box)])
         return self.contact is not None
 
     def _elsewhere(self, frame: Frame) -> list[Place]:
@@ -620,16 +640,25 @@ class _Follower:
             return taken
         if before.size:
             before = np.maximum(carried_logits(before, self.mask_view, view, motion, m), 0)
+        else:
+            before = np.zeros((m, m), np.float32)
         apart = self._apart_over(motion, guess.search, view)
-        main = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
-        way = np.median(apart[labels == main], axis=0)
-        speed = float(np.hypot(*way))
-        moves = speed > max(_MOVES * max(view.to_view(guess.box).width, view.to_view(guess.box).height), _FLOW_NOISE)
+        bar = max(_MOVES * max(view.to_view(guess.box).width, view.to_view(guess.box).height), _FLOW_NOISE)
+        areas = stats[1:, cv2.CC_STAT_AREA]
+        # What has stood still while another part moved is not the subject, though it be the larger one once that one is
+        # half out of the picture.
+        parts = [labels == part for part in range(1, count)]
+        speeds = np.array([np.hypot(*np.median(apart[here], axis=0)) for here in parts])
+        stands = (speeds <= bar) & np.array([before[here].mean() >= 0.5 for here in parts])
+        free = np.where(stands | (areas < self.settings.speck * areas.max()), 0, areas)
+        main = 1 + int((free if free.any() else areas).argmax())
+        way, speed = np.median(apart[labels == main], axis=0), float(speeds[main - 1])
+        moves = speed > bar
         for part in range(1, count):
             if part == main:
                 continue
             here = labels == part
-            frames = float(before[here].mean()) if before.size else 0.0
+            frames = float(before[here].mean())
             if moves:
                 share = float(np.median(apart[here], axis=0) @ way) / speed**2
                 frames = frames + 1 if share < 0.35 else max(frames - 1, 0.0)
@@ -676,6 +705,7 @@ class _Follower:
         guess: _Guess | None,
     ) -> None:
         """What the next frames go by. `logits`: of a lost frame, where the subject is thought to be."""
+        self.taken_off = 1 if _TAKEN_OFF in record.reasons else self.taken_off + 1
         reach = guess.reach if guess is not None else None
         if record.state is State.RECOVERED or reach is None or self.reach is None:
             self.reach = record.box
@@ -690,15 +720,17 @@ class _Follower:
                 self.good_area = self.full_area = _area(logits, view, step.frame.size)
             return
         self.lost = 0
+        if _TAKEN_OFF in record.reasons:  # it has never been a part of the whole
+            self.full_area *= min(record.area / max(self.good_area, 1e-9), 1.0)
         self.good_area = record.area
         prompted = record.state is State.PROMPTED
         low, high = self.full_area / _SHRINKS, self.full_area * _GROWS
         self.full_area = record.area if prompted else float(np.clip(record.area, low, high))
-        if not record.state.flagged:
+        seen = record.state is not State.RECOVERED
+        if seen and not record.reasons:
             self.full_box = record.box
             self.appearance.learn(look_of(step.frame, view, self.logits, self.light.gain), record.index, prompted)
-        harmless = record.state is State.UNCERTAIN and all(r.startswith(_HARMLESS) for r in record.reasons)
-        if harmless or not record.state.flagged:
+        if seen and all(reason.startswith(_HARMLESS) for reason in record.reasons):
             if isinstance(embedding, _Batch):
                 self.references.offer(_Later(embedding, index, self.logits, prompted), record.index)
             else:
@@ -714,16 +746,26 @@ _RIVAL = 0.4  # of the subject's area: a look-alike of less is none
 _LOOK_ALIKE = 0.85  # likeness from which on something else is one
 _AS_DENSE = 0.7  # of the share of its box that the subject fills: strewn patches of its colours are no look-alike
 _HARMLESS = ("only ", "a look-alike ")  # doubts that say nothing against the mask: what is seen may be learnt from
+_TOUCHED = "a look-alike touches it or has touched it: they may have been swapped"
+_TAKEN_OFF = "a part that stood still was taken off: look at the frames before"
+_LONG_AGO = 1 << 30
 _WHOLE = 0.8  # share of the whole subject's area from which on all of it is taken to be seen
 _PARTED = 60  # frames after which a look-alike that has not been seen apart is forgotten
 
 
 @dataclass(slots=True)
 class _Contact:
-    """A subject and a look-alike that touch. Where the subject was when it began, and its speed, in frame pixels."""
+    """A subject and a look-alike that touch.
+
+    centre, speed  of the subject when it began, in frame pixels
+    other          where the look-alike was when they last touched
+    apart          what is likely the look-alike has been seen apart since: no more cause to look
+    """
 
     centre: tuple[float, float]
     speed: tuple[float, float]
+    other: Box
+    apart: bool = False
     frames: int = 0
 
     @property

@@ -5,7 +5,8 @@
 DIR holds clips as DAVIS lays them out: <clip>/frames/*.jpg and <clip>/masks/*.png (0 or 255). The tracker is given the
 tight box of the first true mask and nothing else. J is the intersection over union of its mask with the true one,
 averaged over all frames but the first and the last (Perazzi et al., CVPR 2016, section 5). The row "frozen" is the
-first true mask kept for the whole clip: what doing nothing gets.
+first true mask kept for the whole clip: what doing nothing gets. Flagged frames are counted, those of J of 0.7 and more
+among them, and frames of J under 0.5 that are not flagged.
 
 With --correct each clip is followed again with one correction, the true box on the frame whose J is lowest (of those
 with frames before and after them to be improved), as `mam-video matte --prompt 0:box=... --prompt N:box=...` does. J is
@@ -32,7 +33,7 @@ import torch
 
 from mam_video.corrections import track_prompts
 from mam_video.errors import MamVideoError, UsageError
-from mam_video.frames import Frame
+from mam_video.frames import Frame, State
 from mam_video.models.base import Model
 from mam_video.models.registry import load_model
 from mam_video.motion import with_motion
@@ -115,7 +116,9 @@ def evaluate(folder: Path, model: Model, settings: Settings, sheet: Path | None)
         "frozen": float(np.mean([region_j(truths[0], t) for t in truths[1:-1]])),
         "fps": len(truths) / seconds,
         "states": dict(Counter(states)),
-        "flagged": sum(s in ("uncertain", "lost") for s in states),
+        "flagged": sum(State(s).flagged for s in states),
+        "good_flagged": sum(State(s).flagged for j, s in zip(results, states, strict=True) if j >= 0.7),
+        "wrong_unflagged": sum(not State(s).flagged for j, s in zip(results, states, strict=True) if j < 0.5),
         "frames": [{"j": round(j, 4), "state": s} for j, s in zip(results, states, strict=True)],
     }
 
@@ -209,14 +212,15 @@ def main() -> int:
             raise UsageError(f"{arguments.clips}: holds no clips (CLIP/frames/*.jpg and CLIP/masks/*.png)")
         settings = settings.with_values({"model": {"name": arguments.model}}, "--model")
         model = load_model(settings.model)
-        print(f"{'clip':16} {'J':>6} {'frozen':>7} {'fps':>6}  {'flagged':>7}  states")
+        print(f"{'clip':16} {'J':>6} {'frozen':>7} {'fps':>6}  {'flagged':>7} {'J>=.7':>6} {'J<.5 not':>8}  states")
         rows = []
         for folder in folders:
             row = evaluate(folder, model, settings, arguments.sheet)
             rows.append(row)
             said = ", ".join(f"{state} {count}" for state, count in row["states"].items())
             print(
-                f"{row['clip']:16} {row['j']:6.3f} {row['frozen']:7.3f} {row['fps']:6.1f}  {row['flagged']:7d}  {said}",
+                f"{row['clip']:16} {row['j']:6.3f} {row['frozen']:7.3f} {row['fps']:6.1f}  {row['flagged']:7d}"
+                f" {row['good_flagged']:6d} {row['wrong_unflagged']:8d}  {said}",
                 flush=True,
             )
         corrected = []

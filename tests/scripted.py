@@ -398,7 +398,7 @@ _wall_end = 0.38 + 0.2355 + 0.25  # 20 frames of walking, and the animal's own l
 # What the tracker says of it, against the truth
 
 GONE, SEEN = 0.05, 0.2  # shares of the subject
-WRONG = 0.5  # J
+WRONG, GOOD = 0.5, 0.7  # J below, and from which on
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,28 +422,35 @@ class Judged:
     def wrong(self) -> bool:
         return self.j < WRONG
 
+    @property
+    def good(self) -> bool:
+        return not self.gone and self.j >= GOOD
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Counts of frames, so that clips can be added up. Prompted frames do not count."""
+    """Counts of frames, so that clips can be added up. Prompted frames do not count.
+
+    A flag on a good frame is one too many: "good" are those in which the subject is seen, with J of 0.7 and more.
+    """
 
     lost_said: int  # of those that are gone or of which a fifth is seen
     lost_true: int
     gone: int
     wrong: int
     wrong_flagged: int
-    right: int
-    right_flagged: int
+    good: int
+    good_flagged: int
     swapped_silently: int
 
     @classmethod
     def of(cls, frames: Iterable[Judged]) -> Figures:
         judged = [f for f in frames if f.state is not State.PROMPTED]
         lost = [f for f in judged if f.state is State.LOST and (f.gone or f.share >= SEEN)]
-        wrong, right = [f for f in judged if f.wrong], [f for f in judged if not f.wrong]
+        wrong, good = [f for f in judged if f.wrong], [f for f in judged if f.good]
         return cls(
             len(lost), sum(f.gone for f in lost), sum(f.gone for f in judged),
-            len(wrong), sum(f.state.flagged for f in wrong), len(right), sum(f.state.flagged for f in right),
+            len(wrong), sum(f.state.flagged for f in wrong), len(good), sum(f.state.flagged for f in good),
             sum(f.other > max(f.j, WRONG) and not f.state.flagged for f in judged),
         )  # fmt: skip
 
@@ -464,9 +471,9 @@ class Figures:
         return self.wrong_flagged / self.wrong if self.wrong else 1.0
 
     @property
-    def flag_precision(self) -> float:
-        said = self.wrong_flagged + self.right_flagged
-        return self.wrong_flagged / said if said else 1.0
+    def false_flags(self) -> float:
+        """Share of the good frames that are flagged."""
+        return self.good_flagged / self.good if self.good else 0.0
 
 
 def followed(script: Script, model: Model, settings: Settings) -> Iterator[tuple[Tracked, Shot, Judged]]:
