@@ -720,8 +720,6 @@ class _Follower:
                 self.good_area = self.full_area = _area(logits, view, step.frame.size)
             return
         self.lost = 0
-        if _TAKEN_OFF in record.reasons:  # it has never been a part of the whole
-            self.full_area *= min(record.area / max(self.good_area, 1e-9), 1.0)
         self.good_area = record.area
         prompted = record.state is State.PROMPTED
         low, high = self.full_area / _SHRINKS, self.full_area * _GROWS
