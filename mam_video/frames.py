@@ -108,8 +108,8 @@ class State(StrEnum):
     """What the tracker says of a frame. Written once, here; `track.py` decides which."""
 
     PROMPTED = "prompted"  # the user pointed at the subject in this frame
-    TRACKED = "tracked"  # found, and nothing speaks against it
-    UNCERTAIN = "uncertain"  # found, but something jumped: worth a look
+    TRACKED = "tracked"  # found, and nothing new speaks against it
+    UNCERTAIN = "uncertain"  # found, but something speaks against it: worth a look
     LOST = "lost"  # not found: its alpha is empty
     CUT = "cut"  # after a cut, and nobody pointed at the subject in the new shot: its alpha is empty
     RECOVERED = "recovered"  # the first frame found again after lost ones: is it the same subject?
@@ -127,7 +127,7 @@ class Record:
     box      tight box of the mask in frame pixels, or where the subject is thought to be when lost
     score    how good the segmenter thinks its mask is, 0..1
     area     mask area as a share of the frame, 0..1
-    reasons  why the frame is flagged, in words; empty otherwise
+    reasons  what speaks against it, in words; of a frame that is not flagged, what is known from frames just before
     subject  whose it is, where several subjects are matted; empty otherwise
     cut      a new shot begins with this frame: no motion leads to it, and smoothing does not reach across
 

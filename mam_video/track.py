@@ -9,14 +9,16 @@ For every frame, in order:
 3. Choose. Among several masks by score, overlap with the moved mask and agreement with the box filter together, not
    by score alone (the idea of SAMURAI, arXiv 2411.11922; it needs no training). Parts that neither touch the moved mask
    nor lie in the box are taken off.
-4. Doubt. The frame gets its state, and only a frame without doubt is remembered as a reference.
+4. Doubt. The frame gets its state (`doubt.py`), and only a frame without doubt is remembered as a reference.
 
 What the states mean:
 
 PROMPTED   the user pointed at the subject in this frame.
-TRACKED    found; score, overlap and area are all above the bars of `TrackSettings`.
+TRACKED    found; score, overlap and area are all above the bars of `TrackSettings`. It may have reasons that are known
+           from frames just before: they are no cause to look again, and it teaches no more than an uncertain one.
 UNCERTAIN  found and followed, but the score is low, the mask fits the moved one badly, its area is not what it was, its
-           colours are not the subject's, or a look-alike touches it. Its reasons say which. It teaches nothing.
+           colours are not the subject's, a look-alike touches it, or a part that stands still was taken off. Its
+           reasons say which. It teaches nothing, but where they say nothing against the mask.
 LOST       nothing was found, or what was found is too doubtful to be followed: its mask is empty. Its box is where the
            subject is thought to be.
 RECOVERED  the first frame in which it is found again, after lost ones or somewhere else at once.
@@ -53,6 +55,7 @@ import cv2
 import numpy as np
 import torch
 
+from mam_video import doubt
 from mam_video.appearance import Appearance, Light, Place, look_of
 from mam_video.errors import UsageError
 from mam_video.frames import Frame, Record, State
@@ -222,7 +225,7 @@ class _Follower:
         self.contact: _Contact | None = None  # a look-alike has touched it, and they have not parted since
         self.filter: _BoxFilter | None = None
         self.lost = 0  # frames since it was last seen
-        self.taken_off = _LONG_AGO  # frames since a part that stood still was last taken off
+        self.memory = doubt.Memory()
         self.references = _References(wants_references(model), anchors)
         self.begun: Found | None = None
 
@@ -437,11 +440,15 @@ class _Follower:
             self._follow_box(record)
             self._remember(step, record, self._thought(step, guess, guess.box, view), view, embedding, index, guess)
             return record, _nothing(m), view
-        doubts = self._doubts(frame, chosen, box, view, score, best_overlap)
+        evidence = self._evidence(frame, chosen, view, score, best_overlap)
+        doubts = doubt.doubts(evidence, self.settings, sought=self.lost > 0)
+        if self._touched(frame, box, area):
+            doubts.append(doubt.TOUCHED)
         if left_behind.any():
-            doubts.append(_TAKEN_OFF)
-        told = [doubt for doubt in doubts if not self._known(doubt)]
-        state = State.RECOVERED if self.lost else State.UNCERTAIN if told else State.TRACKED
+            doubts.append(doubt.TAKEN_OFF)
+        parted = self.contact is not None and self.contact.apart
+        news = self.memory.news(doubts, self.settings, parted)
+        state = State.RECOVERED if self.lost else State.UNCERTAIN if news else State.TRACKED
         if self.lost:
             doubts.insert(0, self._again())
         record = Record(frame.index, frame.pts, state, box, score, area, tuple(doubts))
@@ -460,59 +467,16 @@ class _Follower:
         guess: _Guess | None,
     ) -> list[str]:
         """Why a mask is not the subject's; empty where it may be. Without a guess it was found elsewhere."""
-        bars = self.settings
-        area = _area(logits, view, frame.size)
-        if box is None or area == 0:
+        if box is None or not (logits > 0).any():
             return ["it has left the picture" if guess is not None and guess.leaves else "nothing was found"]
-        if score < bars.min_score:
-            return [f"score {score:.2f} is below {bars.min_score:g}"]
-        share = area / max(self.full_area, 1e-9)
-        if share < bars.min_area:
-            return [f"no more than {share:.0%} of it is seen"]
-        alike = self._alike(frame, logits, view)
-        if self.lost or guess is None:
-            if share > _SIZE_BACK:
-                return [f"what was found has {share:.2g} times the area that was lost"]
-            if alike < bars.doubt_look:
-                return [f"likeness of what was found {alike:.2f} is below {bars.doubt_look:g}"]
-        elif overlap < bars.min_overlap and abs(self.light.step) < _FLASH:
-            return [f"overlap with the moved mask {overlap:.2f} is below {bars.min_overlap:g}"]
-        elif alike < bars.min_look and abs(self.light.step) < _FLASH:
-            return [f"likeness to the subject {alike:.2f} is below {bars.min_look:g}"]
-        elif alike < bars.doubt_look and share < bars.doubt_share and abs(self.light.step) < _FLASH:
-            return [f"no more than {share:.0%} of it would be seen, and its likeness is {alike:.2f}"]
-        return []
+        evidence = self._evidence(frame, logits, view, score, overlap)
+        reason = doubt.missing(evidence, self.settings, sought=self.lost > 0 or guess is None)
+        return [reason] if reason is not None else []
 
-    def _doubts(
-        self, frame: Frame, logits: np.ndarray, box: Box, view: View, score: float, overlap: float
-    ) -> list[str]:
-        """What speaks against a mask that is followed."""
-        bars = self.settings
-        doubts: list[str] = []
+    def _evidence(self, frame: Frame, logits: np.ndarray, view: View, score: float, overlap: float) -> doubt.Evidence:
         area = _area(logits, view, frame.size)
-        jump = area / max(self.good_area, 1e-9)
-        share = area / max(self.full_area, 1e-9)
-        alike = self._alike(frame, logits, view)
-        if not self.lost:
-            if overlap < bars.doubt_overlap:
-                doubts.append(f"overlap with the moved mask {overlap:.2f} is below {bars.doubt_overlap:g}")
-            if not 1 / bars.doubt_area <= jump <= bars.doubt_area:
-                doubts.append(f"area jumped {jump:.2g} times")
-        if share < bars.doubt_share:
-            doubts.append(f"only {share:.0%} of it is seen")
-        if alike < bars.doubt_look:
-            doubts.append(f"likeness to the subject {alike:.2f} is below {bars.doubt_look:g}")
-        if score < bars.doubt_score:
-            doubts.append(f"score {score:.2f} is below {bars.doubt_score:g}")
-        if self._touched(frame, box, area):
-            doubts.append(_TOUCHED)
-        return doubts
-
-    def _known(self, doubt: str) -> bool:
-        """Whether a doubt is no cause to look: a part is taken off again, or the look-alike has been seen apart."""
-        if doubt == _TAKEN_OFF:
-            return self.taken_off <= self.settings.stand
-        return doubt == _TOUCHED and self.contact is not None and self.contact.apart
+        jump, share = area / max(self.good_area, 1e-9), area / max(self.full_area, 1e-9)
+        return doubt.Evidence(score, overlap, jump, share, self._alike(frame, logits, view), self.light.step)
 
     def _again(self) -> str:
         if not self.lost:
@@ -705,7 +669,7 @@ class _Follower:
         guess: _Guess | None,
     ) -> None:
         """What the next frames go by. `logits`: of a lost frame, where the subject is thought to be."""
-        self.taken_off = 1 if _TAKEN_OFF in record.reasons else self.taken_off + 1
+        self.memory.keep(record.reasons)
         reach = guess.reach if guess is not None else None
         if record.state is State.RECOVERED or reach is None or self.reach is None:
             self.reach = record.box
@@ -728,7 +692,7 @@ class _Follower:
         if seen and not record.reasons:
             self.full_box = record.box
             self.appearance.learn(look_of(step.frame, view, self.logits, self.light.gain), record.index, prompted)
-        if seen and all(reason.startswith(_HARMLESS) for reason in record.reasons):
+        if seen and doubt.harmless(record.reasons):
             if isinstance(embedding, _Batch):
                 self.references.offer(_Later(embedding, index, self.logits, prompted), record.index)
             else:
@@ -737,16 +701,10 @@ class _Follower:
 
 _MOVES = 0.004  # of the box's longer side a frame: slower is standing still
 _FLOW_NOISE = 1.0  # view pixels a frame
-_SIZE_BACK = 3.0  # what is found again may have grown by this factor
 _SHRINKS, _GROWS = 1.02, 1.08  # by which the whole subject's area may change a frame beyond what its motion says
-_FLASH = 0.2  # a step of light, as a logarithm, at which colours say nothing
 _RIVAL = 0.4  # of the subject's area: a look-alike of less is none
 _LOOK_ALIKE = 0.85  # likeness from which on something else is one
 _AS_DENSE = 0.7  # of the share of its box that the subject fills: strewn patches of its colours are no look-alike
-_HARMLESS = ("only ", "a look-alike ")  # doubts that say nothing against the mask: what is seen may be learnt from
-_TOUCHED = "a look-alike touches it or has touched it: they may have been swapped"
-_TAKEN_OFF = "a part that stood still was taken off: look at the frames before"
-_LONG_AGO = 1 << 30
 _WHOLE = 0.8  # share of the whole subject's area from which on all of it is taken to be seen
 _PARTED = 60  # frames after which a look-alike that has not been seen apart is forgotten
 

@@ -14,6 +14,7 @@ RANKS = {
     "prompts": 1,
     "settings": 1,
     "timecode": 1,
+    "doubt": 2,
     "streams": 1,
     "clock": 1,
     "frames": 2,

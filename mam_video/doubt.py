@@ -1,0 +1,100 @@
+"""What speaks against a mask, in words, and whether an artist should look: measured numbers in, reasons out.
+
+Two questions are kept apart. `doubts` says all that speaks against a frame: it is written into the record, and decides
+what the frame teaches. `Memory.news` says what of it is a cause to look: that a standing part is taken off again, or
+that a look-alike which has been seen apart since had touched the subject, is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mam_video.settings import TrackSettings
+
+TOUCHED = "a look-alike touches it or has touched it: they may have been swapped"
+TAKEN_OFF = "a part that stood still was taken off: look at the frames before"
+
+_SIZE_BACK = 3.0  # what is found again may have grown by this factor
+_FLASH = 0.2  # a step of light, as a logarithm, at which colours say nothing
+_HARMLESS = ("only ", TOUCHED)  # say nothing against the mask: what is seen may be learnt from
+_LONG_AGO = 1 << 30  # frames
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is measured of a mask that is not empty.
+
+    score    how good the segmenter thinks it is, 0..1
+    overlap  IoU with the mask before, moved, 0..1; 1 where there is none to compare with
+    jump     its area over that of the frame before in which the subject was found
+    share    its area over that of the whole subject
+    alike    likeness of its colours to the subject's, 0..1
+    flash    by which factor the light changed from the frame before, as a logarithm
+    """
+
+    score: float
+    overlap: float
+    jump: float
+    share: float
+    alike: float
+    flash: float
+
+
+def missing(seen: Evidence, bars: TrackSettings, sought: bool) -> str | None:
+    """Why a mask is not the subject's; None where it may be. `sought`: after it was lost, or somewhere else."""
+    lit = abs(seen.flash) < _FLASH
+    if seen.score < bars.min_score:
+        return f"score {seen.score:.2f} is below {bars.min_score:g}"
+    if seen.share < bars.min_area:
+        return f"no more than {seen.share:.0%} of it is seen"
+    if sought:
+        if seen.share > _SIZE_BACK:
+            return f"what was found has {seen.share:.2g} times the area that was lost"
+        if seen.alike < bars.doubt_look:
+            return f"likeness of what was found {seen.alike:.2f} is below {bars.doubt_look:g}"
+    elif seen.overlap < bars.min_overlap and lit:
+        return f"overlap with the moved mask {seen.overlap:.2f} is below {bars.min_overlap:g}"
+    elif seen.alike < bars.min_look and lit:
+        return f"likeness to the subject {seen.alike:.2f} is below {bars.min_look:g}"
+    elif seen.alike < bars.doubt_look and seen.share < bars.doubt_share and lit:
+        return f"no more than {seen.share:.0%} of it would be seen, and its likeness is {seen.alike:.2f}"
+    return None
+
+
+def doubts(seen: Evidence, bars: TrackSettings, sought: bool) -> list[str]:
+    """What speaks against a mask that is followed. `sought`: it was lost in the frame before."""
+    found = []
+    if not sought:
+        if seen.overlap < bars.doubt_overlap:
+            found.append(f"overlap with the moved mask {seen.overlap:.2f} is below {bars.doubt_overlap:g}")
+        if not 1 / bars.doubt_area <= seen.jump <= bars.doubt_area:
+            found.append(f"area jumped {seen.jump:.2g} times")
+    if seen.share < bars.doubt_share:
+        found.append(f"only {seen.share:.0%} of it is seen")
+    if seen.alike < bars.doubt_look:
+        found.append(f"likeness to the subject {seen.alike:.2f} is below {bars.doubt_look:g}")
+    if seen.score < bars.doubt_score:
+        found.append(f"score {seen.score:.2f} is below {bars.doubt_score:g}")
+    return found
+
+
+def harmless(reasons: Sequence[str]) -> bool:
+    """Whether the segmenter may learn from a frame in spite of these doubts."""
+    return all(reason.startswith(_HARMLESS) for reason in reasons)
+
+
+class Memory:
+    """What of the last frames decides whether a doubt is news. It follows from their records alone."""
+
+    def __init__(self) -> None:
+        self._taken_off = _LONG_AGO  # frames since a part that stood still was last taken off
+
+    def news(self, doubts: Sequence[str], bars: TrackSettings, parted: bool) -> list[str]:
+        """The doubts that are a cause to look. `parted`: the look-alike has been seen apart since it touched."""
+        again = self._taken_off <= bars.stand
+        return [d for d in doubts if not (d == TAKEN_OFF and again) and not (d == TOUCHED and parted)]
+
+    def keep(self, reasons: Sequence[str]) -> None:
+        """The next frame's, whatever its state."""
+        self._taken_off = 1 if TAKEN_OFF in reasons else self._taken_off + 1

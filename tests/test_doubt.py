@@ -1,0 +1,73 @@
+"""What is said of a mask, by numbers alone."""
+
+from dataclasses import replace
+
+import pytest
+
+from mam_video.doubt import TAKEN_OFF, TOUCHED, Evidence, Memory, doubts, harmless, missing
+from mam_video.settings import TrackSettings
+
+BARS = TrackSettings()
+FINE = Evidence(score=0.9, overlap=0.8, jump=1.0, share=1.0, alike=0.95, flash=0.0)
+
+
+@pytest.mark.parametrize("sought", [False, True])
+def test_nothing_speaks_against_a_fine_mask(sought: bool) -> None:
+    assert missing(FINE, BARS, sought) is None and doubts(FINE, BARS, sought) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "lost", "doubt"),
+    [
+        ({"score": 0.4}, "score 0.40", "score 0.40"),
+        ({"score": 0.55}, None, "score 0.55"),
+        ({"overlap": 0.2}, "overlap with the moved mask 0.20", "overlap with the moved mask 0.20"),
+        ({"overlap": 0.4}, None, "overlap with the moved mask 0.40"),
+        ({"jump": 2.0}, None, "area jumped 2 times"),
+        ({"share": 0.05}, "no more than 5% of it is seen", "only 5% of it is seen"),
+        ({"share": 0.5}, None, "only 50% of it is seen"),
+        ({"alike": 0.4}, "likeness to the subject 0.40", "likeness to the subject 0.40"),
+        ({"alike": 0.7}, None, "likeness to the subject 0.70"),
+        ({"alike": 0.7, "share": 0.5}, "no more than 50% of it would be seen", "only 50%"),
+    ],
+)
+def test_each_number_has_a_bar_for_doubt_and_one_for_being_lost(
+    change: dict[str, float], lost: str | None, doubt: str
+) -> None:
+    seen = replace(FINE, **change)
+    reason = missing(seen, BARS, sought=False)
+    assert (reason or "").startswith(lost) if lost else reason is None
+    assert doubts(seen, BARS, sought=False)[0].startswith(doubt)
+
+
+def test_what_comes_back_must_look_like_the_subject_and_may_have_jumped() -> None:
+    assert doubts(replace(FINE, jump=5.0, overlap=0.1), BARS, sought=True) == []
+    assert missing(replace(FINE, overlap=0.1), BARS, sought=True) is None
+    assert "likeness" in (missing(replace(FINE, alike=0.7), BARS, sought=True) or "")
+    assert "3.5 times the area" in (missing(replace(FINE, share=3.5), BARS, sought=True) or "")
+
+
+def test_in_a_flash_colours_and_overlap_lose_nothing() -> None:
+    burnt = replace(FINE, overlap=0.1, alike=0.3, flash=-0.5)
+    assert missing(burnt, BARS, sought=False) is None
+    assert doubts(burnt, BARS, sought=False)
+
+
+def test_a_part_taken_off_again_is_no_news_until_it_has_been_away_for_a_while() -> None:
+    memory = Memory()
+    said = []
+    for frame in range(20):
+        reasons = [TAKEN_OFF] if frame in (3, 4, 8, 15) else []
+        said.append(bool(memory.news(reasons, BARS, parted=False)))
+        memory.keep(reasons)
+    assert [frame for frame, news in enumerate(said) if news] == [3, 15]
+
+
+def test_a_look_alike_that_has_parted_is_no_news_and_other_doubts_still_are() -> None:
+    assert Memory().news([TOUCHED], BARS, parted=False) == [TOUCHED]
+    assert Memory().news(["score 0.55 is below 0.6", TOUCHED], BARS, parted=True) == ["score 0.55 is below 0.6"]
+
+
+def test_what_is_half_seen_may_be_learnt_from_and_what_was_just_mended_not() -> None:
+    assert harmless([]) and harmless(["only 40% of it is seen", TOUCHED])
+    assert not harmless([TAKEN_OFF]) and not harmless(["only 40% of it is seen", "area jumped 2 times"])
