@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 import torch
 
+from mam_video.appearance import Appearance, Place
 from mam_video.errors import MediaError, UsageError
 from mam_video.frames import Frame, State
 from mam_video.models.base import Candidates, Embedding, ViewPrompt
 from mam_video.models.fake import ColourModel
 from mam_video.motion import Motion, with_motion
 from mam_video.prompts import Box, Point, Prompt
-from mam_video.settings import MotionSettings, ViewSettings
-from mam_video.track import Tracked, _shrunk, _stride, carried_logits, track
+from mam_video.settings import MotionSettings, TrackSettings, ViewSettings
+from mam_video.track import Tracked, _Follower, _shrunk, _stride, carried_logits, track
 from mam_video.track_file import Track, TrackWriter, packed, saved, unpacked
 from mam_video.views import View
 
@@ -565,3 +566,44 @@ def test_a_track_that_was_broken_off_goes_on_bit_for_bit(cut: int) -> None:
         assert (a.record, a.view) == (b.record, b.view) and (a.logits == b.logits).all()
         if a.frame.index >= cut:
             assert a.standing is not None and b.standing is not None and (a.standing == b.standing).all()
+
+
+class Seen(Appearance):
+    """Sees elsewhere what it is told."""
+
+    def __init__(self, places: list[Place]) -> None:
+        super().__init__()
+        self.told = places
+
+    def places(self, frame: Frame, gain: float, box: Box, apart_from: Box | None = None, most: int = 2) -> list[Place]:
+        return self.told
+
+
+def beside(follower: _Follower, place: Place, area: float) -> bool:
+    """Whether a look-alike is said to touch the subject, which fills a box of 60 by 60."""
+    follower.appearance = Seen([place])
+    return follower._touched(clip(lambda i: None, 1)[0][0], Box(100, 100, 160, 160), area)
+
+
+def test_a_look_alike_is_doubtful_until_it_is_surely_apart_and_a_cause_to_look_until_it_likely_is() -> None:
+    follower = _Follower(ColourModel(), Prompt(Box(100, 100, 160, 160)), TrackSettings(), ViewSettings())
+    follower.full_area = 0.04
+    touching, apart = Box(40, 100, 100, 160), Box(30, 100, 90, 160)
+    assert not beside(follower, Place(touching, 0.04, 0.8), 0.04)
+    assert beside(follower, Place(touching, 0.04, 0.9), 0.04)
+    assert follower.contact is not None and not follower.contact.apart
+    assert beside(follower, Place(apart, 0.04, 0.8), 0.04) and follower.contact.apart
+    assert beside(follower, Place(touching, 0.04, 0.9), 0.04) and not follower.contact.apart
+    assert not beside(follower, Place(apart, 0.04, 0.9), 0.04) and follower.contact is None
+
+
+def test_a_look_alike_does_not_shrink_with_what_is_left_of_a_subject_that_hides() -> None:
+    follower = _Follower(ColourModel(), Prompt(Box(100, 100, 160, 160)), TrackSettings(), ViewSettings())
+    follower.full_area = 0.04
+    other = Box(200, 100, 260, 160)
+    beside(follower, Place(other, 0.04, 0.95), 0.04)
+    assert follower.others == [other]
+    beside(follower, Place(Box(200, 130, 220, 160), 0.008, 0.95), 0.01)
+    assert follower.others == [other]
+    beside(follower, Place(Box(250, 130, 270, 160), 0.008, 0.95), 0.01)
+    assert follower.others == [Box(200, 100, 270, 160)]
