@@ -1,8 +1,9 @@
 """What speaks against a mask, in words, and whether an artist should look: measured numbers in, reasons out.
 
 Two questions are kept apart. `doubts` says all that speaks against a frame: it is written into the record, and decides
-what the frame teaches. `Memory.news` says what of it is a cause to look: that a standing part is taken off again, or
-that a look-alike which has been seen apart since had touched the subject, is none.
+what the frame teaches. `Memory.news` says what of it is a cause to look: that a part of the subject is hidden while its
+mask is fine, that a standing part is taken off again, or that a look-alike had touched the subject which has been seen
+apart since, is none.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ TAKEN_OFF = "a part that stood still was taken off: look at the frames before"
 
 _SIZE_BACK = 3.0  # what is found again may have grown by this factor
 _FLASH = 0.2  # a step of light, as a logarithm, at which colours say nothing
-_HARMLESS = ("only ", TOUCHED)  # say nothing against the mask: what is seen may be learnt from
+_HALF_SEEN = "only "
+_HARMLESS = (_HALF_SEEN, TOUCHED)  # say nothing against the mask: what is seen may be learnt from
 _LONG_AGO = 1 << 30  # frames
 
 
@@ -71,7 +73,7 @@ def doubts(seen: Evidence, bars: TrackSettings, sought: bool) -> list[str]:
         if not 1 / bars.doubt_area <= seen.jump <= bars.doubt_area:
             found.append(f"area jumped {seen.jump:.2g} times")
     if seen.share < bars.doubt_share:
-        found.append(f"only {seen.share:.0%} of it is seen")
+        found.append(f"{_HALF_SEEN}{seen.share:.0%} of it is seen")
     if seen.alike < bars.doubt_look:
         found.append(f"likeness to the subject {seen.alike:.2f} is below {bars.doubt_look:g}")
     if seen.score < bars.doubt_score:
@@ -90,10 +92,17 @@ class Memory:
     def __init__(self) -> None:
         self._taken_off = _LONG_AGO  # frames since a part that stood still was last taken off
 
-    def news(self, doubts: Sequence[str], bars: TrackSettings, parted: bool) -> list[str]:
+    def news(self, doubts: Sequence[str], seen: Evidence, bars: TrackSettings, parted: bool) -> list[str]:
         """The doubts that are a cause to look. `parted`: the look-alike has been seen apart since it touched."""
-        again = self._taken_off <= bars.stand
-        return [d for d in doubts if not (d == TAKEN_OFF and again) and not (d == TOUCHED and parted)]
+
+        def told(doubt: str) -> bool:
+            if doubt == TAKEN_OFF:
+                return self._taken_off > bars.stand
+            if doubt == TOUCHED:
+                return not parted
+            return seen.share < bars.look_share or not doubt.startswith(_HALF_SEEN)
+
+        return [doubt for doubt in doubts if told(doubt)]
 
     def keep(self, reasons: Sequence[str]) -> None:
         """The next frame's, whatever its state."""

@@ -127,7 +127,7 @@ class Record:
     box      tight box of the mask in frame pixels, or where the subject is thought to be when lost
     score    how good the segmenter thinks its mask is, 0..1
     area     mask area as a share of the frame, 0..1
-    reasons  what speaks against it, in words; of a frame that is not flagged, what is known from frames just before
+    reasons  what speaks against it, in words; of a frame that is not flagged, what is no cause to look
     subject  whose it is, where several subjects are matted; empty otherwise
     cut      a new shot begins with this frame: no motion leads to it, and smoothing does not reach across
 

@@ -96,14 +96,15 @@ class TrackSettings:
     doubt_overlap: float = 0.45  # below: the frame is uncertain
     doubt_area: float = 1.6  # area ratio to the frame before, either way; beyond: uncertain
     min_area: float = 0.08  # share of the whole subject's area; below: the frame is lost
-    doubt_share: float = 0.6  # below: the frame is uncertain
+    doubt_share: float = 0.6  # below: that is said, and nothing is learnt of its colours
+    look_share: float = 0.4  # below: the frame is uncertain
     min_look: float = 0.5  # likeness of the mask's colours to the subject's; below: the frame is lost
     doubt_look: float = 0.75  # below: the frame is uncertain, and nothing of it counts as found again
     search: bool = True  # look for a lost subject in the whole frame
 
     def __post_init__(self) -> None:
         shares = ("margin", "speck", "shrink", "min_score", "doubt_score", "min_overlap", "doubt_overlap")
-        for name in (*shares, "min_area", "doubt_share", "min_look", "doubt_look"):
+        for name in (*shares, "min_area", "doubt_share", "look_share", "min_look", "doubt_look"):
             _in_range(f"track.{name}", getattr(self, name), 0, 1)
         _in_range("track.stand", self.stand, 0, 1000)
         _in_range("track.doubt_area", self.doubt_area, 1, 100)

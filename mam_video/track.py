@@ -14,8 +14,9 @@ For every frame, in order:
 What the states mean:
 
 PROMPTED   the user pointed at the subject in this frame.
-TRACKED    found; score, overlap and area are all above the bars of `TrackSettings`. It may have reasons that are known
-           from frames just before: they are no cause to look again, and it teaches no more than an uncertain one.
+TRACKED    found; score, overlap and area are all above the bars of `TrackSettings`. It may have reasons that are no
+           cause to look: half of it is hidden, or they are known from frames just before. Then it teaches no more
+           than an uncertain one.
 UNCERTAIN  found and followed, but the score is low, the mask fits the moved one badly, its area is not what it was, its
            colours are not the subject's, a look-alike touches it, or a part that stands still was taken off. Its
            reasons say which. It teaches nothing, but where they say nothing against the mask.
@@ -447,7 +448,7 @@ class _Follower:
         if left_behind.any():
             doubts.append(doubt.TAKEN_OFF)
         parted = self.contact is not None and self.contact.apart
-        news = self.memory.news(doubts, self.settings, parted)
+        news = self.memory.news(doubts, evidence, self.settings, parted)
         state = State.RECOVERED if self.lost else State.UNCERTAIN if news else State.TRACKED
         if self.lost:
             doubts.insert(0, self._again())

@@ -58,14 +58,23 @@ def test_a_part_taken_off_again_is_no_news_until_it_has_been_away_for_a_while() 
     said = []
     for frame in range(20):
         reasons = [TAKEN_OFF] if frame in (3, 4, 8, 15) else []
-        said.append(bool(memory.news(reasons, BARS, parted=False)))
+        said.append(bool(memory.news(reasons, FINE, BARS, parted=False)))
         memory.keep(reasons)
     assert [frame for frame, news in enumerate(said) if news] == [3, 15]
 
 
 def test_a_look_alike_that_has_parted_is_no_news_and_other_doubts_still_are() -> None:
-    assert Memory().news([TOUCHED], BARS, parted=False) == [TOUCHED]
-    assert Memory().news(["score 0.55 is below 0.6", TOUCHED], BARS, parted=True) == ["score 0.55 is below 0.6"]
+    assert Memory().news([TOUCHED], FINE, BARS, parted=False) == [TOUCHED]
+    low = "score 0.55 is below 0.6"
+    assert Memory().news([low, TOUCHED], FINE, BARS, parted=True) == [low]
+
+
+@pytest.mark.parametrize(("share", "looked_at"), [(0.5, False), (0.3, True)])
+def test_a_hidden_part_is_said_and_a_cause_to_look_where_little_is_left(share: float, looked_at: bool) -> None:
+    seen = replace(FINE, share=share)
+    said = doubts(seen, BARS, sought=False)
+    assert said == [f"only {share:.0%} of it is seen"]
+    assert Memory().news(said, seen, BARS, parted=False) == (said if looked_at else [])
 
 
 def test_what_is_half_seen_may_be_learnt_from_and_what_was_just_mended_not() -> None:
