@@ -1,17 +1,19 @@
 """Prompts on several frames of a clip: one track of all of them.
 
 A prompt restarts the subject on its frame. What lies between two prompts is followed from both, forwards from the
-earlier and backwards from the later; the two halves are joined where their masks agree best, so that a correction is
-felt before its frame as well as after it. What lies before the first prompt is followed backwards from it.
+earlier and backwards from the later; of the two halves each frame gets the more plausible one (`join`), so that a
+correction is felt before its frame as well as after it. What lies before the first prompt is followed backwards from
+it.
 
     frame      0 . . . . . . . . 120 . . . . . . . . 200 . . .
     forwards   P > > > > > > > >  P  > > > > > > > >  P  > > >
     backwards    < < < < < < < <  P  < < < < < < < <  P
-                         | joined here, and here |
+                         | joined, and here |
 
-Where a prompt is come to, the segmenter is asked with what was followed until there as well as without it. Every half
-is told the prompted frames near it whose masks are known: references whose appearance never fades. Forwards these are
-the earlier ones; a prompt that lies ahead has no mask yet, and one from its box alone told more wrong than right.
+Where a prompt is come to, the segmenter is asked with what was followed until there as well as without it, with
+references and without; what fits the prompt best is taken. Every half is told the prompted frames near it whose masks
+are known: references whose appearance never fades. Forwards these are the earlier ones; a prompt that lies ahead has no
+mask yet.
 
 Forwards the clip is decoded once. Backwards it is decoded in windows of some frames, which are given last frame first,
 with the motion between neighbours measured in that direction. What is found lies on disk until the halves are joined,
@@ -21,6 +23,8 @@ prompt is final only when the prompt has been reached.
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -29,7 +33,7 @@ from pathlib import Path
 from mam_video.clock import Clock
 from mam_video.cuts import SEEN_AFTER, CutFinder
 from mam_video.errors import UsageError
-from mam_video.frames import Frame, State
+from mam_video.frames import Frame, Record, State
 from mam_video.media.kept import Log
 from mam_video.models.base import Model, Reference, wants_references
 from mam_video.motion import Motion, with_motion
@@ -46,7 +50,16 @@ FramesOf = Callable[[int, int | None], Iterable[Frame]]
 _DECODED_AHEAD = 4  # frames
 _WINDOW_BYTES = 192 << 20  # of the 8-bit pictures of a window; two windows may be held
 _WINDOW_FRAMES = 48
-_ALIKE = 0.05  # of IoU: halves that agree so nearly as well as where they agree best agree as well
+_RECENT = (2, 7)  # frames back from a prompt, of what was followed there: neighbours tell nothing new
+
+# What speaks against a half in a frame, and against going over from one to the other; see `join`.
+_LOST = 1.5
+_DOUBTED = 0.3
+_UNSURE = 0.5  # a score of 0
+_FAR = 0.3  # as far from its own prompt as the other one is
+_STRANGE = 2.0  # at most, of an area that is not what lies between the prompts' (logarithm of the ratio)
+_APART = 2.0  # going over where the masks share nothing
+_OVER = 0.02  # going over at all
 
 
 def track_prompts(
@@ -108,6 +121,7 @@ class _Halves:
         self.places = prompts.frames
         self.most_near = anchors_beside(wants_references(model))
         self.anchors: dict[int, Reference] = {}  # those last used
+        self.passed: deque[Frame] = deque(maxlen=max(_RECENT))  # those last followed
         self.forth = Log(folder / "forwards")  # from the first prompt on, a frame after the other
         self.back = Log(folder / "backwards")
         self.back_at: dict[int, int] = {}  # place in that log of a frame's backward half
@@ -139,9 +153,9 @@ class _Halves:
                 if shots.next is None:
                     raise self._beyond(place)
                 apart = k == 0 or self._apart(self.places[k - 1], place)
-                before = None if apart else self._forward(place - 1)
+                before, recent = (None, []) if apart else (self._forward(place - 1), self._recent(place))
                 near = [other for other in reversed(self.places) if other < place and not self._apart(other, place)]
-                self._follow(shots.take(end), place, near, self.forth, before=before)
+                self._follow(shots.take(end), place, near, self.forth, before=before, recent=recent)
                 while shots.next is not None and (end is None or shots.next[0].index < end):
                     begin = shots.next[0].index
                     for frame, motion in shots.take(end):
@@ -179,6 +193,7 @@ class _Halves:
         log: Log,
         *,
         before: Found | None = None,
+        recent: Sequence[Reference] = (),
         begun: Found | None = None,
     ) -> int:
         """One half, from the prompt on frame `place`, into `log`; how many frames it has.
@@ -190,15 +205,25 @@ class _Halves:
         anchors = [self._anchor(other) for other in known[: self.most_near]]
         followed = track(
             moved, self.model, self.prompts[place], settings=settings.track, view=settings.view, batch=self.batch,
-            anchors=anchors, before=before, begun=begun,
+            anchors=anchors, before=before, recent=recent, begun=begun,
         )  # fmt: skip
         count = 0
         with closing(followed):
             for tracked in followed:
                 log.append(packed(tracked))
+                self.passed.append(tracked.frame)
                 self.on_frame()
                 count += 1
         return count
+
+    def _recent(self, place: int) -> list[Reference]:
+        """What was followed shortly before a prompted frame without doubt, latest first."""
+        frames = {frame.index: frame for frame in self.passed}
+        recent = []
+        for index in (place - back for back in _RECENT):
+            if index in frames and self._forward(index)[0].state is State.TRACKED:
+                recent.append(replace(anchor(frames[index], self._forward(index), self.model), prompted=False))
+        return recent
 
     def _anchor(self, place: int) -> Reference:
         if place not in self.anchors:
@@ -230,13 +255,18 @@ class _Halves:
                 for index in gap:
                     yield self._forward(index) if index < cuts[-1] else self._backward(index)
                 continue
-            overlaps = [self._agree(index) for index in gap]
-            at = join_place(overlaps)
-            for index in gap[: at + 1]:
-                found = self._forward(index)
-                yield self._doubted(found, overlaps[at]) if index == gap[at] else found
-            for index in gap[at + 1 :]:
-                yield self._backward(index)
+            yield from self._both(gap)
+
+    def _both(self, gap: range) -> Generator[Found, None, None]:
+        """A gap of one shot, followed from both sides."""
+        overlaps = [self._agree(index) for index in gap]
+        halves = [(self._forward(index)[0], self._backward(index)[0]) for index in gap]
+        later = join(halves, overlaps, (self._forward(gap[0] - 1)[0].area, self._forward(gap[-1] + 1)[0].area))
+        for place, index in enumerate(gap):
+            found = self._backward(index) if later[place] else self._forward(index)
+            over = place + 1 < len(gap) and later[place] != later[place + 1]
+            at_end = place + 1 == len(gap) and not later[place]  # the prompt lies beyond, and is not come to
+            yield self._doubted(found, overlaps[place]) if over or at_end else found
 
     def _forward(self, index: int) -> Found:
         return unpacked(self.forth[index - self.places[0]])
@@ -249,11 +279,11 @@ class _Halves:
         return agreement(logits, view, other, other_view)
 
     def _doubted(self, found: Found, overlap: float) -> Found:
-        """The last frame of a forward half, flagged where the other half says something else."""
+        """The frame before one half is left for the other, flagged where that says something else."""
         if overlap >= self.settings.track.doubt_overlap:
             return found
         record = found[0]
-        reason = f"followed from the prompts before and after, whose masks overlap by {overlap:.2f} at best"
+        reason = f"followed from the prompts before and after, whose masks overlap by {overlap:.2f} here"
         state = record.state if record.state.flagged else State.UNCERTAIN
         return replace(record, state=state, reasons=(*record.reasons, reason)), *found[1:]
 
@@ -272,12 +302,47 @@ class _Halves:
         self.early.close()
 
 
-def join_place(overlaps: Sequence[float]) -> int:
-    """Where two halves of a gap are joined: the place of the largest IoU; of places about as good, the middlemost."""
-    best = max(overlaps)
-    middle = (len(overlaps) - 1) / 2
-    alike = [k for k, overlap in enumerate(overlaps) if overlap >= best - _ALIKE]
-    return min(alike, key=lambda k: abs(k - middle))
+def join(halves: Sequence[tuple[Record, Record]], overlaps: Sequence[float], areas: tuple[float, float]) -> list[bool]:
+    """Which half to take in each frame of a gap: False the one from the prompt before, True the one from after.
+
+    The least costly way through the gap (dynamic programming). A half costs where it is lost or doubted, where its
+    score is low, with the distance from its prompt, and where its area is far from what lies between those in the two
+    prompted frames (in between on a logarithmic scale): what took the wrong thing or lost most of it shows there. Going
+    over from one half to the other costs where their masks differ.
+
+    Args:
+        halves: records of both halves in each frame.
+        overlaps: IoU of their masks, likewise.
+        areas: in the prompted frames before and after.
+    """
+    first, last = (math.log(max(area, _LEAST_AREA)) for area in areas)
+    best = [0.0, 0.0]
+    came: list[list[int]] = []
+    for place, records in enumerate(halves):
+        way = (place + 1) / (len(halves) + 1)
+        usual = (1 - way) * first + way * last
+        around = overlaps[max(place - 1, 0) : place + 1]
+        over = _OVER + _APART * (1 - max(around))
+        came.append([half if best[half] <= best[1 - half] + over else 1 - half for half in (0, 1)])
+        until = [min(best[half], best[1 - half] + over) for half in (0, 1)]
+        far = (way, 1 - way)
+        best = [until[half] + _cost(records[half], usual) + _FAR * far[half] for half in (0, 1)]
+    half = int(best[1] < best[0])
+    taken = []
+    for choice in reversed(came):
+        taken.append(bool(half))
+        half = choice[half]
+    return taken[::-1]
+
+
+_LEAST_AREA = 1e-6  # of the frame
+
+
+def _cost(record: Record, usual: float) -> float:
+    """What speaks against a half in a frame; `usual` is the logarithm of the area that is to be expected."""
+    strange = min(abs(math.log(max(record.area, _LEAST_AREA)) - usual), _STRANGE)
+    doubt = _LOST if record.state is State.LOST else _DOUBTED if record.state.flagged else 0.0
+    return strange + doubt + _UNSURE * (1 - record.score)
 
 
 def backwards(frames_of: FramesOf, low: int, high: int) -> Generator[Frame, None, None]:

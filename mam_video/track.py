@@ -115,6 +115,7 @@ def track(
     known: Sequence[Found] = (),
     anchors: Sequence[Reference] = (),
     before: Found | None = None,
+    recent: Sequence[Reference] = (),
     begun: Found | None = None,
 ) -> Generator[Tracked, None, None]:
     """Follow the subject that `prompt` points at in the first of `frames`.
@@ -129,7 +130,8 @@ def track(
         anchors: the subject in other prompted frames, most telling first; as many are kept as the model's references
             allow.
         before: what was found in the frame before the first: the prompt corrects it. The segmenter is asked with it and
-            without it, and what fits the prompt better is taken.
+            without it, with references and without any, and what fits the prompt best is taken.
+        recent: what was found shortly before, latest first: references for the first frame alone.
         begun: what is known of the first frame already.
 
     Yields one `Tracked` a frame, in order. At most one group of frames is held (and one frame more).
@@ -137,6 +139,7 @@ def track(
     """
     follower = _Follower(model, prompt, settings or TrackSettings(), view or ViewSettings(), anchors)
     follower.begun = begun
+    follower.passed = tuple(recent)
     if before is not None:
         _, follower.mask_view, logits, _ = before
         follower.logits = logits.astype(np.float32)
@@ -229,6 +232,7 @@ class _Follower:
         self.memory = doubt.Memory()
         self.references = _References(wants_references(model), anchors)
         self.begun: Found | None = None
+        self.passed: tuple[Reference, ...] = ()  # what was followed up to the prompt
 
     def follow(self, group: list[_Step]) -> Iterator[Tracked]:
         """The frames of one group, which are embedded together as long as their view stays."""
@@ -354,16 +358,15 @@ class _Follower:
         points = np.array([view.point_to_view(p.x, p.y) for p in self.prompt.points], np.float32).reshape(-1, 2)
         labels = np.array([int(p.subject) for p in self.prompt.points], np.int64)
         apart = self._apart(motion, asked, view, ahead=True)
-        prompt = ViewPrompt(
-            view.to_view(asked) if asked else None, points, labels, motion=apart, references=self.references.all()
-        )
-        offered = self._ask(embedding, index, prompt)
+        told = self.references.all(self.passed)
+        prompt = ViewPrompt(view.to_view(asked) if asked else None, points, labels, motion=apart, references=told)
+        answers = [self._ask(embedding, index, prompt)]
         if self.mask_view is not None and step.motion is not None and (self.logits > 0).any():
             moved = carried_logits(self.logits, self.mask_view, view, step.motion, self.model.mask_size)
-            corrected = self._ask(embedding, index, replace(prompt, logits=moved))
-            offered = Candidates(
-                np.concatenate([offered.logits, corrected.logits]), np.concatenate([offered.scores, corrected.scores])
-            )
+            answers.append(self._ask(embedding, index, replace(prompt, logits=moved)))
+            if told:  # what was followed may be what has to be corrected
+                answers.append(self._ask(embedding, index, replace(prompt, references=())))
+        offered = Candidates(np.concatenate([a.logits for a in answers]), np.concatenate([a.scores for a in answers]))
         values = []
         for logits, score in zip(offered.logits, offered.scores, strict=True):
             box = self._box_of(logits, view)
@@ -809,9 +812,10 @@ class _References:
             self._recent.append(reference)
             self._last = frame_index
 
-    def all(self) -> tuple[Reference, ...]:
+    def all(self, more: Sequence[Reference] = ()) -> tuple[Reference, ...]:
+        """Those that are kept; in places that are free, the first of `more`."""
         kept = (*self._anchors, *self._others, *reversed(self._recent))
-        return tuple(r for r in kept if isinstance(r, Reference))
+        return (*(r for r in kept if isinstance(r, Reference)), *more)[: self._most]
 
 
 def anchors_beside(references: int) -> int:

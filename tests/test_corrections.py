@@ -13,9 +13,9 @@ import pytest
 
 from mam_video import corrections
 from mam_video.clip import matte_clip
-from mam_video.corrections import backwards, join_place, track_prompts
+from mam_video.corrections import backwards, join, track_prompts
 from mam_video.errors import UsageError
-from mam_video.frames import Frame, Matted, State
+from mam_video.frames import Frame, Matted, Record, State
 from mam_video.media import open_clip
 from mam_video.models.base import Candidates, Embedding, Reference, ViewPrompt
 from mam_video.models.fake import ColourModel
@@ -122,19 +122,40 @@ class Drifting(ColourModel):
         return Candidates(logits, offered.scores)
 
 
-@pytest.mark.parametrize(
-    ("overlaps", "place"),
-    [
-        ([0.5], 0),
-        ([0.2, 0.9, 0.3, 0.1], 1),
-        ([0.9, 0.9, 0.9, 0.9, 0.9], 2),
-        ([0.95, 0.5, 0.4, 0.94, 0.5], 3),  # about as good, and nearer to the middle
-        ([0.95, 0.5, 0.4, 0.89, 0.5], 0),
-        ([0.0, 0.0, 0.0], 1),
-    ],
-)
-def test_halves_are_joined_where_they_agree_best(overlaps: list[float], place: int) -> None:
-    assert join_place(overlaps) == place
+def half(area: float = 0.1, score: float = 0.9, state: State = State.TRACKED) -> Record:
+    return Record(0, 0, state, Box(0, 0, 1, 1), score, area)
+
+
+def joined(earlier: Sequence[Record], later: Sequence[Record], overlaps: Sequence[float]) -> str:
+    taken = join(list(zip(earlier, later, strict=True)), overlaps, (0.1, 0.1))
+    return "".join("<>"[not from_later] for from_later in taken)
+
+
+def test_alike_halves_are_joined_in_the_middle() -> None:
+    assert joined([half()] * 6, [half()] * 6, [1.0] * 6) == ">>><<<"
+
+
+def test_halves_are_joined_where_their_masks_agree() -> None:
+    assert joined([half()] * 6, [half()] * 6, [0.2, 0.3, 0.2, 0.2, 1.0, 0.2]) in (">>>>><", ">>>><<")
+    assert joined([half()] * 6, [half()] * 6, [0.2, 1.0, 0.2, 0.2, 0.2, 0.2]) in (">><<<<", "><<<<<")
+
+
+def test_a_half_that_goes_wrong_for_a_while_is_left_and_come_back_to() -> None:
+    """Backwards the subject is lost amid the gap, and both agree again before it: there it is followed forwards."""
+    lost = [half(), half(), half(0, 0, State.LOST), half(0.01, 0.7), half(), half()]
+    agree = [0.95, 0.97, 0.0, 0.05, 0.9, 0.9]
+    assert joined([half(score=0.8)] * 6, lost, agree)[2:4] == ">>"
+    assert joined(lost, [half(score=0.8)] * 6, agree)[2:4] == "<<"
+
+
+@pytest.mark.parametrize("wrong", [half(0.005), half(1.0), half(state=State.UNCERTAIN), half(score=0.2)])
+def test_what_is_doubted_or_of_a_strange_size_is_left(wrong: Record) -> None:
+    assert joined([half()] * 6, [half(), half(), wrong, wrong, wrong, half()], [0.5] * 6).startswith(">>>>>")
+
+
+def test_one_frame_between_two_prompts() -> None:
+    assert joined([half()], [half(state=State.LOST, area=0)], [0.0]) == ">"
+    assert joined([half(state=State.LOST, area=0)], [half()], [0.0]) == "<"
 
 
 def test_every_frame_once_in_order_and_prompts_are_prompted(tmp_path: Path) -> None:
