@@ -36,6 +36,15 @@ class InputSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TextSettings:
+    model: str = "IDEA-Research/grounding-dino-tiny"  # of --text: a folder, or a name on the Hugging Face hub
+    threshold: float = 0.3  # score of a box from which it is believed
+
+    def __post_init__(self) -> None:
+        _in_range("text.threshold", self.threshold, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelSettings:
     name: str = "lite"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -204,6 +213,7 @@ class OutputSettings:
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     input: InputSettings = field(default_factory=InputSettings)
+    text: TextSettings = field(default_factory=TextSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     view: ViewSettings = field(default_factory=ViewSettings)
     motion: MotionSettings = field(default_factory=MotionSettings)

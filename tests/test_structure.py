@@ -25,6 +25,7 @@ RANKS = {
     "motion": 3,
     "appearance": 4,
     "cuts": 4,
+    "text": 4,
     "foreground": 4,
     "refine": 4,
     "smooth": 5,

@@ -90,6 +90,15 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
     prompt.add_argument(
         "--point", action="append", metavar="X,Y[,0]", help="a point on it, or with ,0 on the background"
     )
+    prompt.add_argument(
+        "--text", metavar="WORDS", help="what it is, in place of a box: 'the dancer in red' (extra: text)"
+    )
+    prompt.add_argument(
+        "--text-model",
+        metavar="FOLDER|NAME",
+        help="the detector that --text asks: a folder, or a name on the Hugging Face hub, fetched once "
+        "(IDEA-Research/grounding-dino-tiny)",
+    )
 
     by_hand = parser.add_argument_group(
         "masks by hand", "pictures or movies of the clip's size: their alpha where they have one, else their grey"
@@ -218,7 +227,7 @@ def run(options: argparse.Namespace) -> int:
     with open_clip(options.input, settings.input) as reader:
         info = reader.info
         frames = _frames_of(options, info)
-        prompts = prompts_of(options, reader, frames[0] if frames else 0)
+        prompts = prompts_of(options, reader, frames[0] if frames else 0, settings)
     count = _count_of(frames, info.frames_in_header)
 
     from mam_video.clip import matte_clip  # brings torch: only once all that can be checked without it is right
@@ -268,7 +277,12 @@ def check_subject(options: argparse.Namespace) -> None:
     """Raises: UsageError, where it is not said where the subject is, or twice."""
     if options.mask and (options.box or options.point):
         raise UsageError("--mask stands in place of --box and --point; give one of them")
-    prompting = options.box or options.point or options.mask or options.prompt or options.prompts
+    for name in ("box", "mask", "prompt", "prompts", "track", "masks", "trimaps"):
+        if options.text is not None and getattr(options, name):
+            raise UsageError(f"--text finds the subject by itself; leave out --{name}, or --text")
+    prompting = (
+        options.text is not None or options.box or options.point or options.mask or options.prompt or options.prompts
+    )
     if options.track and prompting:
         raise UsageError("--track follows what was found before; give it, or prompts")
     if not (prompting or options.track or options.masks or options.trimaps):
@@ -298,6 +312,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
             "sam_weights": options.sam_weights,
             "mam_weights": options.mam_weights,
         },
+        "text": {"model": options.text_model},
         "view": {"roi": options.roi},
         "cuts": {"on_cut": options.on_cut},
         "matte": {"guidance": options.guidance},

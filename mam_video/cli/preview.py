@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     with open_clip(options.input, settings.input) as reader:
         info = reader.info
         index = 0 if options.frame is None else frame_index(options.frame, info)
-        prompt = prompt_of(options, reader)
+        prompt = prompt_of(options, reader, index, settings)
     name = info.path.name
     stem = name.partition("%")[0].rstrip("._") if "%" in name else info.path.stem
     output = Path(options.output or f"{stem or 'clip'}.preview.png")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from mam_video.prompts import Prompt, PromptClip, PromptEntry, Prompts, by_subje
 
 if TYPE_CHECKING:
     from mam_video.media import ClipInfo, Reader
+    from mam_video.settings import Settings
 
 _COLUMNS = 3  # of the sheet
 
@@ -52,8 +54,10 @@ def clip_of(info: ClipInfo) -> PromptClip:
     return PromptClip(info.size, lambda text: frame_index(text, info), info.frames_in_header)
 
 
-def prompt_of(options: argparse.Namespace, reader: Reader) -> Prompt | None:
-    """What --box, --point or --mask say; None where none is given."""
+def prompt_of(options: argparse.Namespace, reader: Reader, first: int, settings: Settings) -> Prompt | None:
+    """What --box, --point, --mask or --text say of frame `first`; None where none is given."""
+    if options.text is not None:
+        return Prompt.parse(_box_of_text(options.text, reader, first, settings), options.point or [], reader.info.size)
     if options.mask:
         from mam_video.masks import prompt_of_mask  # brings torch
 
@@ -63,14 +67,27 @@ def prompt_of(options: argparse.Namespace, reader: Reader) -> Prompt | None:
     return None
 
 
-def prompts_of(options: argparse.Namespace, reader: Reader, first: int) -> list[Prompts]:
+def _box_of_text(text: str, reader: Reader, first: int, settings: Settings) -> str:
+    """What `--box` would be for the words; said, so that it can be repeated and set right."""
+    from mam_video.text import find_by_text  # brings torch
+
+    frame = next(iter(reader.frames(first, first + 1)), None)
+    if frame is None:
+        raise UsageError(f"--text: the clip ends before frame {first}, counted from 0")
+    found = find_by_text(frame.rgb8, text, settings.text, settings.model.device)
+    more = f"; {found.others} more would do" if found.others else ""
+    print(f"--text '{text}' is --box {found.box} (score {found.score:.2f}{more})", file=sys.stderr)
+    return str(found.box)
+
+
+def prompts_of(options: argparse.Namespace, reader: Reader, first: int, settings: Settings) -> list[Prompts]:
     """What `prompt_of` (on frame `first`), --prompt and --prompts say together, of each subject; empty: nothing."""
     clip = clip_of(reader.info)
     entries = read_entries(options.prompts, clip) if options.prompts else []
     entries += [parse_entry(text, clip) for text in options.prompt or []]
-    prompt = prompt_of(options, reader)
+    prompt = prompt_of(options, reader, first, settings)
     if prompt is not None:
-        given = " and ".join(f"--{name}" for name in ("box", "point", "mask") if getattr(options, name))
+        given = " and ".join(f"--{name}" for name in ("text", "box", "point", "mask") if getattr(options, name))
         entries.insert(0, PromptEntry(f"{given} of the first frame", first, prompt))
     return list(by_subject(entries).values()) if entries else []
 
