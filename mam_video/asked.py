@@ -172,6 +172,7 @@ class Sought:
                 stop = _check_masks(masks, reader, span, stop)
                 track_masks(reader, masks, path, settings, cuts, trimaps=self.masks is None, stop=stop)
             elif self.prompts is not None and not path.exists():
+                reader.go_back_later()
                 with TrackWriter(path, reader.info.size, model, settings.as_dict()) as writer:
                     found = track_prompts(
                         reader.frames, self.prompts, model, settings, Path(name), first=span.first, stop=stop,

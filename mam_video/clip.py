@@ -424,10 +424,13 @@ def _told_cuts(cuts: CutFinder, report: RunReport) -> list[str]:
     passed = [record.index for record in report.records if record.cut and record.state is State.CUT]
     if cuts.settings.on_cut == "continue":
         return [f"tracking went on through hard cuts before {named(passed)}: look there"] if passed else []
+    if not passed:
+        return []
+    begins, them, each = ("a new shot begins", "it", "it") if len(passed) == 1 else ("new shots begin", "them", "each")
     return [
-        f"new shots begin at {named(passed)} and nobody points at the subject in them: their alpha is empty; give each "
-        "a prompt, or say --on-cut continue where these are no cuts"
-    ] if passed else []  # fmt: skip
+        f"{begins} at {named(passed)} and nobody points at the subject in {them}: the alpha is empty there; "
+        f"give {each} a prompt, or say --on-cut continue where this is no cut"
+    ]
 
 
 def _told_prompts(sought: Sought, report: RunReport) -> list[str]:

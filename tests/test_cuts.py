@@ -224,7 +224,7 @@ def test_backward_stops_at_the_cut_before_the_prompt(plate: Path, tmp_path: Path
     )
     assert states(report) == "c" * 13 + "ttptt" + "ttt"
     assert [r.index for r in report.records if r.cut] == CUTS
-    assert any("begin at frame 7 and nobody" in note for note in report.notes)
+    assert any("begins at frame 7 and nobody" in note for note in report.notes)
     on = matte_clip(
         plate, f"{tmp_path}/n/:alpha", Prompts.of({15: prompt(2, 2)}), settings_of("continue"), backward=True
     )

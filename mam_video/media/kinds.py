@@ -254,6 +254,9 @@ class LookedAt(Closes):
             if close is not None:
                 close()
 
+    def go_back_later(self) -> None:
+        self._reader.go_back_later()
+
     def close(self) -> None:
         self._reader.close()
 

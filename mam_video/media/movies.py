@@ -32,6 +32,7 @@ from mam_video.media.integrity import cut_off, hidden, promised_end
 from mam_video.media.kept import PacketLog
 from mam_video.media.outputs import FileOutput
 from mam_video.media.pace import Pace, at_rate
+from mam_video.media.places import Places, Strayed
 from mam_video.media.repair import Shown, deinterlaced, mended, whole
 from mam_video.media.sound import SoundCopy, describe_sound
 from mam_video.settings import InputSettings, OutputSettings, parse_rate
@@ -94,6 +95,7 @@ class MovieReader(Closes):
 
     broken   indices of frames that could not be decoded, as far as frames() has come; the frame before stands in for
              each. Empty unless `on_error` is "repeat".
+    decoded  how many frames were decoded so far, over all passes
     """
 
     def __init__(self, path: Path, settings: InputSettings | None = None) -> None:
@@ -105,6 +107,8 @@ class MovieReader(Closes):
         self.broken: list[int] = []
         self._settings = settings or InputSettings()
         self._closed = False
+        self._places: Places | None = None
+        self.decoded = 0  # frames in all, by every pass
         with self._container() as (container, stream):
             if short := cut_off(path, container, stream):
                 raise MediaError(f"{path}: {short}; get a whole copy, or save what is there: ffmpeg -i IN -c copy OUT")
@@ -123,6 +127,11 @@ class MovieReader(Closes):
         if self._closed:
             raise ValueError("frames() of a closed reader")
         return ordered_map(self._convert, self._decoded(start, stop), CONVERSIONS_AHEAD)
+
+    def go_back_later(self) -> None:
+        # Where broken frames are repeated or fields are mended, a frame depends on those before it.
+        if self._places is None and self._settings.on_error == "stop" and not self._settings.deinterlace:
+            self._places = Places()
 
     def alphas(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
         """The alpha of frames start <= index < stop, upright, (H, W) float32 in [0, 1].
@@ -152,6 +161,15 @@ class MovieReader(Closes):
     def _decoded(self, start: int, stop: int | None, *, with_alpha: bool = False) -> Iterator[_Decoded]:
         if stop is not None and stop <= start:
             return
+        if not with_alpha and stop is not None and self._places is not None and stop <= len(self._places):
+            try:
+                for decoded in self._entered(start, stop, self._places):
+                    yield decoded
+                    start = decoded.index + 1
+            except Strayed:
+                self._places = None
+        if stop is not None and stop <= start:
+            return
         frames = self._all(with_alpha)
         if self._settings.deinterlace:
             frames = deinterlaced(frames, lambda d: d.picture, lambda d, picture: replace(d, picture=picture))
@@ -161,11 +179,38 @@ class MovieReader(Closes):
             if stop is not None and decoded.index + 1 >= stop:
                 return
 
+    def _entered(self, start: int, stop: int, places: Places) -> Iterator[_Decoded]:
+        """Frames start <= index < stop from the nearest place before them; none where that is the movie's start.
+
+        Each was compared with what is known of it. Raises: Strayed, something is not as it was.
+        """
+        entry = places.before(start)
+        if entry is None:
+            return
+        index = entry
+        with self._container() as (container, stream):
+            try:
+                container.seek(places.time(entry), stream=stream, backward=True, any_frame=False)
+                for picture in container.decode(stream):
+                    self.decoded += 1
+                    if index == entry and picture.pts is not None and picture.pts < places.time(entry):
+                        continue  # leading pictures, or a seek that led too far back
+                    places.check(index, picture)
+                    if index >= start:
+                        yield _Decoded(index, places.time(index), picture)
+                    index += 1
+                    if index >= stop:
+                        return
+            except (av.FFmpegError, OSError, ValueError) as error:
+                raise Strayed from error
+        raise Strayed
+
     def _all(self, with_alpha: bool) -> Iterator[_Decoded]:
         """Every frame from the first. Where a frame is broken: an error, or the picture before it once more."""
         index, pts = 0, None
         last: av.VideoFrame | None = None
         repeat = self._settings.on_error == "repeat"
+        places = None if with_alpha else self._places
         self.broken.clear()
         with self._container() as (container, stream):
             promised = promised_end(container, stream)
@@ -187,6 +232,9 @@ class MovieReader(Closes):
                             f"{self._stored[1]}x{self._stored[0]}; split the clip where its size changes"
                         )
                     pts = self._time(picture, pts)
+                    self.decoded += 1
+                    if places is not None:
+                        places.see(index, pts, picture)
                     last = picture if repeat else None
                     yield _Decoded(index, pts, picture)
                     index += 1

@@ -99,6 +99,9 @@ class SequenceReader(Closes):
         count = len(self._files.numbers)
         return self._noted(range(start, count if stop is None else min(stop, count)))
 
+    def go_back_later(self) -> None:
+        """Any frame is read by itself."""
+
     def close(self) -> None:
         self._closed = True
 

@@ -1,0 +1,142 @@
+"""Parts of a movie without all before them: the same frames to the bit, whatever a seek promises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mam_video.corrections import backwards
+from mam_video.errors import MediaError
+from mam_video.media import open_clip
+from mam_video.media.movies import MovieReader
+from mam_video.media.places import Places, Strayed
+from mam_video.settings import InputSettings
+from tests.clips import make_clip
+
+COUNT = 48
+SIZE = (64, 80)
+
+
+def shown(i: int) -> np.ndarray:
+    """A pattern that moves, with a still half; every frame is another."""
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    rgb = np.stack([(x * 3 + 5 * i) % 256, (y * 3 + 2 * i) % 256, np.full(SIZE, (7 * i) % 256)], axis=2)
+    rgb[: SIZE[0] // 2, :20] = 90
+    return rgb.astype(np.uint8)
+
+
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "h264 with B-frames": ("a.mp4", {"codec": "libx264", "options": {"g": "8", "bf": "3"}}),
+    "h264, open groups": ("a.mkv", {"codec": "libx264", "options": {"g": "8", "x264-params": "open-gop=1:bframes=3"}}),
+    "h264, bit by bit": ("a.mp4", {"codec": "libx264", "options": {"x264-params": "intra-refresh=1:keyint=8"}}),
+    "h264, one key frame": ("a.mp4", {"codec": "libx264", "options": {"g": "1000"}}),
+    "hevc": ("a.mp4", {"codec": "libx265", "options": {"x265-params": "keyint=8:log-level=none"}}),
+    "prores": ("a.mov", {"codec": "prores_ks", "pixel_format": "yuva444p10le"}),
+    "ffv1": ("a.mkv", {"codec": "ffv1", "pixel_format": "yuv420p", "options": {"g": "1"}}),
+    "png": ("a.mov", {}),
+    "mpeg4 in AVI": ("a.avi", {"codec": "mpeg4", "options": {"g": "8"}}),
+    "mpeg2 in a transport stream": ("a.ts", {"codec": "mpeg2video", "options": {"g": "8", "bf": "2"}}),
+    "vp9": ("a.webm", {"codec": "libvpx-vp9", "options": {"g": "8", "deadline": "realtime", "cpu-used": "8"}}),
+    "variable rate": (
+        "a.mp4",
+        {"codec": "libx264", "options": {"g": "8"}, "time_base": Fraction(1, 600),
+         "pts": [25 * k + (k * k) % 7 for k in range(COUNT)]},
+    ),
+    "turned": ("a.mp4", {"codec": "libx264", "options": {"g": "8"}, "rotation": 90.0}),
+}  # fmt: skip
+
+
+def made(folder: Path, kind: str) -> Path:
+    name, more = KINDS[kind]
+    return make_clip(folder / name, [shown(i) for i in range(COUNT)], **more)
+
+
+def told(frames: Sequence[Any]) -> list[tuple[Any, ...]]:
+    return [(f.index, f.pts, f.timecode, f.rgb.tobytes()) for f in frames]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_are_the_same_bits(tmp_path: Path, kind: str) -> None:
+    with open_clip(made(tmp_path, kind)) as reader:
+        reader.go_back_later()
+        whole = told(list(reader.frames()))
+        assert len(whole) == COUNT
+        rng = np.random.default_rng(5)
+        for _ in range(12):
+            start = int(rng.integers(0, COUNT))
+            stop = int(rng.integers(start, COUNT + 1))
+            assert told(list(reader.frames(start, stop))) == whole[start:stop], (start, stop)
+        assert told(list(reader.frames(40, None))) == whole[40:]
+        assert told(list(reader.frames(40, COUNT + 9))) == whole[40:]
+        back = list(backwards(reader.frames, 0, COUNT - 1))
+        assert [(f.index, f.pts) for f in reversed(back)] == [row[:2] for row in whole]
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"),
+    [("h264 with B-frames", 14), ("prores", 6), ("ffv1", 6), ("mpeg4 in AVI", 14), ("variable rate", 22), ("vp9", 14)],
+)
+def test_little_more_is_decoded_than_is_asked_for(tmp_path: Path, kind: str, most: int) -> None:
+    with open_clip(made(tmp_path, kind)) as reader:
+        assert isinstance(reader, MovieReader)
+        reader.go_back_later()
+        list(reader.frames())
+        assert reader.decoded == COUNT
+        for start in (40, 30, 20, 10):
+            before = reader.decoded
+            list(reader.frames(start, start + 4))
+            assert reader.decoded - before <= most, start
+
+
+def test_nothing_is_remembered_unless_asked(tmp_path: Path) -> None:
+    with open_clip(made(tmp_path, "prores")) as reader:
+        assert isinstance(reader, MovieReader)
+        list(reader.frames())
+        before = reader.decoded
+        list(reader.frames(40, 42))
+        assert reader.decoded - before == 42
+
+
+@pytest.mark.parametrize("lie", ["time", "index", "seek"])
+def test_a_seek_that_leads_elsewhere_is_noticed(tmp_path: Path, lie: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_clip(made(tmp_path, "h264 with B-frames")) as reader:
+        reader.go_back_later()
+        whole = told(list(reader.frames()))
+        if lie == "time":
+            monkeypatch.setattr(Places, "time", lambda self, index: self._times[min(index + 8, COUNT - 1)])
+        elif lie == "index":
+            monkeypatch.setattr(Places, "before", lambda self, index: 5)
+        else:
+            monkeypatch.setattr(Places, "check", _strays_at_22)
+        assert told(list(reader.frames(20, 26))) == whole[20:26]
+        monkeypatch.undo()
+        assert told(list(reader.frames(30, 33))) == whole[30:33]
+
+
+def _strays_at_22(places: Places, index: int, picture: object) -> None:
+    if index == 22:
+        raise Strayed
+
+
+def test_damage_is_found_as_ever(tmp_path: Path) -> None:
+    path = made(tmp_path, "png")
+    data = bytearray(path.read_bytes())
+    middle = len(data) * 5 // 8
+    data[middle : middle + 60] = bytes(60)
+    path.write_bytes(data)
+    for remember in (False, True):
+        with open_clip(path) as reader:
+            if remember:
+                reader.go_back_later()
+            with pytest.raises(MediaError, match="cannot be read"):
+                list(reader.frames())
+            assert len(list(reader.frames(4, 8))) == 4
+    with open_clip(path, InputSettings(on_error="repeat")) as reader:
+        reader.go_back_later()
+        assert len(list(reader.frames())) == COUNT
+        assert len(list(reader.frames(40, 44))) == 4
