@@ -45,9 +45,10 @@ __all__ = [
 
 # Imported when first asked for: `mam-video --help` and a wrong argument need not wait for torch.
 _ROOMS = {
+    "clip": ("matte_clip",),
     "errors": ("DeviceError", "MamVideoError", "MediaError", "UsageError", "WeightsError"),
     "frames": ("Frame", "Matted", "Record", "State"),
-    "matting": ("matte_clip", "matte_frames"),
+    "matting": ("matte_frames",),
     "media": ("open_clip", "open_writers"),
     "models.registry": ("load_model",),
     "prompts": ("Box", "Point", "Prompt", "Prompts"),

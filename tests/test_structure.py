@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import mam_video
+
 PACKAGE = Path(__file__).resolve().parent.parent / "mam_video"
 
 # Rooms from the inside out; a room may import those before it, and its own.
@@ -91,3 +93,9 @@ def test_every_room_is_in_the_design() -> None:
             assert entry.name in text, f"docs/design.md does not name {entry.name}"
         elif entry.is_dir() and (entry / "__init__.py").exists():
             assert f"{entry.name}/" in text, f"docs/design.md does not name {entry.name}/"
+
+
+def test_every_public_name_is_there() -> None:
+    """They are imported when first asked for, so that nothing else notices one that has moved."""
+    for name in mam_video.__all__:
+        assert getattr(mam_video, name) is not None
