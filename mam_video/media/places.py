@@ -2,7 +2,7 @@
 
 A seek is a promise that containers and codecs keep in their own ways: indexes lie, open groups of pictures lack what
 they refer to, some streams refresh a picture over many frames. So nothing is believed: what a pass from the start has
-seen of each frame, its time and a checksum of every fourth line, is compared with what comes after a seek.
+seen of each frame, its time and a checksum of its pixels, is compared with what comes after a seek.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-
-_LINES = 4  # one of so many goes into the checksum: a picture that is not whole shows in them
 
 
 class Strayed(Exception):
@@ -60,8 +58,23 @@ class Places:
 
 
 def _checksum(picture: Any) -> int:
-    plane = picture.planes[0]
-    lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[::_LINES]
+    """Checksum every line of every plane, the palette (a seek can lose it) and the tags that decide the colours."""
     form = picture.format
-    wide = (form.components[0].bits + 7) // 8 if form.is_planar else form.padded_bits_per_pixel // 8
-    return zlib.crc32(lines[:, : picture.width * max(wide, 1)].tobytes())  # what pads a line may be anything
+    kind = f"{form.name} {picture.width} {picture.height} {picture.colorspace} {picture.color_range}"
+    found = zlib.crc32(kind.encode())
+    for number, plane in enumerate(picture.planes):
+        if not plane.line_size:  # a palette
+            found = zlib.crc32(bytes(plane), found)
+            continue
+        lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height]
+        pixels = lines[:, : _line_bytes(form, number, plane.width)]  # the padding after them may hold anything
+        found = zlib.crc32(pixels.tobytes(), found)
+    return found
+
+
+def _line_bytes(form: Any, plane: int, width: int) -> int:
+    """Return how many bytes of a line of `plane` hold pixels; `width` is the plane's, in pixels."""
+    if form.is_planar:
+        return width * sum((part.bits + 7) // 8 for part in form.components if part.plane == plane)
+    bits = form.bits_per_pixel if form.padded_bits_per_pixel is None else form.padded_bits_per_pixel
+    return (width * bits + 7) // 8

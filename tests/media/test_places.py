@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -14,7 +15,7 @@ from mam_video.corrections import backwards
 from mam_video.errors import MediaError
 from mam_video.media import open_clip
 from mam_video.media.movies import MovieReader
-from mam_video.media.places import Places, Strayed
+from mam_video.media.places import Places, Strayed, _line_bytes
 from mam_video.settings import InputSettings
 from tests.clips import make_clip
 
@@ -39,6 +40,11 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "prores": ("a.mov", {"codec": "prores_ks", "pixel_format": "yuva444p10le"}),
     "ffv1": ("a.mkv", {"codec": "ffv1", "pixel_format": "yuv420p", "options": {"g": "1"}}),
     "png": ("a.mov", {}),
+    "a palette in AVI, lost by a seek": ("a.avi", {"codec": "rawvideo", "pixel_format": "monob"}),
+    "a palette in MOV, lost by a seek": ("a.mov", {"codec": "rawvideo", "pixel_format": "gray"}),
+    "packed": ("a.avi", {"codec": "rawvideo", "pixel_format": "bgr24"}),
+    "packed, subsampled": ("a.avi", {"codec": "rawvideo", "pixel_format": "yuyv422"}),
+    "one bit": ("a.mov", {"codec": "rawvideo", "pixel_format": "monow"}),
     "mpeg4 in AVI": ("a.avi", {"codec": "mpeg4", "options": {"g": "8"}}),
     "mpeg2 in a transport stream": ("a.ts", {"codec": "mpeg2video", "options": {"g": "8", "bf": "2"}}),
     "vp9": ("a.webm", {"codec": "libvpx-vp9", "options": {"g": "8", "deadline": "realtime", "cpu-used": "8"}}),
@@ -140,3 +146,29 @@ def test_damage_is_found_as_ever(tmp_path: Path) -> None:
         reader.go_back_later()
         assert len(list(reader.frames())) == COUNT
         assert len(list(reader.frames(40, 44))) == 4
+
+
+@pytest.mark.parametrize(
+    "form", ["yuv420p", "yuv422p10le", "gbrp16le", "nv12", "rgb24", "yuyv422", "gray16le", "yuva420p"]
+)
+def test_a_change_of_any_byte_is_noticed(form: str) -> None:
+    """In every plane, in its first, last and some other line and column."""
+    picture = av.VideoFrame(30, 22, form)
+    picture.pts = 0
+    for plane in picture.planes:
+        plane.update(bytes(plane.buffer_size))
+    places = Places()
+    places.see(0, 0, picture)
+    places.check(0, picture)
+    for number, plane in enumerate(picture.planes):
+        used = _line_bytes(picture.format, number, plane.width)
+        assert plane.width <= used <= plane.line_size
+        for row in (0, 1, plane.height // 2, plane.height - 1):
+            for column in (0, used // 2, used - 1):
+                data = bytearray(plane.buffer_size)
+                data[row * plane.line_size + column] = 1
+                plane.update(bytes(data))
+                with pytest.raises(Strayed):
+                    places.check(0, picture)
+        plane.update(bytes(plane.buffer_size))
+    places.check(0, picture)
