@@ -8,16 +8,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mam_video.clip import matte_clip
-    from mam_video.errors import DeviceError, MamVideoError, MediaError, UsageError, WeightsError
-    from mam_video.frames import Frame, Matted, Record, State
-    from mam_video.matting import matte_frames
+    from mam_video.core.errors import DeviceError, MamVideoError, MediaError, UsageError, WeightsError
+    from mam_video.core.frames import Frame, Matted, Record, State
+    from mam_video.core.geometry import Box, Point
+    from mam_video.core.settings import Settings
+    from mam_video.jobs.matte_clip import matte_clip
+    from mam_video.matting.pipeline import matte_frames
     from mam_video.media import open_clip, open_writers
     from mam_video.models.registry import load_model
-    from mam_video.prompts import Box, Point, Prompt, Prompts
+    from mam_video.prompts.prompt import Prompt, Prompts
     from mam_video.report.run import RunReport
-    from mam_video.settings import Settings
-    from mam_video.track_file import Track
+    from mam_video.tracking.track_file import Track
 
 __all__ = [
     "Box",
@@ -45,16 +46,17 @@ __all__ = [
 
 # Imported when first asked for: `mam-video --help` and a wrong argument need not wait for torch.
 _ROOMS = {
-    "clip": ("matte_clip",),
-    "errors": ("DeviceError", "MamVideoError", "MediaError", "UsageError", "WeightsError"),
-    "frames": ("Frame", "Matted", "Record", "State"),
-    "matting": ("matte_frames",),
+    "jobs.matte_clip": ("matte_clip",),
+    "core.errors": ("DeviceError", "MamVideoError", "MediaError", "UsageError", "WeightsError"),
+    "core.frames": ("Frame", "Matted", "Record", "State"),
+    "matting.pipeline": ("matte_frames",),
     "media": ("open_clip", "open_writers"),
     "models.registry": ("load_model",),
-    "prompts": ("Box", "Point", "Prompt", "Prompts"),
+    "core.geometry": ("Box", "Point"),
+    "prompts.prompt": ("Prompt", "Prompts"),
     "report.run": ("RunReport",),
-    "settings": ("Settings",),
-    "track_file": ("Track",),
+    "core.settings": ("Settings",),
+    "tracking.track_file": ("Track",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

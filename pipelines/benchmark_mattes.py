@@ -35,20 +35,21 @@ import cv2
 import numpy as np
 
 from mam_video.cli.evaluate import print_evaluation, print_instances
-from mam_video.errors import MamVideoError, MediaError, UsageError
-from mam_video.evaluation import Judging, evaluate, evaluate_instances
-from mam_video.frames import Frame
-from mam_video.matting import matte_frames
+from mam_video.core.errors import MamVideoError, MediaError, UsageError
+from mam_video.core.frames import Frame
+from mam_video.core.geometry import Box, Point
+from mam_video.core.settings import Settings
+from mam_video.jobs.evaluate import Judging, evaluate, evaluate_instances
+from mam_video.matting.pipeline import matte_frames
+from mam_video.matting.still import matte_subjects
 from mam_video.media import open_clip
 from mam_video.media.alphas import Alphas, Pictures, find_alphas
-from mam_video.media.pictures import is_picture, pictures_in, read_alpha, read_rgb
+from mam_video.media.still_images import is_picture, pictures_in, read_alpha, read_rgb
 from mam_video.metrics.instances import METRICS as INSTANCE_METRICS
 from mam_video.models.base import Model
 from mam_video.models.registry import MODELS, load_model
-from mam_video.picture import matte_subjects
-from mam_video.prompts import Box, Point, Prompt
+from mam_video.prompts.prompt import Prompt
 from mam_video.report.files import write_json
-from mam_video.settings import Settings
 
 PLATE_FOLDERS = ("com", "frames")  # beside the alphas of a clip
 

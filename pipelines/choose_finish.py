@@ -21,12 +21,12 @@ import numpy as np
 from choose_smoothing import DATA, KnownClip, composites, matted, read_clip
 
 from mam_video import MamVideoError, Matted, Settings
-from mam_video.finish import finish
-from mam_video.foreground import estimate_foreground
+from mam_video.core.settings import FinishSettings
+from mam_video.matting.edge_ops import finish
+from mam_video.matting.foreground import estimate_foreground
+from mam_video.matting.temporal_filter import smooth
 from mam_video.metrics import dtssd, mad
-from mam_video.motion import Motion
-from mam_video.settings import FinishSettings
-from mam_video.smooth import smooth
+from mam_video.motion.flow import Motion
 
 SETTINGS = {
     "choke 1": FinishSettings(choke=1),

@@ -21,12 +21,12 @@ import cv2
 import numpy as np
 
 from mam_video import Box, Frame, MamVideoError, Matted, Prompt, Settings, UsageError, load_model
-from mam_video.clock import Clock
-from mam_video.matting import batch_size, matte
+from mam_video.matting.pipeline import batch_size, matte
+from mam_video.matting.temporal_filter import smooth
 from mam_video.metrics import dtssd, mad
-from mam_video.motion import Motion, with_motion
-from mam_video.smooth import smooth
-from mam_video.track import track
+from mam_video.motion.flow import Motion, with_motion
+from mam_video.runtime.stage_timer import StageTimer
+from mam_video.tracking.tracker import track
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -103,7 +103,7 @@ def matted(clip: KnownClip, settings: Settings) -> list[tuple[Matted, Motion | N
     moved = with_motion(clip.frames, settings.motion)
     prompt, size = Prompt(tight_box(clip.alphas[0])), batch_size(model, settings)
     tracked = track(moved, model, prompt, settings=settings.track, view=settings.view, batch=size)
-    return list(matte(tracked, model, settings, Clock()))
+    return list(matte(tracked, model, settings, StageTimer()))
 
 
 def figures(clip: KnownClip, settings: Settings, mattes: list[tuple[Matted, Motion | None]]) -> tuple[float, ...]:

@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from mam_video import Frame, MamVideoError, Prompt, Settings, load_model, matte_frames, open_clip
-from mam_video.foreground import estimate_foreground
-from mam_video.prompts import Box
+from mam_video.core.geometry import Box
+from mam_video.matting.foreground import estimate_foreground
 from mam_video.report.sheet import over_colour
 
 _LIGHT, _DARK = (236, 234, 230), (30, 26, 48)

@@ -27,18 +27,19 @@ import numpy as np
 import torch
 
 from mam_video import metrics
-from mam_video.clock import Clock
-from mam_video.errors import MamVideoError
-from mam_video.frames import Frame
-from mam_video.matting import matte, matte_frames
+from mam_video.core.errors import MamVideoError
+from mam_video.core.frames import Frame
+from mam_video.core.geometry import Box
+from mam_video.core.settings import Settings
+from mam_video.matting.pipeline import matte, matte_frames
 from mam_video.models.base import Model
 from mam_video.models.registry import load_model
-from mam_video.prompts import Box, Prompt
-from mam_video.settings import Settings
-from mam_video.track import track
-from mam_video.training.composites import Composites, composite, read_rendered, unknown_band
-from mam_video.training.pictures import read_backgrounds, read_cutouts, read_manifest
-from mam_video.training.scenes import WEIGHTS
+from mam_video.prompts.prompt import Prompt
+from mam_video.runtime.stage_timer import StageTimer
+from mam_video.tracking.tracker import track
+from mam_video.training.data.composites import Composites, composite, read_rendered, unknown_band
+from mam_video.training.data.pictures import read_backgrounds, read_cutouts, read_manifest
+from mam_video.training.synth.scene import WEIGHTS
 
 DEV = Path(__file__).resolve().parents[2] / "shared" / "data" / "dev"
 BAND = 10  # pixels on either side of what is soft
@@ -69,10 +70,10 @@ def matted(model: Model, settings: Settings, case: Case) -> tuple[np.ndarray, np
     """The model's alpha (H, W) float32 and its mask (H, W) bool, from the true box alone."""
     frame = Frame(0, 0, Fraction(1, 24), case.picture)
     found = list(track([(frame, None)], model, Prompt(tight_box(case.alpha > 0.5)), settings=settings.track))
-    (result, _) = next(iter(matte(found, model, settings, Clock())))
+    (result, _) = next(iter(matte(found, model, settings, StageTimer())))
     one = found[0]
     part = one.view.to_rectangle(torch.from_numpy(one.logits.astype(np.float32))[None, None])[0, 0].numpy() > 0
-    return result.alpha, one.view.lay_down(part, frame.size)
+    return result.alpha, one.view.paste(part, frame.size)
 
 
 def closed_form(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:

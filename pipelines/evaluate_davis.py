@@ -31,16 +31,18 @@ import cv2
 import numpy as np
 import torch
 
-from mam_video.corrections import track_prompts
-from mam_video.errors import MamVideoError, UsageError
-from mam_video.frames import Frame, State
+from mam_video.core.crop import Crop
+from mam_video.core.errors import MamVideoError, UsageError
+from mam_video.core.frames import Frame, State
+from mam_video.core.geometry import Box
+from mam_video.core.settings import Settings
 from mam_video.models.base import Model
 from mam_video.models.registry import load_model
-from mam_video.motion import with_motion
-from mam_video.prompts import Box, Prompt, Prompts
-from mam_video.settings import Settings
-from mam_video.track import Tracked, track
-from mam_video.views import View
+from mam_video.motion.flow import with_motion
+from mam_video.prompts.prompt import Prompt, Prompts
+from mam_video.tracking.bidirectional import track_prompts
+from mam_video.tracking.tracker import track
+from mam_video.tracking.types import TrackedFrame
 
 CLIPS = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "dev" / "davis"
 
@@ -68,11 +70,11 @@ def tight_box(mask: np.ndarray) -> Box:
     return Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
 
 
-def mask_of(logits: np.ndarray, view: View, size: tuple[int, int]) -> np.ndarray:
+def mask_of(logits: np.ndarray, view: Crop, size: tuple[int, int]) -> np.ndarray:
     """(H, W) bool: a track's mask at the frame's resolution."""
     given = torch.from_numpy(logits.astype(np.float32))[None, None]
     part = view.to_rectangle(given)[0, 0].numpy() > 0
-    return view.lay_down(part, size)
+    return view.paste(part, size)
 
 
 def region_j(mask: np.ndarray, truth: np.ndarray) -> float:
@@ -168,7 +170,7 @@ def correct(folder: Path, row: dict[str, Any], model: Model, settings: Settings)
     return Corrected(folder.name, worst, alone[worst], before, after, [round(j, 4) for j in again])
 
 
-def drawn(tracked: Tracked, mask: np.ndarray, truth: np.ndarray, j: float) -> np.ndarray:
+def drawn(tracked: TrackedFrame, mask: np.ndarray, truth: np.ndarray, j: float) -> np.ndarray:
     """(h, w, 3) uint8 BGR: the mask in green, the true outline in red, box and view, and what the record says."""
     picture = cv2.cvtColor(tracked.frame.rgb8, cv2.COLOR_RGB2BGR)
     picture[mask] = picture[mask] // 2 + np.array([0, 127, 0], np.uint8)

@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mam_video.foreground import estimate_foreground
+from mam_video.matting.foreground import estimate_foreground
 
 _NEW = np.array([0.93, 0.93, 0.95])  # a light background: dark and green fringes both show
 _GREEN = np.array([0.12, 0.70, 0.22])

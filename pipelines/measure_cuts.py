@@ -28,10 +28,10 @@ import av
 import cv2
 import numpy as np
 
-from mam_video.cuts import CutFinder
-from mam_video.frames import Frame
-from mam_video.motion import with_motion
-from mam_video.settings import Settings
+from mam_video.core.frames import Frame
+from mam_video.core.settings import Settings
+from mam_video.motion.flow import with_motion
+from mam_video.motion.shot_detection import CutFinder
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "dev"
 SIZE = (360, 640)  # (H, W) of the sequences

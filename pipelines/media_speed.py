@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 
 from mam_video import MamVideoError, open_clip
-from mam_video.frames import Matted, Record, State
+from mam_video.core.frames import Matted, Record, State
+from mam_video.core.geometry import Box
+from mam_video.core.settings import OutputSettings
 from mam_video.media import open_writer
-from mam_video.prompts import Box
-from mam_video.settings import OutputSettings
-from mam_video.streams import ahead, ordered_map
+from mam_video.runtime.streams import ahead, ordered_map
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,9 +17,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mam_video.errors import MamVideoError
-from mam_video.training.hair import render_subject
-from mam_video.training.pictures import held_out, read_backgrounds, read_manifest, read_masked
+from mam_video.core.errors import MamVideoError
+from mam_video.training.data.pictures import held_out, read_backgrounds, read_manifest, read_masked
+from mam_video.training.synth.hair import render_subject
 
 # Sources with masks tight enough to grow hair from.
 TIGHT = r"masks/(ecssd|human290|weizmann_horses|pascal_s|ccp|oxford_pets|pennfudan|animals63|pascal_coseg)"

@@ -13,9 +13,9 @@ import hashlib
 import sys
 from pathlib import Path
 
-from mam_video.errors import MamVideoError
+from mam_video.core.errors import MamVideoError
 from mam_video.models.lite_net import LiteNet
-from mam_video.training.common import load_weights, save_weights
+from mam_video.training.trainer_base import load_weights, save_weights
 
 
 def main() -> int:

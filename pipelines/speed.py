@@ -26,12 +26,12 @@ import torch
 from segment_anything import SamPredictor, sam_model_registry
 
 from mam_video import Box, Prompt, Settings, matte_clip
+from mam_video.core.settings import MatteSettings
+from mam_video.matting.still import matte_picture
 from mam_video.models.m2m import M2M
 from mam_video.models.mam import MamModel
 from mam_video.models.merge import merge_levels
 from mam_video.models.sam import FastEncoder
-from mam_video.picture import matte_picture
-from mam_video.settings import MatteSettings
 
 _LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 SAMPLE = Path(__file__).resolve().parent.parent / "samples" / "rabbit.mp4"

@@ -11,8 +11,8 @@ import av
 import cv2
 import numpy as np
 
-from mam_video.frames import Frame, Matted, Record, State
-from mam_video.prompts import Box
+from mam_video.core.frames import Frame, Matted, Record, State
+from mam_video.core.geometry import Box
 
 NTSC_FILM = Fraction(24000, 1001)
 

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mam_video.errors import UsageError
+from mam_video.core.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from mam_video.evaluation import Evaluation, InstanceEvaluation
+    from mam_video.jobs.evaluate import Evaluation, InstanceEvaluation
 
 _WIDTH = 240  # of a table at most: a terminal may wrap it, but no name is cut off
 
@@ -63,7 +63,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from mam_video.evaluation import Judging, evaluate, evaluate_instances
+    from mam_video.jobs.evaluate import Judging, evaluate, evaluate_instances
     from mam_video.metrics.instances import METRICS as INSTANCE_METRICS
     from mam_video.report.plot import need_plot
 

@@ -12,8 +12,8 @@ import threading
 from collections.abc import Sequence
 from typing import NoReturn
 
-from mam_video.cli import evaluate, look, matte, preview, prompts, train, weights
-from mam_video.errors import MamVideoError, UsageError
+from mam_video.cli import evaluate, inspect, matte, preview, prompts, train, weights
+from mam_video.core.errors import MamVideoError, UsageError
 
 
 class _Parser(argparse.ArgumentParser):
@@ -27,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="mam-video", description="Matte a whole clip from one box on its first frame.")
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    for module in (matte, preview, prompts, look, evaluate, train, weights):
+    for module in (matte, preview, prompts, inspect, evaluate, train, weights):
         module.add_parser(commands)
     return parser
 

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import json
-import math
-import re
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mam_video.cli.options import add_shared, settings_from
+from mam_video.cli.progress import end_line, print_line, show_progress
 from mam_video.cli.prompts import prompts_of
-from mam_video.errors import MediaError, UsageError
-from mam_video.settings import Settings, parse_value, presets
-from mam_video.timecode import frame_range
+from mam_video.core.errors import MediaError, UsageError
+from mam_video.core.settings import presets
+from mam_video.core.timecode import frame_range
 
 if TYPE_CHECKING:
-    from mam_video.frames import Matted
+    from mam_video.cli.progress import OnFrame
+    from mam_video.core.frames import Matted
     from mam_video.media import ClipInfo
-    from mam_video.report.looks import Looks
     from mam_video.report.run import RunReport
+    from mam_video.report.thumbnails import Thumbnails
 
-    OnFrame = Callable[[Matted, RunReport], None]
 
 _SHOWN_RANGES = 8
-_LINE_SECONDS = 1.0  # between two lines of --progress json
-
 _EPILOG = """\
 output kinds:
 {kinds}
@@ -69,87 +62,6 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
     add_shared(parser)
     _add_job(parser)
-
-
-def add_shared(parser: argparse.ArgumentParser) -> None:
-    """What `preview` takes too: how the clip is read, where the subject is, the model and the matte."""
-    reading = parser.add_argument_group("input")
-    reading.add_argument("--deinterlace", action="store_true", default=None, help="make whole pictures of fields")
-    reading.add_argument("--on-error", metavar="WHAT", help="where a frame is damaged: stop, or repeat the one before")
-    reading.add_argument("--fps", metavar="RATE", help="of a sequence: 24, 24000/1001, 23.976 (which means it)")
-    reading.add_argument("--on-gap", metavar="WHAT", help="where frames of a sequence are missing: stop or repeat")
-    reading.add_argument("--layer", metavar="NAME", help="of an EXR: the layer or part that is the picture")
-    reading.add_argument(
-        "--input-transform", metavar="NAME", help="what values mean: auto, none, srgb, linear, log, or an OCIO space"
-    )
-
-    prompt = parser.add_argument_group(
-        "prompt, on the first frame", "in pixels of the upright picture, or with % of it"
-    )
-    prompt.add_argument("--box", metavar="X0,Y0,X1,Y1", help="a box around the subject")
-    prompt.add_argument(
-        "--point", action="append", metavar="X,Y[,0]", help="a point on it, or with ,0 on the background"
-    )
-    prompt.add_argument(
-        "--text", metavar="WORDS", help="what it is, in place of a box: 'the dancer in red' (extra: text)"
-    )
-    prompt.add_argument(
-        "--text-model",
-        metavar="FOLDER|NAME",
-        help="the detector that --text asks: a folder, or a name on the Hugging Face hub, fetched once "
-        "(IDEA-Research/grounding-dino-tiny)",
-    )
-
-    by_hand = parser.add_argument_group(
-        "masks by hand", "pictures or movies of the clip's size: their alpha where they have one, else their grey"
-    )
-    by_hand.add_argument("--mask", metavar="FILE", help="the subject in the first frame, in place of a box")
-    by_hand.add_argument(
-        "--masks",
-        metavar="NAME",
-        help="the subject in every frame (name.%%04d.png, a folder, a movie): nothing is tracked",
-    )
-    by_hand.add_argument(
-        "--trimaps", metavar="NAME", help="likewise, black and white final: the model works in the grey"
-    )
-    by_hand.add_argument("--include", metavar="NAME", help="garbage matte, a still or of every frame: alpha is 1 in it")
-    by_hand.add_argument("--exclude", metavar="NAME", help="garbage matte, a still or of every frame: alpha is 0 in it")
-    model = parser.add_argument_group("model")
-    model.add_argument("--model", metavar="NAME", help="lite (the default), classic, mam-vit-b, mam-vit-l or mam-vit-h")
-    model.add_argument("--sam-weights", metavar="FILE", help="a SAM checkpoint, or a name of `mam-video weights list`")
-    model.add_argument("--mam-weights", metavar="FILE", help="a MAM checkpoint, or a name of `mam-video weights list`")
-    model.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or mps")
-    model.add_argument("--precision", metavar="NAME", help="auto, float32, bfloat16 or float16")
-
-    look = parser.add_argument_group("matte")
-    look.add_argument("--guidance", metavar="NAME", help="what the merge starts from: mask or alpha")
-    look.add_argument("--roi", metavar="NAME", help="auto: look around the subject; frame: at the whole picture")
-    look.add_argument("--smooth", type=float, metavar="S", help="flow-guided smoothing, 0 (off) to 1")
-    look.add_argument("--black", type=float, metavar="A", help="alpha up to here becomes 0")
-    look.add_argument("--white", type=float, metavar="A", help="alpha from here on becomes 1")
-    look.add_argument("--choke", type=float, metavar="PX", help="move the edge inwards, in pixels of the plate")
-    look.add_argument("--grow", type=float, metavar="PX", help="move the edge outwards (after --choke)")
-    look.add_argument("--feather", type=float, metavar="PX", help="soften the edge to a ramp of so many pixels")
-    look.add_argument("--invert", action="store_true", default=None, help="the matte of the background")
-    look.add_argument(
-        "--look",
-        action="append",
-        metavar="SUBJECT:KEY=VALUE;...",
-        help="the same of one of several subjects: dancer:grow=2;feather=1.5; may be repeated",
-    )
-    look.add_argument(
-        "--foreground", metavar="NAME", help="colour at soft edges: estimate (the subject's own) or plate"
-    )
-    look.add_argument("--premultiply", action="store_true", default=None, help="write colour times alpha")
-    look.add_argument("--rate", metavar="RATE", help="of movies: make it constant, as 24 or 24000/1001, by exact times")
-    look.add_argument("--start-number", type=int, metavar="N", help="of a sequence's first frame; a movie's is 1001")
-    look.add_argument(
-        "--bg",
-        "--background",
-        dest="background",
-        metavar="WHAT",
-        help="what a preview (.mp4) lies over: #rrggbb, checker, a picture, or a clip, frame by frame",
-    )
 
 
 def _add_job(parser: argparse.ArgumentParser) -> None:
@@ -213,28 +125,28 @@ def run(options: argparse.Namespace) -> int:
     check_subject(options)
 
     from mam_video.media import expected_bytes, notes, open_clip, parse_output
-    from mam_video.media.kinds import must_be_kept
-    from mam_video.media.outputs import SUBJECT
-    from mam_video.report.looks import Looks
+    from mam_video.media.atomic_output import SUBJECT
+    from mam_video.media.open import check_resumable
     from mam_video.report.page import check_folder, save_report
+    from mam_video.report.thumbnails import Thumbnails
 
     if options.report:
         check_folder(options.report)
     for output in outputs:
         parse_output(output)
         if options.resume:
-            must_be_kept(output)
+            check_resumable(output)
     with open_clip(options.input, settings.input) as reader:
         info = reader.info
         frames = _frames_of(options, info)
         prompts = prompts_of(options, reader, frames[0] if frames else 0, settings)
     count = _count_of(frames, info.frames_in_header)
 
-    from mam_video.clip import matte_clip  # brings torch: only once all that can be checked without it is right
+    from mam_video.jobs.matte_clip import matte_clip
 
-    looks = Looks()
+    looks = Thumbnails()
     spoken = not options.quiet and options.progress == "bar"
-    with _progress(options, count) as (shown, tracked):
+    with show_progress(options, count) as (shown, tracked):
         if spoken:
             for note in notes(outputs, info):
                 print(f"note: {note}")
@@ -267,9 +179,9 @@ def run(options: argparse.Namespace) -> int:
     if spoken:
         _print_end(report, options)
     elif options.progress == "json":
-        _print_line(end_line(report))
-    if report.unkept:
-        raise MediaError(f"written, but not as promised: {'; '.join(report.unkept)}")
+        print_line(end_line(report))
+    if report.failed_checks:
+        raise MediaError(f"written, but not as promised: {'; '.join(report.failed_checks)}")
     return 3 if options.strict and report.flagged else 0
 
 
@@ -287,79 +199,6 @@ def check_subject(options: argparse.Namespace) -> None:
         raise UsageError("--track follows what was found before; give it, or prompts")
     if not (prompting or options.track or options.masks or options.trimaps):
         raise UsageError("no prompt: give --box x0,y0,x1,y1 or --point x,y on the subject in the first frame")
-
-
-def settings_from(options: argparse.Namespace) -> Settings:
-    """Defaults < files < flags."""
-    settings = Settings()
-    for name in options.config or []:
-        settings = settings.with_file(name)
-    for text in options.set or []:
-        settings = settings.with_values(_parse_set(text), "--set")
-    flags = {
-        "input": {
-            "deinterlace": options.deinterlace,
-            "on_error": options.on_error,
-            "fps": options.fps,
-            "on_gap": options.on_gap,
-            "layer": options.layer,
-            "transform": options.input_transform,
-        },
-        "model": {
-            "name": options.model,
-            "device": options.device,
-            "precision": options.precision,
-            "sam_weights": options.sam_weights,
-            "mam_weights": options.mam_weights,
-        },
-        "text": {"model": options.text_model},
-        "view": {"roi": options.roi},
-        "cuts": {"on_cut": options.on_cut},
-        "matte": {"guidance": options.guidance},
-        "smooth": {"strength": options.smooth},
-        "finish": {
-            "black": options.black,
-            "white": options.white,
-            "choke": options.choke,
-            "grow": options.grow,
-            "feather": options.feather,
-            "invert": options.invert,
-        },
-        "looks": _looks(options.look or []),
-        "output": {
-            "foreground": options.foreground,
-            "premultiply": options.premultiply,
-            "audio": options.audio,
-            "verify": options.verify,
-            "background": options.background,
-            "rate": options.rate,
-            "overwrite": options.overwrite,
-            "start_number": options.start_number,
-        },
-    }
-    given = {s: {k: v for k, v in keys.items() if v is not None} for s, keys in flags.items()}
-    return settings.with_values(given, "command line")
-
-
-def _looks(given: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Keys of the matte's look by subject, of `--look dancer:grow=2;feather=1.5`."""
-    looks: dict[str, dict[str, Any]] = {}
-    for text in given:
-        subject, colon, keys = text.partition(":")
-        for pair in keys.split(";"):
-            key, equals, value = (part.strip() for part in pair.partition("="))
-            if not (subject.strip() and colon and key and equals and value):
-                raise UsageError(f"--look '{text}' is not of the form SUBJECT:KEY=VALUE;KEY=VALUE, as dancer:grow=2")
-            looks.setdefault(subject.strip(), {})[key] = parse_value(value)
-    return looks
-
-
-def _parse_set(text: str) -> dict[str, dict[str, Any]]:
-    match = re.fullmatch(r"(\w+)\.(\w+)=(.+)", text.strip())
-    if match is None:
-        raise UsageError(f"--set '{text}' is not of the form SECTION.KEY=VALUE, as in smooth.radius=2")
-    section, key, value = match.groups()
-    return {section: {key: parse_value(value)}}
 
 
 def _frames_of(options: argparse.Namespace, info: ClipInfo) -> tuple[int, int | None] | None:
@@ -380,7 +219,7 @@ def _count_of(frames: tuple[int, int | None] | None, header: int | None) -> int 
     return max((header if last is None else min(last + 1, header)) - first, 0)
 
 
-def _each(shown: OnFrame | None, looks: Looks | None) -> OnFrame:
+def _each(shown: OnFrame | None, looks: Thumbnails | None) -> OnFrame:
     """What is done for each frame that is written."""
 
     def each(matted: Matted, report: RunReport) -> None:
@@ -390,103 +229,6 @@ def _each(shown: OnFrame | None, looks: Looks | None) -> OnFrame:
             shown(matted, report)
 
     return each
-
-
-@contextmanager
-def _progress(
-    options: argparse.Namespace, count: int | None
-) -> Iterator[tuple[OnFrame | None, Callable[[], None] | None]]:
-    """A bar with frames, speed, time left and flagged frames; or lines of JSON.
-
-    What to call after each matted frame, and after each frame that is tracked ahead; None where quiet.
-    """
-    if options.progress == "json":
-        yield _lines(count), None
-        return
-    if options.quiet:
-        yield None, None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("matting"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[fps]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[flagged]}"),
-    )
-    with Progress(*columns, transient=True) as bar:
-        task = bar.add_task("matting", total=count, fps="", flagged="")
-        flagged = seen = found = 0
-
-        def shown(matted: Matted, report: RunReport) -> None:
-            nonlocal flagged, seen
-            flagged += sum(record.state.flagged for record in report.records[seen:])
-            seen = len(report.records)
-            recent = report.frame_seconds[-20:]
-            speed = len(recent) / max(sum(recent), 1e-9)
-            note = f"{flagged} flagged" if flagged else ""
-            bar.update(task, completed=seen, fps=f"{speed:.2f} fps", flagged=note)
-
-        def tracked() -> None:
-            nonlocal found
-            found += 1
-            bar.update(task, fps=f"tracked ahead: {found}")
-
-        yield shown, tracked
-
-
-def _lines(count: int | None) -> OnFrame:
-    """Prints a line of JSON at the first frame and then about once a second."""
-    states: Counter[str] = Counter()
-    seen = 0
-    printed = -math.inf
-
-    def shown(matted: Matted, report: RunReport) -> None:
-        nonlocal seen, printed
-        states.update(str(record.state) for record in report.records[seen:])
-        seen = len(report.records)
-        now = time.monotonic()
-        if now - printed >= _LINE_SECONDS:
-            printed = now
-            _print_line(progress_line(report, matted.frame.index, count, states))
-
-    return shown
-
-
-def progress_line(report: RunReport, frame: int, count: int | None, states: Mapping[str, int]) -> dict[str, Any]:
-    """How far a run is; docs/report.md names the fields. `frame` is the index of the last one written."""
-    recent = report.frame_seconds[-20:]
-    fps = len(recent) / max(sum(recent), 1e-9)
-    done = len(report.records)
-    left = None if count is None else max(count - done, 0)
-    return {
-        "event": "progress",
-        "frame": frame,
-        "done": done,
-        "total": count,
-        "fps": round(fps, 3),
-        "eta": None if left is None else round(left / fps, 1),
-        "states": dict(states),
-    }
-
-
-def end_line(report: RunReport) -> dict[str, Any]:
-    """What came of a run."""
-    return {
-        "event": "end",
-        "done": len(report.records),
-        "seconds": round(report.wall, 3),
-        "fps": round(report.fps, 3),
-        "states": report.states(),
-        "outputs": [str(path) for path in report.outputs],
-        "flagged": [found.as_dict() for found in report.flagged],
-    }
-
-
-def _print_line(content: dict[str, Any]) -> None:
-    print(json.dumps(content), flush=True)
 
 
 def _announcement(info: ClipInfo, first: int, count: int | None, sizes: list[int | None]) -> str:
@@ -512,7 +254,7 @@ def _print_end(report: RunReport, options: argparse.Namespace) -> None:
         return
     print(f"look at {'this range' if len(flagged) == 1 else f'these {len(flagged)} ranges'}:")
     for found in flagged[:_SHOWN_RANGES]:
-        print(f"  {found.told(report.clip.numbers, report.clip.timecode)}")
+        print(f"  {found.message(report.clip.numbers, report.clip.timecode)}")
     if len(flagged) > _SHOWN_RANGES:
         hint = f"; all of them are in {options.report}" if options.report else "; --report DIR lists them all"
         print(f"  and {len(flagged) - _SHOWN_RANGES} more{hint}")

@@ -6,15 +6,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mam_video.cli.look import frame_index, write_picture
-from mam_video.cli.matte import add_shared, check_subject, readable, settings_from
+from mam_video.cli.inspect import frame_index, write_picture
+from mam_video.cli.matte import check_subject, readable
+from mam_video.cli.options import add_shared, settings_from
 from mam_video.cli.prompts import prompt_of
-from mam_video.errors import UsageError
-from mam_video.settings import presets
+from mam_video.core.errors import UsageError
+from mam_video.core.settings import presets
 
 if TYPE_CHECKING:
+    from mam_video.jobs.preview import Preview
     from mam_video.media import ClipInfo
-    from mam_video.preview import Preview
 
 
 def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
@@ -65,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     if output.exists() and not options.overwrite:
         raise UsageError(f"{output}: exists already; give another name with -o, or --overwrite")
 
-    from mam_video.preview import preview  # brings torch
+    from mam_video.jobs.preview import preview
 
     seen = preview(
         options.input,

@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mam_video.cli.look import add_reading, frame_index, reading
-from mam_video.errors import MediaError, UsageError
-from mam_video.prompts import Prompt, PromptClip, PromptEntry, Prompts, by_subject, parse_entry, read_entries
+from mam_video.cli.inspect import add_reading, frame_index, reading
+from mam_video.core.errors import MediaError, UsageError
+from mam_video.prompts.parse import PromptClip, PromptEntry, by_subject, parse_entry, read_entries
+from mam_video.prompts.prompt import Prompt, Prompts
 
 if TYPE_CHECKING:
+    from mam_video.core.settings import Settings
     from mam_video.media import ClipInfo, Reader
-    from mam_video.settings import Settings
 
 _COLUMNS = 3  # of the sheet
 
@@ -59,7 +60,7 @@ def prompt_of(options: argparse.Namespace, reader: Reader, first: int, settings:
     if options.text is not None:
         return Prompt.parse(_box_of_text(options.text, reader, first, settings), options.point or [], reader.info.size)
     if options.mask:
-        from mam_video.masks import prompt_of_mask  # brings torch
+        from mam_video.jobs.external_masks import prompt_of_mask
 
         return prompt_of_mask(options.mask, reader)
     if options.box or options.point:
@@ -69,7 +70,7 @@ def prompt_of(options: argparse.Namespace, reader: Reader, first: int, settings:
 
 def _box_of_text(text: str, reader: Reader, first: int, settings: Settings) -> str:
     """What `--box` would be for the words; said, so that it can be repeated and set right."""
-    from mam_video.text import find_by_text  # brings torch
+    from mam_video.prompts.text import find_by_text
 
     frame = next(iter(reader.frames(first, first + 1)), None)
     if frame is None:
@@ -100,7 +101,7 @@ def _run(options: argparse.Namespace) -> int:
         return 0
 
     from mam_video.media import open_clip
-    from mam_video.media.outputs import FileOutput
+    from mam_video.media.atomic_output import FileOutput
     from mam_video.report.sheet import prompted, save_grid
 
     with open_clip(options.input, reading(options)) as reader:

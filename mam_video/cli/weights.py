@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mam_video.errors import WeightsError
+from mam_video.core.errors import WeightsError
 
 
 def add_parser(commands: argparse._SubParsersAction[Any]) -> None:

@@ -1,23 +1,13 @@
 """Reading clips and writing mattes: `open_clip` gives frames, `open_writer` and `open_writers` take matted ones."""
 
 from mam_video.media.base import ClipInfo, Colour, Reader, Writer
-from mam_video.media.kinds import (
-    Kind,
-    WriterGroup,
-    expected_bytes,
-    kinds,
-    notes,
-    open_clip,
-    open_writer,
-    open_writers,
-    parse_output,
-    read_back,
-)
+from mam_video.media.formats import OutputFormat, expected_bytes, kinds, parse_output
+from mam_video.media.open import WriterGroup, notes, open_clip, open_writer, open_writers, verify_output
 
 __all__ = [
     "ClipInfo",
     "Colour",
-    "Kind",
+    "OutputFormat",
     "Reader",
     "Writer",
     "WriterGroup",
@@ -28,5 +18,5 @@ __all__ = [
     "open_writer",
     "open_writers",
     "parse_output",
-    "read_back",
+    "verify_output",
 ]

@@ -14,11 +14,11 @@ from typing import Final
 
 import numpy as np
 
-from mam_video.errors import MediaError, UsageError
-from mam_video.media.edge import reason
-from mam_video.media.movies import MovieReader
-from mam_video.media.outputs import Pattern
-from mam_video.media.pictures import is_picture, pictures_in, read_alpha
+from mam_video.core.errors import MediaError, UsageError
+from mam_video.media.atomic_output import Pattern
+from mam_video.media.movie.reader import MovieReader
+from mam_video.media.still_images import is_picture, pictures_in, read_alpha
+from mam_video.runtime.os_errors import reason
 
 # Where a folder holds one of these, the alphas lie in it and what lies beside it is something else: the layouts of
 # VideoMatte (fgr, pha, com), of DAVIS's clips (frames, masks) and of most mattes.

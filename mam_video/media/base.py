@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from mam_video.frames import Frame, Matted
-from mam_video.timecode import Timecode
+from mam_video.core.frames import Frame, Matted
+from mam_video.core.timecode import Timecode
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class Reader(Protocol):
         """Frames start <= index < stop. Indices are absolute, counted by decoding from the first frame."""
         ...
 
-    def go_back_later(self) -> None:
+    def index_for_random_access(self) -> None:
         """Parts will be asked for after all was gone through: remember on the way what makes that quick."""
         ...
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from mam_video.prompts import Box
+from mam_video.core.geometry import Box
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,8 @@ import cv2
 import numpy as np
 import torch
 
+from mam_video.core.geometry import Box
 from mam_video.models.base import Candidates, Embedding, Reference, ViewPrompt
-from mam_video.prompts import Box
 
 _SIZE = 512  # side of the view
 _MASK = 256  # of the mask

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from mam_video.errors import DeviceError
+from mam_video.core.errors import DeviceError
 
 _CPUINFO = Path("/proc/cpuinfo")
 _PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as read_safetensors
 from torch import Tensor, nn
 
-from mam_video.errors import WeightsError
+from mam_video.core.errors import WeightsError
 from mam_video.models.base import Candidates, Embedding, Reference, ViewPrompt
 from mam_video.models.devices import resolve_device
 from mam_video.models.lite_net import (

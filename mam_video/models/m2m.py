@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mam_video.errors import WeightsError
+from mam_video.core.errors import WeightsError
 
 EMBEDDING_CHANNELS = 256
 STRIDE = 16  # picture pixels a cell of the embedding

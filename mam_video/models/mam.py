@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 import torch
 
-from mam_video.errors import UsageError, WeightsError
+from mam_video.core.errors import UsageError, WeightsError
 from mam_video.models.base import Candidates, Embedding, ViewPrompt
 from mam_video.models.devices import resolve_device, resolve_precision
 from mam_video.models.m2m import M2M, REACH, STRIDE

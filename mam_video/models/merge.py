@@ -17,8 +17,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mam_video.settings import MatteSettings
-from mam_video.views import View
+from mam_video.core.crop import Crop
+from mam_video.core.settings import MatteSettings
 
 # A map of one picture: an array of NumPy, or a tensor on any device. In and out are of one kind.
 Map = TypeVar("Map", np.ndarray, torch.Tensor)
@@ -127,7 +127,7 @@ def merge_levels(os8: Map, os4: Map, os1: Map, mask: Map, settings: MatteSetting
     return base
 
 
-def compose_alpha(levels: torch.Tensor, logits: np.ndarray, view: View, settings: MatteSettings) -> np.ndarray:
+def compose_alpha(levels: torch.Tensor, logits: np.ndarray, view: Crop, settings: MatteSettings) -> np.ndarray:
     """The alpha of a view's rectangle from what the model gave for it.
 
     Args:
@@ -149,7 +149,7 @@ def compose_alpha(levels: torch.Tensor, logits: np.ndarray, view: View, settings
     return _to_numpy(merge_levels(maps[0], maps[1], maps[2], mask, settings))
 
 
-def mask_of(logits: np.ndarray, view: View, device: torch.device | str = "cpu") -> torch.Tensor:
+def mask_of(logits: np.ndarray, view: Crop, device: torch.device | str = "cpu") -> torch.Tensor:
     """The hard mask of a view's rectangle, (view.height, view.width) bool, from (m, m) float32 logits.
 
     The logits are enlarged first and compared with 0 then: the other way round the edge would be a staircase.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mam_video.errors import UsageError
+from mam_video.core.errors import UsageError
+from mam_video.core.settings import ModelSettings
 from mam_video.models.base import Model
 from mam_video.models.devices import keep_memory, resolve_device
-from mam_video.settings import ModelSettings
 
 _LITE = "lite:"
 _MAM = "mam-"
@@ -43,7 +43,7 @@ def load_model(settings: ModelSettings) -> Model:
 
         return ClassicModel()
     if name == "fake-colour":
-        from mam_video.models.fake import ColourModel
+        from mam_video.models.colour_model import ColourModel
 
         return ColourModel()
     if name.startswith(_MAM) and name.removeprefix(_MAM) in _VARIANTS:

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, TwoWayTransformer
 from torch import nn
 
-from mam_video.errors import WeightsError
+from mam_video.core.errors import WeightsError
 
 IMAGE_SIDE = 1024
 PATCH = 16

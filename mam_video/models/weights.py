@@ -24,7 +24,7 @@ from typing import Any
 import platformdirs
 import torch
 
-from mam_video.errors import UsageError, WeightsError
+from mam_video.core.errors import UsageError, WeightsError
 
 ENVIRONMENT = "MAM_VIDEO_WEIGHTS"  # names another folder for the files
 _INDEX = "weights.json"  # what is remembered of each file in the folder

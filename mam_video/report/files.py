@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mam_video.errors import MediaError
+from mam_video.core.errors import MediaError
 
 
 def write_json(path: Path, content: Any, what: str) -> None:

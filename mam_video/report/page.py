@@ -11,12 +11,12 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
-from mam_video.errors import MediaError, UsageError
-from mam_video.frames import Record
-from mam_video.prompts import Box
+from mam_video.core.errors import MediaError, UsageError
+from mam_video.core.frames import Record
+from mam_video.core.geometry import Box
 from mam_video.report.files import write_text
-from mam_video.report.looks import Look, Looks
 from mam_video.report.run import FlaggedRange, RunReport
+from mam_video.report.thumbnails import Thumbnail, Thumbnails
 
 _COLUMNS = 1000  # of timeline and curves: a column holds one frame or more
 _HEIGHT = 100
@@ -25,7 +25,7 @@ _SHOWN_RANGES = 200
 _ORDER = ("tracked", "prompted", "recovered", "uncertain", "cut", "lost")
 
 
-def save_report(report: RunReport, looks: Looks, folder: Path) -> None:
+def save_report(report: RunReport, looks: Thumbnails, folder: Path) -> None:
     """Write `run.json` and `report.html` into `folder`, made where missing; earlier ones go. Raises: MediaError."""
     try:
         folder.mkdir(exist_ok=True)
@@ -45,7 +45,7 @@ def check_folder(name: str) -> None:
         raise UsageError(f"{name}: the folder {parent} does not exist")
 
 
-def page(report: RunReport, looks: Looks) -> str:
+def page(report: RunReport, looks: Thumbnails) -> str:
     """The whole page, as HTML."""
     records = report.records
     flagged = report.flagged
@@ -77,7 +77,7 @@ def page(report: RunReport, looks: Looks) -> str:
     )
 
 
-def correction(report: RunReport, look: Look) -> str:
+def correction(report: RunReport, look: Thumbnail) -> str:
     """The command that asks for the same run with the subject shown in this frame, as a shell takes it.
 
     Where Python asked for the run there is no command to repeat: the option alone.
@@ -203,10 +203,10 @@ def _verdict(flagged: Sequence[FlaggedRange], count: int) -> str:
         return f'<p class="verdict good">No frame of {count} was flagged.</p>'
     frames = len({index for r in flagged for index in range(r.first, r.last + 1)})
     ranges = "one range" if len(flagged) == 1 else f"{len(flagged)} ranges"
-    return f'<p class="verdict flagged">Look at {ranges}: {frames} of {count} frames were flagged.</p>'
+    return f'<p class="verdict flagged">Thumbnail at {ranges}: {frames} of {count} frames were flagged.</p>'
 
 
-def _figure(look: Look, report: RunReport) -> str:
+def _figure(look: Thumbnail, report: RunReport) -> str:
     """The picture as a button that shows it large."""
     r = look.record
     text = f"{_label(r.index, report)}: {r.state}, plate with box and matte"
@@ -218,7 +218,7 @@ def _figure(look: Look, report: RunReport) -> str:
     )
 
 
-def _card(look: Look, report: RunReport) -> str:
+def _card(look: Thumbnail, report: RunReport) -> str:
     r = look.record
     reasons = "; ".join(r.reasons)
     return (
@@ -230,7 +230,7 @@ def _card(look: Look, report: RunReport) -> str:
     )
 
 
-def _looks(found: Sequence[Look], flagged: Sequence[FlaggedRange], report: RunReport) -> str:
+def _looks(found: Sequence[Thumbnail], flagged: Sequence[FlaggedRange], report: RunReport) -> str:
     if not found:
         return ""
     says = (
@@ -242,7 +242,7 @@ def _looks(found: Sequence[Look], flagged: Sequence[FlaggedRange], report: RunRe
     return f'<h2>Frames to look at</h2><p class="soft">{says}</p>{more}<section class="looks">{cards}</section>'
 
 
-def _more(found: Sequence[Look], flagged: Sequence[FlaggedRange]) -> str:
+def _more(found: Sequence[Thumbnail], flagged: Sequence[FlaggedRange]) -> str:
     shown = sum(look.begins for look in found)
     if shown >= len(flagged):
         return ""

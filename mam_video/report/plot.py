@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mam_video.errors import MediaError, need_extra
+from mam_video.core.errors import MediaError, need_extra
 
 _INK, _FAINT = "#333333", "#d8d8d8"
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by the colour-blind too

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mam_video.frames import Matted, Record, State
+from mam_video.core.frames import Matted, Record, State
+from mam_video.core.settings import Settings
+from mam_video.core.timecode import Timecode
 from mam_video.media.base import ClipInfo
-from mam_video.media.verify import Check
+from mam_video.media.movie.verify import Check
 from mam_video.report.files import write_json
-from mam_video.settings import Settings
-from mam_video.timecode import Timecode
 
 VERSION = 2  # of run.json's layout, docs/report.md
 _WORSE = [State.RECOVERED, State.UNCERTAIN, State.CUT, State.LOST]  # flagged states, the worst last
@@ -29,9 +29,9 @@ class FlaggedRange(NamedTuple):
     subject: str = ""  # whose, where there are several
 
     def __str__(self) -> str:
-        return self.told(None)
+        return self.message(None)
 
-    def told(self, numbers: Sequence[int] | None, start: Timecode | None = None) -> str:
+    def message(self, numbers: Sequence[int] | None, start: Timecode | None = None) -> str:
         """In a line; of a sequence by the numbers of its files, and by timecode where the first frame's is known."""
         first, last = (self.first, self.last) if numbers is None else (numbers[self.first], numbers[self.last])
         frames = f"frame {first}" if first == last else f"frames {first}-{last}"
@@ -87,7 +87,7 @@ class RunReport:
         return sorted((found for ranges in each for found in ranges), key=lambda found: found.first)
 
     @property
-    def unkept(self) -> list[str]:
+    def failed_checks(self) -> list[str]:
         """What was read back and is not as promised, a line each."""
         return [f"{path}: {check}" for path, checks in self.checks.items() for check in checks if not check.good]
 

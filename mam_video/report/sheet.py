@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mam_video.frames import Frame, Matted
-from mam_video.prompts import Prompt
+from mam_video.core.frames import Frame, Matted
+from mam_video.prompts.prompt import Prompt
 
 _WIDTH = 480  # of one picture
 _BOX, _ON, _BESIDE = (90, 220, 255), (80, 230, 90), (255, 80, 60)

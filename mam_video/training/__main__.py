@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from mam_video.errors import MamVideoError
+from mam_video.core.errors import MamVideoError
 from mam_video.training.recipes import add_arguments, parse_changes, train
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mam_video.errors import MamVideoError, UsageError
-from mam_video.settings import configs_folder, parse_value
+from mam_video.core.errors import MamVideoError, UsageError
+from mam_video.core.settings import configs_folder, parse_value
 
 
 def recipes() -> list[str]:
@@ -71,21 +71,21 @@ def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
 
 
 def _lite_segmenter(path: Path, changes: Mapping[str, Any] | None, resume: bool) -> None:
-    from mam_video.training.common import read_config
-    from mam_video.training.segmenter import SegmenterConfig, SegmenterTrainer
+    from mam_video.training.train_segmenter import SegmenterConfig, SegmenterTrainer
+    from mam_video.training.trainer_base import read_config
 
     SegmenterTrainer(read_config(SegmenterConfig, path, changes)).run(resume=resume)
 
 
 def _lite_matte(path: Path, changes: Mapping[str, Any] | None, resume: bool) -> None:
-    from mam_video.training.common import read_config
-    from mam_video.training.mattes import MatteConfig, MatteTrainer
+    from mam_video.training.train_matte_head import MatteConfig, MatteTrainer
+    from mam_video.training.trainer_base import read_config
 
     MatteTrainer(read_config(MatteConfig, path, changes)).run(resume=resume)
 
 
 def _mam(path: Path, changes: Mapping[str, Any] | None, resume: bool) -> None:
-    from mam_video.training.common import read_config
-    from mam_video.training.mam import MamConfig, MamTrainer
+    from mam_video.training.train_mam import MamConfig, MamTrainer
+    from mam_video.training.trainer_base import read_config
 
     MamTrainer(read_config(MamConfig, path, changes)).run(resume=resume)

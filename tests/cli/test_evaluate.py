@@ -56,7 +56,7 @@ def test_what_is_missing_is_named_before_the_work(
     folders: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = importlib.util.find_spec
-    monkeypatch.setattr("mam_video.errors.find_spec", lambda n: None if n in ("matplotlib", "scipy") else real(n))
+    monkeypatch.setattr("mam_video.core.errors.find_spec", lambda n: None if n in ("matplotlib", "scipy") else real(n))
     given = ["evaluate", str(folders / "pred"), str(folders / "true")]
     assert main([*given, "--plot", str(folders / "o.png")]) == 2
     assert "drawing needs matplotlib" in (said := capsys.readouterr()).err and not said.out

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from mam_video.cli import main
-from mam_video.frames import Frame
+from mam_video.core.frames import Frame
+from mam_video.core.settings import OutputSettings
+from mam_video.core.timecode import Timecode
 from mam_video.media import ClipInfo, open_clip, open_writer
-from mam_video.settings import OutputSettings
-from mam_video.timecode import Timecode
 from tests.clips import make_clip, matted
 from tests.synthetic import disc, picture
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from mam_video.cli import main
-from mam_video.media.outputs import of_subjects
-from mam_video.prompts import PromptClip, parse_entry
-from mam_video.track_file import Track
+from mam_video.media.atomic_output import of_subjects
+from mam_video.prompts.parse import PromptClip, parse_entry
+from mam_video.tracking.track_file import Track
 from tests.media.sequence_clips import read_exr
 from tests.synthetic import disc, picture, write_movie
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mam_video.cli import main
-from mam_video.errors import UsageError
+from mam_video.core.errors import UsageError
 from mam_video.training import __main__ as by_module
 from mam_video.training import recipes
 

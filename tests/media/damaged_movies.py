@@ -16,9 +16,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from mam_video.errors import MamVideoError
+from mam_video.core.errors import MamVideoError
+from mam_video.core.settings import InputSettings
 from mam_video.media import open_clip
-from mam_video.settings import InputSettings
 
 MOST_MEMORY: Final = 3 << 30  # bytes of address space
 MOST_GROWTH: Final = 300 << 10  # KiB that reading a clip of 64x48 may add to what the process holds

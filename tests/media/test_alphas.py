@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
-from mam_video.errors import MamVideoError, MediaError, UsageError
-from mam_video.frames import Frame
+from mam_video.core.errors import MamVideoError, MediaError, UsageError
+from mam_video.core.frames import Frame
+from mam_video.core.settings import OutputSettings
 from mam_video.media import open_clip, open_writer
 from mam_video.media.alphas import Movie, Pictures, find_alphas, open_alphas
-from mam_video.media.pictures import read_alpha, read_rgb
-from mam_video.settings import OutputSettings
+from mam_video.media.still_images import read_alpha, read_rgb
 from tests.clips import make_clip, matted, ramp, soft_disc
 
 SIZE = (48, 64)

@@ -17,7 +17,7 @@ import numpy as np
 import OpenEXR
 import pytest
 
-from mam_video.errors import MamVideoError, MediaError
+from mam_video.core.errors import MamVideoError, MediaError
 from mam_video.media import open_clip
 from tests.media.sequence_clips import chart, dpx_bytes, hdr, write_cv, write_exr
 

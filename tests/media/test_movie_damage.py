@@ -23,10 +23,10 @@ import av
 import numpy as np
 import pytest
 
-from mam_video.errors import MamVideoError, MediaError
+from mam_video.core.errors import MamVideoError, MediaError
+from mam_video.core.settings import InputSettings, OutputSettings
+from mam_video.core.timecode import Timecode
 from mam_video.media import open_clip, open_writer
-from mam_video.settings import InputSettings, OutputSettings
-from mam_video.timecode import Timecode
 from tests.clips import make_clip, matted, ramp, soft_disc
 from tests.media.damaged_movies import outcome
 

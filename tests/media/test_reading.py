@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mam_video.errors import MediaError
+from mam_video.core.errors import MediaError
 from mam_video.media import open_clip
-from mam_video.media.edge import fraction, ticks
+from mam_video.media.ffmpeg_compat import fraction, ticks
 from tests.clips import NTSC_FILM, make_clip, make_sound, ramp
 
 CLIPS = Path(__file__).parents[2].parent / "shared" / "data" / "dev" / "clips"

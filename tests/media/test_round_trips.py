@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mam_video.frames import Frame
+from mam_video.core.frames import Frame
+from mam_video.core.settings import InputSettings, OutputSettings
 from mam_video.media import Reader, open_clip, open_writer
-from mam_video.media.looks import SRGB, encode_srgb
-from mam_video.settings import InputSettings, OutputSettings
+from mam_video.media.view_transforms import SRGB, encode_srgb
 from tests.clips import make_clip, matted
 from tests.media.sequence_clips import HEIGHT, WIDTH, alpha_ramp, chart, dpx_bytes, write_cv, write_exr
 

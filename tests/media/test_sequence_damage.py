@@ -10,9 +10,9 @@ import numpy as np
 import OpenEXR
 import pytest
 
-from mam_video.errors import MediaError
+from mam_video.core.errors import MediaError
+from mam_video.core.settings import InputSettings
 from mam_video.media import open_clip
-from mam_video.settings import InputSettings
 from tests.media.sequence_clips import dpx_bytes, hdr, write_cv, write_exr
 
 REPEAT = InputSettings(on_error="repeat", on_gap="repeat")

@@ -16,11 +16,11 @@ import OpenEXR
 import pytest
 from PIL import Image
 
-from mam_video.errors import MamVideoError, MediaError, UsageError
-from mam_video.frames import Frame
+from mam_video.core.errors import MamVideoError, MediaError, UsageError
+from mam_video.core.frames import Frame
+from mam_video.core.settings import InputSettings, OutputSettings, parse_rate
 from mam_video.media import notes, open_clip, open_writer
-from mam_video.media.looks import LINEAR, LOG, NONE, SRGB, decode_srgb, encode_srgb, make_look
-from mam_video.settings import InputSettings, OutputSettings, parse_rate
+from mam_video.media.view_transforms import LINEAR, LOG, NONE, SRGB, decode_srgb, encode_srgb, make_view_transform
 from tests.clips import make_clip, matted, ramp
 from tests.media.sequence_clips import HEIGHT, WIDTH, alpha_ramp, chart, dpx_bytes, hdr, read_exr, write_cv, write_exr
 
@@ -382,8 +382,8 @@ def test_aces_through_opencolorio(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_without_opencolorio_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "PyOpenColorIO", None)
     with pytest.raises(UsageError, match=r"pip install 'mam-video\[ocio\]'"):
-        make_look("ACEScg", "linear")
-    assert make_look("auto", "srgb") is None and make_look("auto", "linear") is LINEAR
+        make_view_transform("ACEScg", "linear")
+    assert make_view_transform("auto", "srgb") is None and make_view_transform("auto", "linear") is LINEAR
 
 
 # Writing

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mam_video.frames import Frame
+from mam_video.core.frames import Frame
+from mam_video.core.settings import OutputSettings
+from mam_video.core.timecode import Timecode
 from mam_video.media import ClipInfo, Colour, kinds, open_writers
-from mam_video.media.movies import MovieReader
-from mam_video.media.verify import Promise, promise_of_plate, verify_movie, with_alpha
-from mam_video.settings import OutputSettings
-from mam_video.timecode import Timecode
+from mam_video.media.movie.reader import MovieReader
+from mam_video.media.movie.verify import ExpectedMedia, promise_of_plate, verify_movie, with_alpha
 from tests.clips import NTSC_FILM, make_clip, matted, ramp, soft_disc
-from tests.media.test_kept import with_sound
+from tests.media.test_append_log import with_sound
 
 TAGS = Colour("tv", "bt709", "bt709", "bt709", True)
 MOVIES = [
@@ -25,7 +25,7 @@ MOVIES = [
 ]
 
 
-def written(path: Path, kind: str, size: tuple[int, int] = (95, 127), times: list[int] | None = None) -> Promise:
+def written(path: Path, kind: str, size: tuple[int, int] = (95, 127), times: list[int] | None = None) -> ExpectedMedia:
     """Write a short matte and return its writer's promise, alphas included."""
     info = ClipInfo(path.with_name("plate.mov"), size[1], size[0], NTSC_FILM, Fraction(1, 24000), colour=TAGS,
                     timecode=Timecode.parse("01:00:00:00", 24), sample_aspect=Fraction(4, 3))  # fmt: skip

@@ -12,17 +12,12 @@ import numpy as np
 import OpenEXR
 import pytest
 
-from mam_video.frames import Frame
-from mam_video.media import ClipInfo, kinds, open_clip, open_writers, read_back
-from mam_video.media.kinds import LAYERS
-from mam_video.media.verify_sequences import (
-    SequencePromise,
-    files_of_name,
-    sequence_promise_of_plate,
-    verify_sequence,
-)
-from mam_video.settings import OutputSettings
-from mam_video.timecode import Timecode
+from mam_video.core.frames import Frame
+from mam_video.core.settings import OutputSettings
+from mam_video.core.timecode import Timecode
+from mam_video.media import ClipInfo, kinds, open_clip, open_writers, verify_output
+from mam_video.media.formats import LAYERS
+from mam_video.media.sequence.verify import SequencePromise, files_of_name, sequence_promise_of_plate, verify_sequence
 from tests.clips import make_clip, matted, ramp, soft_disc
 from tests.media.sequence_clips import hdr, read_exr, write_cv, write_exr
 
@@ -59,7 +54,7 @@ def wrong(folder: Path, suffix: str, promise: SequencePromise) -> list[str]:
 def test_all_that_is_written_is_as_promised(tmp_path: Path, kind: str, suffix: str) -> None:
     path, promise, alphas = written(tmp_path, kind, suffix)
     for checks in (
-        read_back(path, promise, alphas),
+        verify_output(path, promise, alphas),
         verify_sequence(files_of_name(str(path)), replace(promise, alpha=alphas), every_frame=True),
     ):
         assert all(check.good for check in checks), [str(check) for check in checks]
@@ -73,7 +68,7 @@ def test_all_that_is_written_is_as_promised(tmp_path: Path, kind: str, suffix: s
 def test_every_exr(tmp_path: Path, more: dict[str, Any]) -> None:
     kind = "exr-alpha" if "exr_layer" in more else "exr"
     path, promise, alphas = written(tmp_path, kind, ".exr", **more)
-    checks = read_back(path, promise, alphas)
+    checks = verify_output(path, promise, alphas)
     assert all(check.good for check in checks), [str(check) for check in checks]
 
 

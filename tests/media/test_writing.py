@@ -20,8 +20,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mam_video.errors import MamVideoError, MediaError, UsageError
-from mam_video.frames import Frame
+from mam_video.core.errors import MamVideoError, MediaError, UsageError
+from mam_video.core.frames import Frame
+from mam_video.core.settings import OutputSettings
+from mam_video.core.timecode import Timecode
 from mam_video.media import (
     ClipInfo,
     Colour,
@@ -32,12 +34,10 @@ from mam_video.media import (
     open_writers,
     parse_output,
 )
-from mam_video.media import colour as conversions
-from mam_video.media.backdrop import load_backdrop
-from mam_video.media.kinds import LAYERS
-from mam_video.media.movies import MovieWriter
-from mam_video.settings import OutputSettings
-from mam_video.timecode import Timecode
+from mam_video.media import pixel_formats as conversions
+from mam_video.media.background import load_background
+from mam_video.media.formats import LAYERS
+from mam_video.media.movie.writer import MovieWriter
 from tests.clips import NTSC_FILM, make_clip, matted, planes_of, ramp, soft_disc
 
 ALPHA_BOUND = 48 / 65535  # half a step of 10 bits (32) and a 12-bit decoder's truncation (16)
@@ -355,7 +355,7 @@ def test_a_short_background_is_told_of(tmp_path: Path) -> None:
 
 def test_a_clip_behind_is_asked_for_in_any_order(tmp_path: Path) -> None:
     back, grays = backdrop(tmp_path, 7)
-    moving = load_backdrop(str(back), 96, 128, open_clip)
+    moving = load_background(str(back), 96, 128, open_clip)
     for k in (0, 1, 3, 2, 6, 0, 9, 5, 8):
         assert np.array_equal(moving.picture(k), grays[min(k, 6)]), k
     assert len(moving.notes) == 1
@@ -365,14 +365,14 @@ def test_a_clip_behind_is_asked_for_in_any_order(tmp_path: Path) -> None:
 def test_a_background_of_another_shape_covers_the_frame_around_its_middle(tmp_path: Path) -> None:
     wide = np.zeros((48, 256, 3), np.uint16)
     wide[:, 96:160] = 60000  # the middle 64 of 256, twice as large: exactly the frame's 128
-    moving = load_backdrop(str(make_clip(tmp_path / "wide.mkv", [wide])), 96, 128, open_clip)
+    moving = load_background(str(make_clip(tmp_path / "wide.mkv", [wide])), 96, 128, open_clip)
     picture = moving.picture(0)
     assert picture.shape == (96, 128, 3) and picture[:, 8:120].min() > 59000
     moving.close()
 
 
 def test_the_checker_has_two_grays() -> None:
-    board = load_backdrop("checker", 95, 127, open_clip).picture(0)
+    board = load_background("checker", 95, 127, open_clip).picture(0)
     assert board.shape == (95, 127, 3) and set(np.unique(board)) == {0x6666, 0x9999}
     assert board[0, 0, 0] != board[0, 4, 0] and board[0, 0, 0] == board[4, 4, 0]
 
@@ -590,7 +590,7 @@ def test_one_that_fails_at_the_end_takes_all_with_it(tmp_path: Path, monkeypatch
 
 
 def test_frames_may_be_prepared_in_threads(tmp_path: Path) -> None:
-    from mam_video.streams import ordered_map
+    from mam_video.runtime.streams import ordered_map
 
     pairs = pictures(8)
     frames = [matted(Frame(k, k, Fraction(1, 25), rgb), alpha) for k, (rgb, alpha) in enumerate(pairs)]

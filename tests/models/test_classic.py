@@ -10,13 +10,14 @@ import cv2
 import numpy as np
 import pytest
 
-from mam_video.frames import Frame, State
+from mam_video.core.frames import Frame, State
+from mam_video.core.geometry import Box
+from mam_video.core.settings import MotionSettings
 from mam_video.models.base import Model, Reference, ViewPrompt
 from mam_video.models.classic import ClassicModel
-from mam_video.motion import with_motion
-from mam_video.prompts import Box, Prompt
-from mam_video.settings import MotionSettings
-from mam_video.track import track
+from mam_video.motion.flow import with_motion
+from mam_video.prompts.prompt import Prompt
+from mam_video.tracking.tracker import track
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "dev"
 

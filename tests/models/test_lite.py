@@ -9,7 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mam_video.errors import WeightsError
+from mam_video.core.errors import WeightsError
+from mam_video.core.geometry import Box
 from mam_video.models import lite
 from mam_video.models.base import Embedding, Model, Reference, ViewPrompt
 from mam_video.models.lite import LiteModel, folded
@@ -24,8 +25,7 @@ from mam_video.models.lite_net import (
     local_colours,
     prompt_maps,
 )
-from mam_video.prompts import Box
-from mam_video.training.common import save_weights
+from mam_video.training.trainer_base import save_weights
 
 
 def shaken(seed: int = 0) -> LiteNet:

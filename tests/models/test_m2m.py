@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mam_video.errors import WeightsError
+from mam_video.core.errors import WeightsError
 from mam_video.models.m2m import M2M, SpectralNorm
 from tests.models import formula
 

@@ -10,7 +10,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mam_video.errors import DeviceError, UsageError, WeightsError
+from mam_video.core.crop import Crop
+from mam_video.core.errors import DeviceError, UsageError, WeightsError
+from mam_video.core.geometry import Box, Point
+from mam_video.core.settings import MatteSettings, ModelSettings
+from mam_video.matting.still import matte_picture, view_prompt
 from mam_video.models import devices
 from mam_video.models.base import Model, ViewPrompt
 from mam_video.models.m2m import M2M
@@ -18,10 +22,7 @@ from mam_video.models.mam import MamModel
 from mam_video.models.merge import compose_alpha, mask_of
 from mam_video.models.registry import MODELS, load_model
 from mam_video.models.sam import VARIANTS, Sam
-from mam_video.picture import matte_picture, view_prompt
-from mam_video.prompts import Box, Point, Prompt
-from mam_video.settings import MatteSettings, ModelSettings
-from mam_video.views import View
+from mam_video.prompts.prompt import Prompt
 from tests.models import formula
 
 # The embeddings differ by 5e-6, another order of float32 sums; a decoder of scrambled weights makes that a hundredfold.
@@ -29,7 +30,7 @@ from tests.models import formula
 SCORES, LOGITS = 1e-3, 1e-2
 TRUTH = Path(__file__).parent / "data" / "whole.npz"
 SIZE = (150, 200)
-VIEW = View.whole(SIZE, 1024)
+VIEW = Crop.whole(SIZE, 1024)
 BOX = Prompt(Box(52, 18, 168, 131))
 POINTS = (Point(110, 75), Point(12, 140, subject=False))
 PROMPTS = {"box": BOX, "points": Prompt(points=POINTS), "both": Prompt(BOX.box, POINTS)}
@@ -117,7 +118,7 @@ def test_a_batch_is_its_pictures_bit_for_bit() -> None:
 @pytest.mark.parametrize("size", [(40, 90), (90, 40)])
 def test_padding_that_nothing_feels_is_left_out(size: tuple[int, int]) -> None:
     """Alphas of the picture are those that M2M gives for the whole square."""
-    view = View.whole(size, 1024)
+    view = Crop.whole(size, 1024)
     h, w = view.content
     embedding = model().embed([view.cut(formula.picture(*size))])
     logits = formula.mask_logits()[None]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from mam_video.core.crop import Crop
+from mam_video.core.settings import MatteSettings
 from mam_video.models import merge
-from mam_video.settings import MatteSettings
-from mam_video.views import View
 from tests.models import slow_merge
 
 SIZE = (61, 83)
@@ -114,7 +114,7 @@ def test_widths_are_in_proportion_to_large_pictures_only() -> None:
 
 
 def test_one_level_is_the_alpha_itself() -> None:
-    view = View(4, 6, 40, 30, 64)
+    view = Crop(4, 6, 40, 30, 64)
     level = torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(0))
     alpha = merge.compose_alpha(level, np.ones((16, 16), np.float32), view, MatteSettings())
     h, w = view.content

@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 import torch
 
+from mam_video.core.crop import Crop
+from mam_video.core.geometry import Box, Point
+from mam_video.core.settings import MatteSettings
+from mam_video.matting.still import matte_picture, view_prompt
 from mam_video.models import merge
 from mam_video.models.base import ViewPrompt
 from mam_video.models.m2m import M2M
 from mam_video.models.mam import MamModel
-from mam_video.picture import matte_picture, view_prompt
-from mam_video.prompts import Box, Point, Prompt
-from mam_video.settings import MatteSettings
-from mam_video.views import View
+from mam_video.prompts.prompt import Prompt
 from tests.reference import FOLDER, checkpoint, needs_reference
 
 pytestmark = needs_reference
@@ -135,7 +136,7 @@ def test_whole_merges(setting: str, kind: str) -> None:
     assert done >= 6
 
 
-def prompt_of(data: dict[str, np.ndarray], view: View) -> Prompt:
+def prompt_of(data: dict[str, np.ndarray], view: Crop) -> Prompt:
     """The prompt in the picture's pixels."""
     if str(data["prompt_kind"]) == "box":
         return Prompt(Box(*(float(v) for v in data["box"])))
@@ -151,7 +152,7 @@ def test_from_picture_and_prompt_to_alpha(name: str) -> None:
     data = fixture(f"e2e_{name}")
     picture = data["image"]
     size = (picture.shape[0], picture.shape[1])
-    view = View.whole(size, 1024)
+    view = Crop.whole(size, 1024)
     assert view.content == tuple(data["pad_shape"])
     tiny = model()
     prompt = prompt_of(data, view)
@@ -182,7 +183,7 @@ def test_from_picture_and_prompt_to_alpha(name: str) -> None:
 @pytest.mark.parametrize("fold", [True, False])
 def test_the_picture_function_is_the_same_path(fold: bool) -> None:
     data = fixture("e2e_portrait_box")
-    view = View.whole((data["image"].shape[0], data["image"].shape[1]), 1024)
+    view = Crop.whole((data["image"].shape[0], data["image"].shape[1]), 1024)
     alpha = matte_picture(model(fold), data["image"], prompt_of(data, view), SETTINGS["mask"])
     assert (np.abs(alpha - data["final_u16/mask"] / 65535) > 1e-3).mean() <= 1e-3
 
@@ -190,7 +191,7 @@ def test_the_picture_function_is_the_same_path(fold: bool) -> None:
 def test_a_mask_prompt_changes_the_answer() -> None:
     """MAM never gives one, so the reference holds none; but the tracker does."""
     data = fixture("e2e_square_box")
-    view = View.whole((256, 256), 1024)
+    view = Crop.whole((256, 256), 1024)
     tiny = model()
     with torch.inference_mode():
         embedding = tiny.embed([view.cut(data["image"])])

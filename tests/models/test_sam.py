@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mam_video.errors import WeightsError
+from mam_video.core.errors import WeightsError
 from mam_video.models.sam import VARIANTS, FastEncoder, Sam, build_encoder, normalised
 from tests.models import formula
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mam_video.errors import UsageError, WeightsError
+from mam_video.core.errors import UsageError, WeightsError
 from mam_video.models import weights
 from mam_video.models.m2m import M2M
 

@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
-from mam_video.models.fake import ColourModel
-from mam_video.picture import matte_picture, matte_subjects
-from mam_video.prompts import Box, Prompt
+from mam_video.core.geometry import Box
+from mam_video.matting.still import matte_picture, matte_subjects
+from mam_video.models.colour_model import ColourModel
+from mam_video.prompts.prompt import Prompt
 from pipelines.benchmark_mattes import BENCHMARKS, main, prompt_of, settings_from
 from tests.synthetic import disc, picture
 

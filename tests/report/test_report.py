@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from mam_video.cli.main import main
-from mam_video.frames import Frame, Matted, Record, State
+from mam_video.core.frames import Frame, Matted, Record, State
+from mam_video.core.geometry import Box
+from mam_video.core.settings import Settings
+from mam_video.core.timecode import Timecode
 from mam_video.media import open_clip
-from mam_video.prompts import Box
-from mam_video.report.looks import MOST, Looks
 from mam_video.report.page import correction, page
 from mam_video.report.run import FlaggedRange, RunReport, flagged_ranges
-from mam_video.settings import Settings
-from mam_video.timecode import Timecode
+from mam_video.report.thumbnails import MOST, Thumbnails
 from tests.report.browser import opened
 from tests.synthetic import disc, picture, write_movie
 
@@ -89,9 +89,9 @@ def test_nothing_flagged_is_said(plate: Path, tmp_path: Path, capsys: pytest.Cap
 def test_ranges_are_told_with_timecode() -> None:
     found = FlaggedRange(2, 3, State.LOST, ("why",))
     start = Timecode.parse("01:00:00:22", 24)
-    assert found.told(None, start) == "frames 2-3 [01:00:01:00 - 01:00:01:01]: lost (why)"
-    assert found.told(range(1001, 1010), start) == "frames 1003-1004 [01:00:01:00 - 01:00:01:01]: lost (why)"
-    assert FlaggedRange(2, 2, State.LOST, ()).told(None, start) == "frame 2 [01:00:01:00]: lost"
+    assert found.message(None, start) == "frames 2-3 [01:00:01:00 - 01:00:01:01]: lost (why)"
+    assert found.message(range(1001, 1010), start) == "frames 1003-1004 [01:00:01:00 - 01:00:01:01]: lost (why)"
+    assert FlaggedRange(2, 2, State.LOST, ()).message(None, start) == "frame 2 [01:00:01:00]: lost"
 
 
 def test_progress_for_render_managers(plate: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,7 +134,7 @@ def test_the_page_in_a_browser(plate: Path, tmp_path: Path) -> None:
 
 def test_the_browser_tells_of_requests(plate: Path, tmp_path: Path) -> None:
     """The check above can fail: the same page with one picture from elsewhere."""
-    text = page(report_of([record(0, State.PROMPTED)], plate), Looks())
+    text = page(report_of([record(0, State.PROMPTED)], plate), Thumbnails())
     file = tmp_path / "page.html"
     file.write_text(text.replace("</main>", '<img src="http://127.0.0.1:9/x.png" alt=""></main>'))
     _, log = opened(file)
@@ -159,7 +159,7 @@ def report_of(records: list[Record], plate: Path) -> RunReport:
 @pytest.mark.parametrize("count", [1, 10, 10000])
 def test_size_does_not_grow_with_the_clip(plate: Path, count: int) -> None:
     """Every third frame is flagged and one is lost: the worst case for a timeline."""
-    looks = Looks()
+    looks = Thumbnails()
     rgb, alpha = np.zeros((*SIZE, 3), np.uint8), np.zeros(SIZE, np.float32)
     records = [record(i, State.UNCERTAIN if i % 3 == 2 else State.TRACKED, 0.5 + i % 100 / 1000) for i in range(count)]
     lost = count - 2
@@ -183,7 +183,7 @@ def test_a_peak_is_never_lost(plate: Path) -> None:
     records = [record(i, State.TRACKED) for i in range(10000)]
     report = report_of(records, plate)
     report.frame_seconds[4321] = 2.0
-    text = page(report, Looks())
+    text = page(report, Thumbnails())
     curve = re.search(r"<b>Seconds</b>.*?</figure>", text, re.DOTALL)
     assert curve and "to 2" in curve[0]
     heights = [float(y) for y in re.findall(r",([\d.]+)", re.findall(r'd="([^"]+)"', curve[0])[0])]
@@ -191,7 +191,7 @@ def test_a_peak_is_never_lost(plate: Path) -> None:
 
 
 def test_the_correction_starts_from_the_last_believed_box(plate: Path) -> None:
-    looks = Looks()
+    looks = Thumbnails()
     rgb, alpha = np.zeros((*SIZE, 3), np.uint8), np.zeros(SIZE, np.float32)
     records = [record(0, State.PROMPTED), record(1, State.TRACKED), record(2, State.UNCERTAIN), record(3, State.LOST)]
     for r in records:

@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
-from mam_video.errors import MamVideoError
-from mam_video.training import pictures, scenes
-from mam_video.training.composites import Composites, composite, guessed_mask, over, unknown_band
-from mam_video.training.hair import render_subject
-from mam_video.training.scenes import FRAMES, Stills
+from mam_video.core.errors import MamVideoError
+from mam_video.training.data import pictures
+from mam_video.training.data.composites import Composites, composite, guessed_mask, over, unknown_band
+from mam_video.training.synth import scene as scene_module
+from mam_video.training.synth.hair import render_subject
+from mam_video.training.synth.scene import FRAMES, Stills
 
 
 def test_sources_are_chosen_by_licence(training_set: Path) -> None:
@@ -52,7 +53,7 @@ def test_composites_are_exact_at_both_ends_and_conserve_light() -> None:
 
 def test_a_cut_out_is_laid_over_its_scene_by_its_alpha(monkeypatch: pytest.MonkeyPatch) -> None:
     """White of alpha 150 with a rim of alpha 60 over black: the rim is drawn, but not subject."""
-    monkeypatch.setattr(scenes, "photographic", lambda _, drawn: drawn)
+    monkeypatch.setattr(scene_module, "photographic", lambda _, drawn: drawn)
     monkeypatch.setattr(Stills, "_others", lambda *_: [])
     rgba = np.full((96, 96, 4), 255, np.uint8)
     rgba[:, :, 3] = 0
@@ -97,8 +98,8 @@ def test_moves_carry_the_mask_where_the_motion_is_known(training_set: Path) -> N
     """A subject that stands still in a still camera is moved onto itself."""
     rng = random.Random(0)
     box = np.array([20.0, 20, 60, 60])
-    views = [scenes._view(rng, box, 64, 1.5, 0, False, 0.1) for _ in range(2)]
-    moves = np.array([scenes._mixed_move(rng, views[0], views[1], np.eye(3)[:2], 64) for _ in range(200)])
+    views = [scene_module._view(rng, box, 64, 1.5, 0, False, 0.1) for _ in range(2)]
+    moves = np.array([scene_module.draw_mixed_move(rng, views[0], views[1], np.eye(3)[:2], 64) for _ in range(200)])
     to_a = (np.diag([1 / 64, 1 / 64, 1]) @ views[0].matrix @ np.linalg.inv(views[1].matrix) @ np.diag([64, 64, 1]))[:2]
     assert np.allclose(moves.mean(0), to_a, atol=0.005)
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from mam_video.errors import MamVideoError
+from mam_video.core.errors import MamVideoError
 from mam_video.models.m2m import M2M, Alphas
 from mam_video.models.sam import VARIANTS, Sam
 from mam_video.models.weights import read_tensors
-from mam_video.training.common import read_config
-from mam_video.training.mam import MamConfig, MamTrainer, Samples, trimap_unknown, weight_maps
+from mam_video.training.train_mam import MamConfig, MamTrainer, Samples, trimap_unknown, weight_maps
+from mam_video.training.trainer_base import read_config
 from tests.training.conftest import blob
 
 RECIPES = Path(__file__).resolve().parents[2] / "configs" / "training"

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from mam_video.errors import MamVideoError
+from mam_video.core.errors import MamVideoError
 from mam_video.models.lite_net import LiteNet
-from mam_video.training import mattes, segmenter
+from mam_video.training import train_matte_head, train_segmenter
 from mam_video.training.__main__ import main
-from mam_video.training.common import load_weights, read_config, save_weights
-from mam_video.training.composites import Composites
-from mam_video.training.mattes import MatteConfig, MatteTrainer
-from mam_video.training.pictures import read_backgrounds, read_cutouts, read_manifest, read_masked
-from mam_video.training.scenes import Stills
-from mam_video.training.segmenter import SegmenterConfig, SegmenterTrainer
+from mam_video.training.data.composites import Composites
+from mam_video.training.data.pictures import read_backgrounds, read_cutouts, read_manifest, read_masked
+from mam_video.training.synth.scene import Stills
+from mam_video.training.train_matte_head import MatteConfig, MatteTrainer
+from mam_video.training.train_segmenter import SegmenterConfig, SegmenterTrainer
+from mam_video.training.trainer_base import load_weights, read_config, save_weights
 from tests.training.conftest import blob
 
 RECIPES = Path(__file__).resolve().parents[2] / "configs" / "training"
@@ -34,7 +34,7 @@ def no_imagenet(monkeypatch: pytest.MonkeyPatch) -> None:
             if name.endswith("weight"):
                 torch.nn.init.kaiming_normal_(weight)
 
-    for module in (segmenter, mattes):
+    for module in (train_segmenter, train_matte_head):
         monkeypatch.setattr(module, "load_imagenet", by_chance)
 
 
@@ -96,7 +96,7 @@ def test_weights_in_half_precision_come_back(tmp_path: Path) -> None:
 
 
 def test_the_recipes_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert read_config(SegmenterConfig, RECIPES / "lite-segmenter.toml").batch == 6
+    assert read_config(SegmenterConfig, RECIPES / "lite-train_segmenter.toml").batch == 6
     assert read_config(MatteConfig, RECIPES / "lite-matte.toml").size == 512
     bad = tmp_path / "bad.toml"
     bad.write_text('recipe = "lite-segmenter"\nbach = 3\n')

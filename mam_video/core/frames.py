@@ -1,0 +1,175 @@
+"""What travels: a frame as decoded, the record of what was found in it, and the frame with its alpha.
+
+Each value checks itself at birth, so that nothing after it has to. Index and timestamps travel with the pixels from
+the reader to the writer; neither is ever computed from the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fractions import Fraction
+from functools import cached_property
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from mam_video.core.geometry import Box
+
+_PIXEL_TYPES = (np.uint8, np.uint16, np.float16, np.float32)
+
+
+class ViewTransform(Protocol):
+    """How a plate's pixels are seen: the way from its file's values to a display and to scene-linear light.
+
+    Both are pure, never change what they are given, and know each pixel alone. `media/looks.py` makes them.
+    """
+
+    name: str
+
+    def display(self, rgb: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint16: display-referred sRGB, full range, of pixels as `Frame.rgb` holds them."""
+        ...
+
+    def linear(self, rgb: np.ndarray) -> np.ndarray:
+        """(H, W, 3) float32: scene-linear light; not clipped."""
+        ...
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture of the plate, upright as displayed.
+
+    index      0-based, in display order; counted, never computed from time
+    pts        int ticks of `time_base`; written back unchanged
+    time_base  seconds a tick, exact; copied from the container at the edge
+    rgb        (H, W, 3) as the file holds it: uint16 (0..65535) or uint8 (0..255), full range; float16 or float32 of a
+               float file, of any value
+    look       how these values are seen; None where they are display-referred already
+    window     (x0, y0, x1, y1) in the frame's pixels where the file of this frame has a picture, black around it; None:
+               everywhere
+    timecode   HH:MM:SS:FF (HH:MM:SS;FF for drop-frame): what the frame's file carries, or the movie's label counted on
+    """
+
+    index: int
+    pts: int
+    time_base: Fraction
+    rgb: np.ndarray = field(repr=False)
+    look: ViewTransform | None = None
+    window: tuple[int, int, int, int] | None = None
+    timecode: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.rgb.ndim != 3 or self.rgb.shape[2] != 3 or self.rgb.dtype not in _PIXEL_TYPES:
+            known = "uint8, uint16, float16 or float32"
+            raise TypeError(f"rgb must be (H, W, 3) {known}, is {self.rgb.shape} {self.rgb.dtype}")
+        if self.index < 0:
+            raise ValueError(f"index must not be negative, is {self.index}")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) in pixels."""
+        return self.rgb.shape[0], self.rgb.shape[1]
+
+    @property
+    def shown(self) -> np.ndarray:
+        """(H, W, 3) uint8 or uint16, display-referred: through the look where there is one."""
+        if self.look is not None:
+            return self.look.display(self.rgb)
+        if self.rgb.dtype.kind == "u":
+            return self.rgb
+        whole = np.nan_to_num(self.rgb.astype(np.float32), nan=0.0, posinf=1.0, neginf=0.0)
+        return np.rint(np.clip(whole, 0, 1) * np.float32(65535)).astype(np.uint16)
+
+    @property
+    def codes(self) -> np.ndarray:
+        """(H, W, 3) uint8 or uint16, what files of whole numbers are given: the plate's own codes, log ones too.
+
+        Only float pixels, which such a file cannot hold, go through the look.
+        """
+        return self.rgb if self.rgb.dtype.kind == "u" else self.shown
+
+    @cached_property
+    def rgb8(self) -> np.ndarray:
+        """(H, W, 3) uint8, rounded: what models and motion look at. The plate itself stays as decoded."""
+        shown = self.shown
+        if shown.dtype == np.uint8:
+            return shown
+        return cv2.convertScaleAbs(shown, alpha=255.0 / 65535.0)  # rounds to nearest
+
+    @property
+    def seconds(self) -> float:
+        """Presentation time in seconds, for printing only."""
+        return float(self.pts * self.time_base)
+
+
+class State(StrEnum):
+    """What the tracker says of a frame. Written once, here; `track.py` decides which."""
+
+    PROMPTED = "prompted"  # the user pointed at the subject in this frame
+    TRACKED = "tracked"  # found, and nothing new speaks against it
+    UNCERTAIN = "uncertain"  # found, but something speaks against it: worth a look
+    LOST = "lost"  # not found: its alpha is empty
+    CUT = "cut"  # after a cut, and nobody pointed at the subject in the new shot: its alpha is empty
+    RECOVERED = "recovered"  # the first frame found again after lost ones: is it the same subject?
+
+    @property
+    def flagged(self) -> bool:
+        """Whether an artist should look at the frame."""
+        return self in (State.UNCERTAIN, State.LOST, State.CUT, State.RECOVERED)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What was found in one frame: one line of the report.
+
+    box      tight box of the mask in frame pixels, or where the subject is thought to be when lost
+    score    how good the segmenter thinks its mask is, 0..1
+    area     mask area as a share of the frame, 0..1
+    reasons  what speaks against it, in words; of a frame that is not flagged, what is no cause to look
+    subject  whose it is, where several subjects are matted; empty otherwise
+    cut      a new shot begins with this frame: no motion leads to it, and smoothing does not reach across
+
+    Known once it is matted, and no part of a track:
+
+    agreement  IoU of the matte's solid part with the mask, 0..1; 1 where both are empty
+    flicker    how much alpha changed beyond what the motion explains, as a share of the subject, 0..1; see `flicker.py`
+    """
+
+    index: int
+    pts: int
+    state: State
+    box: Box
+    score: float
+    area: float
+    reasons: tuple[str, ...] = ()
+    agreement: float | None = None
+    flicker: float | None = None
+    subject: str = ""
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Matted:
+    """A frame with the alpha of its subject.
+
+    alpha     (H, W) float32 in [0, 1], the frame's own size: what is written
+    coverage  the same before it was grown, feathered or forced: how the plate's colours are mixed; None: as alpha says
+    parts     of several subjects each one's own, named by its record: `alpha` is their sum; empty for one subject
+    """
+
+    frame: Frame
+    alpha: np.ndarray = field(repr=False)
+    record: Record
+    coverage: np.ndarray | None = field(default=None, repr=False)
+    parts: tuple[Matted, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        for alpha in (self.alpha,) if self.coverage is None else (self.alpha, self.coverage):
+            if alpha.dtype != np.float32 or alpha.shape != self.frame.size:
+                raise TypeError(f"alpha must be {self.frame.size} float32, is {alpha.shape} {alpha.dtype}")
+
+    def of(self, subject: str | None) -> Matted:
+        """The part of one of several subjects; itself where None. Raises: KeyError, there is no such part."""
+        return self if subject is None else {part.record.subject: part for part in self.parts}[subject]

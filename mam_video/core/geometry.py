@@ -1,0 +1,140 @@
+"""Boxes and points in frame pixels, and the arithmetic on them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from mam_video.core.errors import UsageError
+
+ALL_SUBJECT = "all of every picture is subject: is it an opaque alpha channel? write black and white without one"
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """x0, y0, x1, y1 in frame pixels, half-open, floats."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(v) for v in self.xyxy):
+            raise UsageError(f"box {self} holds a value that is not a finite number")
+        if not (self.x0 < self.x1 and self.y0 < self.y1):
+            raise UsageError(f"box {self} is empty or inverted; give x0,y0,x1,y1 with x0 < x1 and y0 < y1")
+
+    def __str__(self) -> str:
+        return ",".join(f"{v:g}" for v in self.xyxy)
+
+    @property
+    def xyxy(self) -> tuple[float, float, float, float]:
+        return self.x0, self.y0, self.x1, self.y1
+
+    @property
+    def width(self) -> float:
+        return self.x1 - self.x0
+
+    @property
+    def height(self) -> float:
+        return self.y1 - self.y0
+
+    @property
+    def area(self) -> float:
+        return self.width * self.height
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """(x, y)"""
+        return (self.x0 + self.x1) / 2, (self.y0 + self.y1) / 2
+
+    def moved(self, dx: float, dy: float) -> Box:
+        return Box(self.x0 + dx, self.y0 + dy, self.x1 + dx, self.y1 + dy)
+
+    def grown(self, margin: float) -> Box:
+        """Each side moved outwards by `margin` pixels (inwards if negative, but never past the centre)."""
+        cx, cy = self.centre
+        half_w, half_h = max(self.width / 2 + margin, 0.5), max(self.height / 2 + margin, 0.5)
+        return Box(cx - half_w, cy - half_h, cx + half_w, cy + half_h)
+
+    def clipped(self, size: tuple[int, int]) -> Box | None:
+        """The part inside a frame of `size` (H, W), or None where nothing of it is."""
+        h, w = size
+        x0, y0, x1, y1 = max(self.x0, 0.0), max(self.y0, 0.0), min(self.x1, float(w)), min(self.y1, float(h))
+        return Box(x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
+
+    def iou(self, other: Box) -> float:
+        """Intersection over union, 0..1."""
+        w = min(self.x1, other.x1) - max(self.x0, other.x0)
+        h = min(self.y1, other.y1) - max(self.y0, other.y0)
+        inter = max(w, 0.0) * max(h, 0.0)
+        return inter / (self.area + other.area - inter)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """x, y in frame pixels; `subject` says whether it lies on the subject or on the background."""
+
+    x: float
+    y: float
+    subject: bool = True
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.x) and math.isfinite(self.y)):
+            raise UsageError(f"point {self} holds a value that is not a finite number")
+
+    def __str__(self) -> str:
+        return f"{self.x:g},{self.y:g}" + ("" if self.subject else ",0")
+
+
+def box_of_mask(mask: np.ndarray) -> Box | None:
+    """Tight box of what is above half in a mask, (H, W) float32 in [0, 1]; None where nothing is."""
+    inside = mask > 0.5
+    columns, rows = np.flatnonzero(inside.any(0)), np.flatnonzero(inside.any(1))
+    if len(columns) == 0:
+        return None
+    return Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+
+
+def parse_point(text: str, size: tuple[int, int]) -> Point:
+    parts = text.split(",")
+    subject = True
+    if len(parts) == 3:
+        if parts[2].strip() not in ("0", "1"):
+            raise UsageError(f"point '{text}': the third value is 1 for subject or 0 for background")
+        subject = parts[2].strip() == "1"
+        text = ",".join(parts[:2])
+    x, y = parse_coordinates(text, "point", size, 2)
+    return Point(x, y, subject)
+
+
+def parse_coordinates(text: str, what: str, size: tuple[int, int], count: int) -> list[float]:
+    parts = [p.strip() for p in text.split(",")]
+    form = "x0,y0,x1,y1" if count == 4 else "x,y or x,y,0"
+    if len(parts) != count:
+        raise UsageError(f"{what} '{text}' is not of the form {form}")
+    try:
+        numbers = [float(p.removesuffix("%")) for p in parts]
+    except ValueError:
+        raise UsageError(f"{what} '{text}' is not of the form {form}") from None
+    if not all(math.isfinite(n) for n in numbers):
+        raise UsageError(f"{what} '{text}' holds a value that is not a finite number")
+    spans = (size[1], size[0]) * (count // 2)
+    percent = [p.endswith("%") for p in parts]
+    if not any(percent) and all(0 <= n <= 1 for n in numbers):
+        return [n * s for n, s in zip(numbers, spans, strict=True)]
+    return [n / 100 * s if pc else n for n, s, pc in zip(numbers, spans, percent, strict=True)]
+
+
+def union_of(a: Box, b: Box) -> Box:
+    return Box(min(a.x0, b.x0), min(a.y0, b.y0), max(a.x1, b.x1), max(a.y1, b.y1))
+
+
+def gap_between(a: Box, b: Box) -> float:
+    """How far apart two boxes are along the axis on which they are farther, in sizes of `b`; below 0 they overlap."""
+    x = max(a.x0 - b.x1, b.x0 - a.x1) / b.width
+    y = max(a.y0 - b.y1, b.y0 - a.y1) / b.height
+    return max(x, y)

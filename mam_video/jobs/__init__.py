@@ -1,0 +1,1 @@
+"""From files to files: matting a clip, previewing, evaluating."""

@@ -1,0 +1,116 @@
+"""A track from masks or trimaps that were made elsewhere: nothing is tracked, and then all goes as from a saved track.
+
+The clip is gone through once before the run, for its times and to find a mask that is missing or of the wrong size
+before long work has begun. Views are held as the tracker holds them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+
+from mam_video.core.crop import Crop
+from mam_video.core.errors import UsageError
+from mam_video.core.frames import Record, State
+from mam_video.core.geometry import ALL_SUBJECT, Box, box_of_mask
+from mam_video.core.settings import Settings
+from mam_video.matting.edge_ops import SURE
+from mam_video.media import Reader
+from mam_video.media.mask_reader import Masks
+from mam_video.motion.flow import with_motion
+from mam_video.motion.shot_detection import CutFinder
+from mam_video.prompts.prompt import Prompt
+from mam_video.tracking.mask_ops import mask_logits
+from mam_video.tracking.search_region import held_view
+from mam_video.tracking.track_file import TrackWriter
+from mam_video.tracking.types import TrackedFrame
+
+
+@dataclass(frozen=True)
+class _Elsewhere:
+    """What stands in a track for the model that found it; `Track.follow` brings it to the size of any other."""
+
+    name: str = "masks"
+    view_size: int = 1024
+    mask_size: int = 256
+
+
+_MAKER: Final = _Elsewhere()
+
+
+def track_masks(
+    reader: Reader,
+    masks: Masks,
+    path: Path,
+    settings: Settings,
+    cuts: CutFinder,
+    *,
+    trimaps: bool = False,
+    stop: int | None = None,
+) -> None:
+    """Write the track of these masks to `path`: of the clip's frames from `masks.first` on, before `stop`.
+
+    Args:
+        cuts: finds the cuts, across which nothing is smoothed.
+        masks: above half is subject; with `trimaps` 0 and 1 are sure, and the edge runs amid the grey.
+    Raises: UsageError or MediaError, a frame has no mask, one is of another size, or none of them shows a subject, or
+        all of them nothing else.
+    """
+    if masks.still and reader.info.frames_in_header != 1:
+        raise UsageError(
+            f"{masks.option} {masks.source}: is one picture; give one for each frame, as a pattern (name.%04d.png), a "
+            "folder or a movie"
+        )
+    view: Crop | None = None
+    box: Box | None = None
+    brightest, darkest, seen = 0.0, 1.0, 0
+    with TrackWriter(path, reader.info.size, _MAKER, settings.as_dict()) as writer:
+        for frame, motion in cuts.watch(with_motion(reader.frames(masks.first, stop), settings.motion)):
+            mask = masks.at(frame.index)
+            brightest, darkest = max(brightest, float(mask.max())), min(darkest, float(mask.min()))
+            covered = np.asarray((mask > SURE).astype(np.float32)) if trimaps else mask
+            box = box_of_mask(covered) or box
+            around = box or Box(0, 0, reader.info.width, reader.info.height)
+            view = held_view(view, around, reader.info.size, _MAKER.view_size, settings.view)
+            logits = mask_logits(middle_of_trimap(mask) if trimaps else mask, view, _MAKER.mask_size)
+            area = float((mask > 0.5).mean())
+            record = Record(frame.index, frame.pts, State.PROMPTED, around, 1.0, area)
+            record = replace(record, cut=frame.index in cuts.found)
+            writer.write(TrackedFrame(frame, motion, record, view, logits))
+            seen += 1
+        if not seen:
+            raise UsageError(f"{masks.option} {masks.source}: holds no mask of a frame of this clip")
+        if box is None:
+            raise UsageError(
+                f"{masks.option} {masks.source}: no pixel of them is brighter than half (the brightest is "
+                f"{brightest:.3g} of 1); the subject must be white, of 8 bits 255"
+            )
+        if darkest > 0.5:
+            raise UsageError(f"{masks.option} {masks.source}: {ALL_SUBJECT}")
+
+
+def middle_of_trimap(trimap: np.ndarray) -> np.ndarray:
+    """A soft mask of a trimap, both (H, W) float32: in the grey it rises evenly from what is surely not to what is.
+
+    Where nothing is surely the subject all the grey is taken for it.
+    """
+    outside, inside = trimap <= SURE, trimap >= 1 - SURE
+    if not inside.any():
+        return (~outside).astype(np.float32)
+    to_inside = cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, 5)
+    if not outside.any():
+        return np.asarray(to_inside == 0, np.float32)
+    to_outside = cv2.distanceTransform((~outside).astype(np.uint8), cv2.DIST_L2, 5)
+    return np.asarray(to_outside / (to_outside + to_inside), np.float32)
+
+
+def prompt_of_mask(source: str | Path, reader: Reader) -> Prompt:
+    """The mask of one picture as the prompt. Raises: MediaError or UsageError, it is none for this clip."""
+    with Masks(source, reader.info, "--mask") as masks:
+        if not masks.still:
+            raise UsageError(f"--mask {source}: give one picture, of the first frame; --masks takes one for each")
+        return Prompt.of_mask(masks.at(0), f"--mask {source}")

@@ -1,0 +1,172 @@
+"""One frame's matte within seconds, and what the whole clip will take: before a long run, and by really doing a part.
+
+A few frames go the whole way, from file to files in a folder that is thrown away. A run overlaps its stages, so that
+what comes out last was begun long before: the pace is that of the model's thread or of the writing one, whichever is
+slower, the first frame left out, which waits for all that is done once.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from mam_video.core.errors import UsageError
+from mam_video.core.frames import Matted
+from mam_video.core.settings import Settings
+from mam_video.jobs.matte_clip import matte_clip
+from mam_video.matting.foreground import with_foreground
+from mam_video.matting.pipeline import batch_size
+from mam_video.media import expected_bytes, open_clip, parse_output
+from mam_video.media.open import is_resumable
+from mam_video.models.base import Embedding, Model
+from mam_video.models.registry import load_model
+from mam_video.prompts.prompt import Prompt
+from mam_video.report.run import RunReport
+from mam_video.report.sheet import over_colour
+
+_FRAMES: Final = 6  # that go the whole way; on a GPU two batches and the next one's first
+_SQUARES: Final = 48  # of the checker along the longer side
+_LIGHT, _DARK = 168, 104
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What an output will take a frame, in bytes; `measured`: by encoding some, else from a table of real plates."""
+
+    bytes_a_frame: float
+    measured: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What was seen of a clip.
+
+    matted      the frame asked for
+    load        seconds until the model was there
+    pace        seconds a frame, file to file; None where the clip has no other frame to measure it by
+    measured    frames that went the whole way
+    sizes       of each output that was asked about, in that order
+    """
+
+    matted: Matted
+    load: float
+    pace: float | None
+    measured: int
+    sizes: tuple[Size, ...]
+
+    def seconds(self, frames: int) -> float | None:
+        """What so many frames will take; None where the pace is not known."""
+        return None if self.pace is None else self.load + self.pace * frames
+
+    @property
+    def over_checker(self) -> np.ndarray:
+        """(H, W, 3) uint8 RGB: the frame as it will be written, over a checker."""
+        return over_colour(with_foreground(self.matted).frame, self.matted.alpha, checker(self.matted.frame.size))
+
+
+def preview(
+    source: str | Path,
+    outputs: Sequence[str | Path],
+    prompt: Prompt | None,
+    settings: Settings | None = None,
+    *,
+    index: int = 0,
+    **more: Any,
+) -> Preview:
+    """Matte frame `index` and a few after it, and measure what that took.
+
+    Args:
+        outputs: what a run would write, as for `matte_clip`; nothing is written there.
+        prompt: where the subject is in frame `index`.
+        more: track_from, masks, trimaps, include, exclude: as for `matte_clip`.
+    Raises: as `matte_clip`.
+    """
+    settings = settings or Settings()
+    start = time.perf_counter()
+    model = _Paced(load_model(settings.model))
+    load = time.perf_counter() - start
+    batch = batch_size(model, settings)
+    last = index + max(_FRAMES, 2 * batch + 1) - 1
+    settings = replace(settings, output=replace(settings.output, verify=False, overwrite=True))
+    kept: list[Matted] = []
+    written: list[float] = []
+
+    def on_frame(matted: Matted, report: RunReport) -> None:
+        if not kept:
+            kept.append(matted)
+        written.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory(prefix="mam-video-") as folder, open_clip(source, settings.input) as reader:
+        names = [_beside(Path(folder) / str(k), output) for k, output in enumerate(outputs)]
+        known = reader.info.frames_in_header
+        if known is not None and index >= known:
+            raise UsageError(f"{source}: holds no frame {index}; it has {known} of them, counted from 0")
+        matte_clip(source, names, prompt, settings, model=model, frames=(index, last), on_frame=on_frame, **more)
+        sizes = []
+        for k, output in enumerate(outputs):
+            table = expected_bytes(output, reader.info, 1)
+            if is_resumable(output) or table is None:
+                files = [f for f in (Path(folder) / str(k)).rglob("*") if f.is_file()]
+                sizes.append(Size(sum(f.stat().st_size for f in files) / len(written), measured=True))
+            else:  # frames that need each other: a few of them tell little
+                sizes.append(Size(table, measured=False))
+    paces = [p for p in (model.pace, _pace([(t, 1) for t in written])) if p is not None]
+    return Preview(kept[0], load, max(paces) if paces else None, len(written), tuple(sizes))
+
+
+def checker(size: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) uint8 grey squares for a picture of `size` (H, W)."""
+    h, w = size
+    side = max(round(max(h, w) / _SQUARES), 1)
+    odd = (np.arange(h)[:, None] // side + np.arange(w) // side) % 2
+    grey = np.where(odd == 1, np.uint8(_DARK), np.uint8(_LIGHT))
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def _beside(folder: Path, output: str | Path) -> str:
+    """An output of the same kind in a folder of its own."""
+    name, kind = parse_output(output)
+    folder.mkdir()
+    own = "" if name.endswith(("/", "\\")) else Path(name).name
+    return f"{folder}/{own}:{kind.name}"
+
+
+def _pace(ends: Sequence[tuple[float, int]]) -> float | None:
+    """Seconds a frame from when each was done, and how many with it; the first is where counting begins."""
+    frames = sum(count for _, count in ends[1:])
+    return (ends[-1][0] - ends[0][0]) / frames if frames else None
+
+
+class _Paced:
+    """A model that notes when each batch was matted; all else is the model's own."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.name, self.weights = model.name, model.weights
+        self.view_size, self.mask_size = model.view_size, model.mask_size
+        self._ends: list[tuple[float, int]] = []
+
+    @property
+    def pace(self) -> float | None:
+        return _pace(self._ends)
+
+    def matte(self, embedding: Embedding, logits: np.ndarray) -> torch.Tensor:
+        levels = self._model.matte(embedding, logits)
+        self._ends.append((time.perf_counter(), embedding.count))
+        return levels
+
+    def embed(self, pictures: Sequence[np.ndarray]) -> Embedding:
+        return self._model.embed(pictures)
+
+    def segment(self, embedding: Embedding, index: int, prompt: Any) -> Any:
+        return self._model.segment(embedding, index, prompt)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)

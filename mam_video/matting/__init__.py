@@ -1,0 +1,1 @@
+"""How opaque is each pixel? From a mask to the alpha and colour that are written."""

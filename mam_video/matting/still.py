@@ -1,0 +1,66 @@
+"""One picture, one prompt, one alpha: what a clip's frame goes through, without the clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from mam_video.core.crop import Crop
+from mam_video.core.settings import MatteSettings
+from mam_video.models.base import Model, ViewPrompt
+from mam_video.models.merge import compose_alpha
+from mam_video.prompts.prompt import Prompt
+
+
+def matte_picture(
+    model: Model, picture: np.ndarray, prompt: Prompt, settings: MatteSettings | None = None, view: Crop | None = None
+) -> np.ndarray:
+    """The alpha of what `prompt` points at.
+
+    Args:
+        model: any; see `mam_video.models.registry.load_model`.
+        picture: (H, W, 3) uint8 RGB.
+        prompt: box, points or both, in the picture's pixels.
+        settings: of the merge.
+        view: what the model looks at; without it the whole picture, as Matting Anything does. Beyond it alpha is 0.
+    Returns: (H, W) float32 in [0, 1]. Of the masks that the model offers the best-scored one is matted.
+    Raises: UsageError, the prompt lies outside the picture.
+    """
+    return matte_subjects(model, picture, [prompt], settings, view)[0]
+
+
+@torch.inference_mode()
+def matte_subjects(
+    model: Model,
+    picture: np.ndarray,
+    prompts: Sequence[Prompt],
+    settings: MatteSettings | None = None,
+    view: Crop | None = None,
+) -> list[np.ndarray]:
+    """As `matte_picture`, for several prompts: an alpha for each, from one embedding of the picture."""
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+        raise TypeError(f"picture must be (H, W, 3) uint8, is {picture.shape} {picture.dtype}")
+    size = (picture.shape[0], picture.shape[1])
+    for prompt in prompts:
+        prompt.check_inside(size)
+    view = view or Crop.whole(size, model.view_size)
+    embedding = model.embed([view.cut(picture)])
+    alphas = []
+    for prompt in prompts:
+        offered = model.segment(embedding, 0, view_prompt(prompt, view))
+        logits = offered.logits[int(offered.scores.argmax())]
+        levels = model.matte(embedding, logits[None])
+        alphas.append(view.paste(compose_alpha(levels[0], logits, view, settings or MatteSettings()), size))
+    return alphas
+
+
+def view_prompt(prompt: Prompt, view: Crop) -> ViewPrompt:
+    """What the user points with in frame pixels, in pixels of `view`."""
+    points = [view.point_to_view(p.x, p.y) for p in prompt.points]
+    return ViewPrompt(
+        box=view.to_view(prompt.box) if prompt.box is not None else None,
+        points=np.array(points, np.float32).reshape(-1, 2),
+        labels=np.array([int(p.subject) for p in prompt.points], np.int64),
+    )

@@ -1,0 +1,1 @@
+"""Movies: reading, writing, time stamps, sound, damage, verification."""

@@ -1,0 +1,129 @@
+"""Pictures that need help on their way in: those that cannot be decoded, and interlaced ones."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple, TypeVar
+
+import av
+import av.filter
+
+from mam_video.core.errors import MediaError
+from mam_video.media.ffmpeg_compat import ticks
+
+T = TypeVar("T")
+_HIDES_PICTURES: Final = ("vp8", "mpeg4", "msmpeg4v3")
+_MOST_DUE: Final = 1024  # packets on their way through a decoder; far more than any holds back
+
+
+class Shown(NamedTuple):
+    """One frame's turn: its picture, or None where it cannot be decoded, and the time its packet promised."""
+
+    picture: av.VideoFrame | None
+    pts: int | None
+
+
+def whole(container: Any, stream: Any) -> Iterator[Shown]:
+    """A stream in which every frame must be decodable: what cannot be raises PyAV's error.
+
+    Some damage raises nothing: the decoder gives no picture for a packet, or is silent while it is drained. A gap
+    stands for such a frame in containers whose packets are frames: its packet's time has passed, and no picture had it.
+    Not judged are packets of one field, codecs whose packets may hold a picture that is not shown, and frames before
+    the first one coded, which may need others from before a cut.
+    """
+    reliable = bool({"mov", "matroska"} & set(container.format.name.split(",")))
+    reliable = reliable and stream.codec_context.codec.canonical_name not in _HIDES_PICTURES
+    due: list[int] = []
+    first: int | None = None
+    fields = False
+    for packet in container.demux(stream):
+        pts = ticks(packet.pts)
+        if reliable and packet.size and pts is not None and not packet.is_discard and len(due) < _MOST_DUE:
+            first = pts if first is None else first
+            if pts >= first:
+                heapq.heappush(due, pts)
+        for picture in packet.decode():
+            pts = ticks(picture.pts)
+            while due and pts is not None and due[0] <= pts:
+                lost = heapq.heappop(due)
+                if lost < pts and not fields:
+                    yield Shown(None, lost)
+            fields = bool(picture.interlaced_frame)
+            yield Shown(picture, pts)
+    if due and not fields:
+        yield Shown(None, due[0])
+
+
+def mended(container: Any, stream: Any) -> Iterator[Shown]:
+    """Every frame's turn in display order, damaged ones as a gap.
+
+    A packet promises a frame at its time. Where a later frame comes out of the decoder first, or none comes, that frame
+    is lost. Frames that the decoder knows to be incomplete count as lost too.
+    """
+    due: list[int] = []
+    begun = False
+    for packet in container.demux(stream):
+        promised = ticks(packet.pts)
+        if packet.size and promised is not None and not packet.is_discard and len(due) < _MOST_DUE:
+            heapq.heappush(due, promised)
+        try:
+            pictures = packet.decode()
+        except (av.FFmpegError, ValueError):
+            continue
+        for picture in pictures:
+            pts = ticks(picture.pts)
+            while due and pts is not None and due[0] <= pts:
+                lost = heapq.heappop(due)
+                if begun and lost < pts:
+                    yield Shown(None, lost)
+            begun = True
+            yield Shown(None if picture.is_corrupt else picture, pts)
+    for lost in sorted(due):
+        yield Shown(None, lost)
+
+
+def deinterlaced(
+    frames: Iterator[T], picture_of: Callable[[T], av.VideoFrame], with_picture: Callable[[T, av.VideoFrame], T]
+) -> Iterator[T]:
+    """The same frames at the same times, each picture made progressive from both of its fields by FFmpeg's bwdif.
+
+    Holds two frames, since a picture takes part of what moves from its neighbours.
+    Raises: MediaError, where FFmpeg's filter is missing.
+    """
+    waiting: deque[T] = deque()
+    graph: Any = None
+    for frame in frames:
+        picture = picture_of(frame)
+        if graph is None:
+            graph = _bwdif(picture)
+        waiting.append(frame)
+        graph.vpush(picture)
+        for done in _pulled(graph):
+            yield with_picture(waiting.popleft(), done)
+    if graph is not None:
+        graph.vpush(None)
+        for done in _pulled(graph):
+            yield with_picture(waiting.popleft(), done)
+
+
+def _bwdif(first: av.VideoFrame) -> Any:
+    try:
+        graph = av.filter.Graph()
+        source = graph.add_buffer(
+            width=first.width, height=first.height, format=first.format, time_base=first.time_base
+        )
+        steps = [source, graph.add("bwdif", mode="send_frame", parity="auto", deint="all"), graph.add("buffersink")]
+        graph.link_nodes(*steps).configure()
+    except (av.FFmpegError, ValueError) as error:
+        raise MediaError(f"this FFmpeg cannot deinterlace with bwdif ({error})") from error
+    return graph
+
+
+def _pulled(graph: Any) -> Iterator[av.VideoFrame]:
+    while True:
+        try:
+            yield graph.vpull()
+        except (av.error.BlockingIOError, av.error.EOFError):
+            return

@@ -1,0 +1,339 @@
+"""Open clips for reading and outputs for writing: open_clip, open_writer, open_writers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from mam_video.core.errors import MediaError, UsageError
+from mam_video.core.frames import Frame, Matted, ViewTransform
+from mam_video.core.settings import InputSettings, OutputSettings
+from mam_video.media.background import load_background
+from mam_video.media.base import ClipInfo, Reader, Writer
+from mam_video.media.formats import LAYER, LAYERS, PICTURES, SEQUENCES, SHOWN, OutputFormat, parse_output, pattern_of
+from mam_video.media.movie.codecs import MovieCodec, PreviewCodec
+from mam_video.media.movie.reader import MovieReader
+from mam_video.media.movie.verify import Check, ExpectedMedia, promise_of_writer, verify_movie, with_alpha
+from mam_video.media.movie.webp import WebpWriter
+from mam_video.media.movie.writer import MovieWriter
+from mam_video.media.sequence.encoders import DpxEncoder, Encoder, ExrEncoder, IntegerEncoder
+from mam_video.media.sequence.pattern import find_sequence, is_sequence
+from mam_video.media.sequence.reader import SUFFIXES, SequenceReader
+from mam_video.media.sequence.verify import SequencePromise, files_of_output, promise_of_sequence, verify_sequence
+from mam_video.media.sequence.writer import SequenceWriter
+from mam_video.media.view_transforms import make_view_transform
+from mam_video.runtime.append_log import checkpoint_beside, identity
+from mam_video.runtime.lifecycle import Closeable, Transactional
+from mam_video.runtime.os_errors import reason
+
+
+def open_clip(path: str | Path, settings: InputSettings | None = None) -> Reader:
+    """A reader of a clip: a movie, or a sequence of pictures by its pattern, its folder or one file.
+
+    Raises: MediaError or UsageError, in one line.
+    """
+    settings = settings or InputSettings()
+    try:
+        sequence = is_sequence(str(path), SUFFIXES)
+    except (OSError, ValueError) as error:  # a name too long, or with a null in it
+        raise MediaError(f"{str(path)[:200]}: cannot be read ({reason(error)})") from error
+    if sequence:
+        return SequenceReader(str(path), settings)
+    if settings.fps:
+        raise UsageError(f"{path}: --fps is for sequences; a movie has its own times")
+    if settings.layer:
+        raise UsageError(f"{path}: --layer is for EXR sequences")
+    look = make_view_transform(settings.transform, "srgb")
+    movie = MovieReader(Path(path), settings)
+    return movie if look is None else DisplayReferredReader(movie, look)
+
+
+def identity_of(source: str | Path) -> dict[str, Any]:
+    """What tells a clip from others without reading it: names, sizes and times of change of its files."""
+    if not is_sequence(str(source), SUFFIXES):
+        return identity([Path(source)])
+    files = find_sequence(str(source), SUFFIXES)
+    return identity([files.file(number) for number in files.present])
+
+
+def is_resumable(output: str | Path) -> bool:
+    """Whether an output's frames stand alone, so that a run can go on after any of them."""
+    family = parse_output(output)[1].family
+    return family in SEQUENCES or (family in PICTURES and PICTURES[family].stands_alone)
+
+
+def check_resumable(output: str | Path) -> None:
+    """Raises: UsageError, where a run of this output cannot be resumed."""
+    if not is_resumable(output):
+        name, kind = parse_output(output)
+        raise UsageError(
+            f"{name}: --resume needs frames that stand alone, and those of {kind.name} do not; make it of the finished "
+            "matte, or leave --resume out"
+        )
+
+
+def checkpoint_place(output: str | Path, info: ClipInfo) -> Path:
+    """The hidden folder for what is kept of an output while it is made, so that the run can be resumed.
+
+    Raises: UsageError, for a kind whose frames need each other.
+    """
+    check_resumable(output)
+    name, kind = parse_output(output)
+    if kind.family not in SEQUENCES:
+        return checkpoint_beside(Path(name))
+    pattern = pattern_of(name, kind, info)
+    if not pattern.makes_folder:
+        return checkpoint_beside(pattern.path)
+    inside, beside = pattern.folder / f".{pattern.folder.name}.resume", checkpoint_beside(pattern.folder)
+    return inside if inside.exists() or (pattern.folder.is_dir() and not beside.exists()) else beside
+
+
+class DisplayReferredReader(Closeable):
+    """A reader whose pixels are not display-referred: every frame carries the look they are seen through."""
+
+    def __init__(self, reader: Reader, look: ViewTransform) -> None:
+        self._reader, self._look = reader, look
+        self.info = replace(reader.info, look=look.name)
+        self.broken = reader.broken  # the very list, which the reader fills
+
+    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
+        frames = self._reader.frames(start, stop)
+        try:
+            for frame in frames:
+                yield replace(frame, look=self._look)
+        finally:
+            close = getattr(frames, "close", None)
+            if close is not None:
+                close()
+
+    def index_for_random_access(self) -> None:
+        self._reader.index_for_random_access()
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+def notes(outputs: Sequence[str | Path], info: ClipInfo) -> list[str]:
+    """What a user should be told once before a run: what was assumed of the clip, and what its outputs cannot hold."""
+    told = list(info.notes)
+    chosen = [parse_output(output)[1] for output in outputs]
+    cut = [kind.name for kind in chosen if kind.content == "rgba" and kind.family != "exr"]
+    if info.floating and cut:
+        told.append(
+            f"{', '.join(dict.fromkeys(cut))} cannot hold float pixels: colour is written there as a display shows it, "
+            "cut at white; EXR keeps it"
+        )
+    elif info.look not in ("srgb", "none") and (whole := [n for n in cut if n not in SHOWN]):
+        told.append(f"{', '.join(dict.fromkeys(whole))} keeps the plate's own {info.look} codes")
+    return told
+
+
+class WholeWriter(Writer, Protocol):
+    """What this room's writers are beyond the contract: two steps to write, two to close.
+
+    `write(m)` is `put(prepare(m))`; prepare is pure and may run ahead in threads. `close()` is `finish()` and
+    `publish()`.
+    """
+
+    def prepare(self, matted: Matted) -> Any: ...
+
+    def put(self, frame: Any) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def publish(self) -> None: ...
+
+
+def open_writer(
+    output: str | Path,
+    info: ClipInfo,
+    settings: OutputSettings,
+    *,
+    part: bool = False,
+    keep: Path | None = None,
+    subjects: Sequence[str] = (),
+) -> WholeWriter:
+    """A writer for NAME or NAME:kind, for a clip as `info` says. Everything is checked here, before long work.
+
+    `part` says that a range of the clip is written: a movie of it starts at time 0 and has the sound of these frames
+    alone; `info.timecode` is then the label of the range's first frame. `keep` is the output's `checkpoint_place` where the
+    run is to be resumable. `subjects` names them where there are several.
+
+    Raises: UsageError for an unknown kind, a name that is taken (unless settings.overwrite) or the input's own;
+        MediaError where nothing can be written there.
+    """
+    name, kind = parse_output(output)
+    if kind.name == LAYERS:
+        _check_layers(name, subjects)
+    if settings.rate and kind.family in (*SEQUENCES, "webp"):
+        raise UsageError(f"{name}: --rate is for movies; a sequence has one picture for each frame of its clip")
+    if kind.family in SEQUENCES:
+        encoder = _encoder(kind, info, settings, subjects)
+        return SequenceWriter(pattern_of(name, kind, info), encoder, info, settings, keep=keep)
+    if kind.family == "webp":
+        return WebpWriter(Path(name), info, settings)
+    height, width = info.size
+    picture: MovieCodec
+    if kind.family == "preview":
+        alone = kind.content == "alpha"
+        backdrop = None if alone else load_background(settings.background, height, width, open_clip)
+        picture = PreviewCodec(kind.content, info.colour, height, width, backdrop)
+    else:
+        picture = PICTURES[kind.family](kind.content, info.colour, height, width)
+    return MovieWriter(Path(name), picture, info, settings, part=part, keep=keep)
+
+
+def _check_layers(name: str, subjects: Sequence[str]) -> None:
+    if not subjects:
+        raise UsageError(f"{name}: {LAYERS} is for several subjects; of one write {name}:exr-alpha")
+    for subject in subjects:
+        if not LAYER.fullmatch(subject):
+            raise UsageError(
+                f"{name}: '{subject}' cannot be a layer's name; name the subject with letters, digits and _, and no "
+                "digit first"
+            )
+
+
+def _encoder(kind: OutputFormat, info: ClipInfo, settings: OutputSettings, subjects: Sequence[str]) -> Encoder:
+    alone = kind.content == "alpha"
+    if kind.family == "exr":
+        return ExrEncoder(info, alone, settings, tuple(subjects) if kind.name == LAYERS else ())
+    if kind.family == "dpx":
+        return DpxEncoder(info.rate)
+    return IntegerEncoder(kind.family == "tiff", alone, settings.premultiply)
+
+
+class WriterGroup(Transactional):
+    """Several outputs of one run, which get their final names together: all of them, or none.
+
+    Has the same methods as one writer, so that a loop needs not know how many there are.
+
+    before_publish  called when every file is whole and none has its final name yet
+    whose           of each output: the subject that it is of, where there are several; None: of all
+    """
+
+    before_publish: Callable[[], None] | None = None
+
+    def __init__(
+        self,
+        outputs: Sequence[str | Path],
+        info: ClipInfo,
+        settings: OutputSettings,
+        part: bool = False,
+        keep: Sequence[Path] = (),
+        subjects: Sequence[str] = (),
+        whose: Sequence[str | None] = (),
+    ) -> None:
+        self.whose = tuple(whose) or (None,) * len(outputs)
+        if not outputs:
+            raise UsageError("no output is named; give one, as -o matte.mov")
+        self._writers: list[WholeWriter] = []
+        try:
+            for place, output in enumerate(outputs):
+                writer = open_writer(
+                    output, info, settings, part=part, keep=keep[place] if keep else None, subjects=subjects
+                )
+                self._writers.append(writer)
+                if any(writer.path.absolute() == other.path.absolute() for other in self._writers[:-1]):
+                    raise UsageError(f"{writer.path}: named twice as an output; give each its own name")
+        except BaseException:
+            self.abort()
+            raise
+        self.path = self._writers[0].path
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Final names, in the order given."""
+        return tuple(writer.path for writer in self._writers)
+
+    def __iter__(self) -> Iterator[WholeWriter]:
+        return iter(self._writers)
+
+    def promises(self) -> list[tuple[Path, ExpectedMedia | SequencePromise]]:
+        """What each movie and sequence of the group should hold, of the frames written so far."""
+        promised: list[tuple[Path, ExpectedMedia | SequencePromise]] = []
+        for writer in self._writers:
+            if isinstance(writer, MovieWriter):
+                promised.append((writer.path, promise_of_writer(writer)))
+            elif isinstance(writer, SequenceWriter):
+                promised.append((writer.path, promise_of_sequence(writer)))
+        return promised
+
+    @property
+    def notes(self) -> list[str]:
+        """What an output could not take over from the source, a line each."""
+        return [note for writer in self._writers for note in getattr(writer, "notes", ())]
+
+    def resume_from(self, first: int, most: int, *, named: bool = False) -> int:
+        """Take over the frames that an earlier run left in every output; how many, `most` at most.
+
+        first: index of the first of them; named: the run was cut off while outputs got their final names.
+        """
+        kept = [writer for writer in self._writers if isinstance(writer, MovieWriter | SequenceWriter)]
+        count = min(writer.kept(first, most, named=named) for writer in kept)
+        for writer in kept:
+            writer.resume_from(first, count)
+        return count
+
+    def prepare(self, matted: Matted) -> list[Any]:
+        """What each writer makes of the frame. Pure: any thread, any order."""
+        return [writer.prepare(matted.of(subject)) for writer, subject in zip(self._writers, self.whose, strict=True)]
+
+    def put(self, prepared: list[Any]) -> None:
+        """Write a prepared frame to every output; in display order."""
+        for writer, frame in zip(self._writers, prepared, strict=True):
+            writer.put(frame)
+
+    def write(self, matted: Matted) -> None:
+        self.put(self.prepare(matted))
+
+    def close(self) -> None:
+        """Finish every file, and only then rename them all."""
+        try:
+            for writer in self._writers:
+                writer.finish()
+            if self.before_publish is not None:
+                self.before_publish()
+            for writer in self._writers:
+                writer.publish()
+        except BaseException:
+            self.abort()
+            raise
+
+    def abort(self) -> None:
+        for writer in self._writers:
+            writer.abort()
+
+
+def open_writers(
+    outputs: Sequence[str | Path],
+    info: ClipInfo,
+    settings: OutputSettings,
+    *,
+    part: bool = False,
+    keep: Sequence[Path] = (),
+    subjects: Sequence[str] = (),
+    whose: Sequence[str | None] = (),
+) -> WriterGroup:
+    """One writer over all outputs of a run. Raises: as `open_writer`, and UsageError for a name given twice.
+
+    `keep` has the `checkpoint_place` of each output, where the run is to be resumable. Of several `subjects` `whose` says for
+    each output which one it is of; None: of all together.
+    """
+    return WriterGroup(outputs, info, settings, part, keep, subjects, whose)
+
+
+def verify_output(
+    path: Path, promise: ExpectedMedia | SequencePromise, alpha: Sequence[tuple[float, float]]
+) -> list[Check]:
+    """Compare a written movie or sequence with what it should hold, the quick way.
+
+    Args:
+        alpha: least and largest alpha of each frame, as given to the writer.
+    Raises: MediaError, where it cannot be read at all.
+    """
+    if isinstance(promise, SequencePromise):
+        return verify_sequence(files_of_output(path), replace(promise, alpha=alpha))
+    return verify_movie(path, with_alpha(promise, alpha))

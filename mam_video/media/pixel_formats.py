@@ -1,0 +1,365 @@
+"""Between the pixel formats of files and the 16-bit full-range RGB that frames travel in.
+
+All conversions are pure functions of one picture, so they can run in any thread, several at a time. They are our own
+because swscale's 16-bit RGB is up to 254/65535 off (it widens by shifting, not by scaling) and truncates alpha; these
+stay within 2/65535 of a float64 computation where chroma is not subsampled, and OpenCV runs them faster.
+
+The arithmetic rests on `cv2.transform`: one pass with a 3 x 4 matrix, in float32, rounded and saturated to uint16.
+
+A later home for view transforms and scene-linear plates is beside this module: here a code value stays a code value.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+import av
+import cv2
+import numpy as np
+
+from mam_video.core.errors import MediaError
+from mam_video.media.base import Colour
+
+# FFmpeg's numbers and names (libavutil/pixfmt.h, ITU-T H.273). Numbers that are not here are "unknown" to us.
+RANGES: Final = {0: "unknown", 1: "tv", 2: "pc"}
+MATRICES: Final = {
+    0: "gbr", 1: "bt709", 2: "unknown", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "ycgco",
+    9: "bt2020nc", 10: "bt2020c", 11: "smpte2085", 12: "chroma-derived-nc", 13: "chroma-derived-c", 14: "ictcp",
+}  # fmt: skip
+PRIMARIES: Final = {
+    1: "bt709", 2: "unknown", 4: "bt470m", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "film", 9: "bt2020",
+    10: "smpte428", 11: "smpte431", 12: "smpte432", 22: "ebu3213",
+}  # fmt: skip
+TRANSFERS: Final = {
+    1: "bt709", 2: "unknown", 4: "bt470m", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "linear", 9: "log100",
+    10: "log316", 11: "iec61966-2-4", 12: "bt1361e", 13: "iec61966-2-1", 14: "bt2020-10", 15: "bt2020-12",
+    16: "smpte2084", 17: "smpte428", 18: "arib-std-b67",
+}  # fmt: skip
+
+# Luma weights Kr and Kb (H.273, table 4). bt2020c (constant luminance) is read as bt2020nc, as all players do.
+_WEIGHTS: Final = {
+    "bt709": (0.2126, 0.0722),
+    "fcc": (0.30, 0.11),
+    "bt470bg": (0.299, 0.114),
+    "smpte170m": (0.299, 0.114),
+    "smpte240m": (0.212, 0.087),
+    "bt2020nc": (0.2627, 0.0593),
+    "bt2020c": (0.2627, 0.0593),
+}
+
+_YUV = re.compile(r"yuv[aj]?(?P<sampling>4\d\d)p(?P<bits>\d+le)?")
+_GRAY = re.compile(r"gray(?P<bits>\d+le)?")
+_GBR = re.compile(r"gbra?p(?P<bits>\d+le)?")
+_PLANAR_ALPHA = re.compile(r"(?:yuva4\d\dp|gbrap)(?P<bits>\d+le)?")
+_SAMPLING: Final = {"444": (1, 1), "422": (2, 1), "420": (2, 2), "440": (1, 2), "411": (4, 1), "410": (4, 4)}
+_PACKED: Final = {  # name -> dtype, samples a pixel, places of R, G, B
+    "rgb24": (np.uint8, 3, (0, 1, 2)),
+    "bgr24": (np.uint8, 3, (2, 1, 0)),
+    "rgba": (np.uint8, 4, (0, 1, 2)),
+    "bgra": (np.uint8, 4, (2, 1, 0)),
+    "rgb0": (np.uint8, 4, (0, 1, 2)),
+    "bgr0": (np.uint8, 4, (2, 1, 0)),
+    "rgb48le": (np.uint16, 3, (0, 1, 2)),
+    "rgba64le": (np.uint16, 4, (0, 1, 2)),
+}
+
+
+def number(name: str, names: dict[int, str]) -> int:
+    """FFmpeg's number of a tag's name; that of "unknown" where the name is not known."""
+    by_name = {known: value for value, known in names.items()}
+    return by_name.get(name, by_name["unknown"])
+
+
+def colour_of(frame: av.VideoFrame, codec: str) -> Colour:
+    """The colour tags of a decoded frame, with what is assumed where they are absent.
+
+    Untagged YUV is taken as BT.709 from 1280 x 720 upwards (or above 576 lines), as BT.601 below, and as limited range
+    unless its pixel format is one of JPEG's. RGB is always full range. Gray is full range unless tagged, or from a
+    video codec whose standard says limited.
+    """
+    tagged_range = RANGES.get(int(frame.color_range), "unknown")
+    tagged_matrix = MATRICES.get(int(frame.colorspace), "unknown")
+    primaries = PRIMARIES.get(int(frame.color_primaries), "unknown")
+    transfer = TRANSFERS.get(int(frame.color_trc), "unknown")
+    pixel_format = frame.format
+    if pixel_format.is_rgb or pixel_format.has_palette:
+        return Colour("pc", "gbr", primaries, transfer, True)
+    if _is_gray(pixel_format):
+        by_rule = "tv" if codec in ("h264", "hevc", "vp9", "av1", "mpeg2video") else "pc"
+        known = tagged_range != "unknown"
+        return Colour(tagged_range if known else by_rule, "gbr", primaries, transfer, known)
+    by_rule = "pc" if pixel_format.name.startswith("yuvj") or codec == "mjpeg" else "tv"
+    range_ = by_rule if tagged_range == "unknown" else tagged_range
+    readable = tagged_matrix in _WEIGHTS or tagged_matrix == "ycgco"
+    by_size = "bt709" if frame.width >= 1280 or frame.height > 576 else "smpte170m"
+    tagged = readable and (tagged_range != "unknown" or by_rule == "pc")
+    return Colour(range_, tagged_matrix if readable else by_size, primaries, transfer, tagged)
+
+
+def _is_gray(pixel_format: Any) -> bool:
+    return len(pixel_format.components) == 1 + pixel_format_has_alpha(pixel_format) and not pixel_format.is_rgb
+
+
+def pixel_format_has_alpha(pixel_format: Any) -> bool:
+    """Whether a format of PyAV has an alpha component."""
+    return any(component.is_alpha for component in pixel_format.components)
+
+
+@lru_cache(maxsize=64)
+def yuv_to_rgb(matrix: str, full_range: bool, bits: int) -> np.ndarray:
+    """3 x 4: from YUV codes of `bits` bits, widened to 16 bits by shifting, to RGB in 0..65535.
+
+    Source: H.273, equations 11 to 56.
+    """
+    shift = 1 << (16 - bits)
+    if full_range:
+        luma = chroma = ((1 << bits) - 1) * shift
+        black = 0
+    else:
+        luma, chroma, black = 219 << 8, 224 << 8, 16 << 8
+    if matrix == "ycgco":
+        rows = np.array([[1.0, -1, 1], [1, 1, 0], [1, -1, -1]])
+    else:
+        kr, kb = _WEIGHTS[matrix]
+        kg = 1 - kr - kb
+        red, blue = 2 * (1 - kr), 2 * (1 - kb)
+        rows = np.array([[1, 0, red], [1, -blue * kb / kg, -red * kr / kg], [1, blue, 0]])
+    linear = rows * (65535 / np.array([luma, chroma, chroma]))
+    offset = -linear @ np.array([black, 1 << 15, 1 << 15])
+    return np.column_stack([linear, offset])
+
+
+@lru_cache(maxsize=64)
+def rgb_to_yuv(matrix: str, bits: int) -> np.ndarray:
+    """3 x 4: from RGB in 0..65535 to limited-range YUV codes of `bits` bits."""
+    inverse = yuv_to_rgb(matrix, False, 16)
+    linear = np.linalg.inv(inverse[:, :3])
+    offset = -linear @ inverse[:, 3]
+    return np.column_stack([linear, offset]) / (1 << (16 - bits))
+
+
+def writable_matrix(colour: Colour, height: int, width: int) -> str:
+    """The matrix that limited-range YUV outputs use: the source's own where the codecs know it, else by size."""
+    same = {"bt709": "bt709", "smpte170m": "smpte170m", "bt470bg": "smpte170m", "bt2020nc": "bt2020nc"}
+    by_size = "bt709" if width >= 1280 or height > 576 else "smpte170m"
+    return same.get(colour.matrix, "bt2020nc" if colour.matrix == "bt2020c" else by_size)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How one clip's pictures become RGB. Calling it is pure: any thread, any number at a time.
+
+    full_range  whether codes span the whole range (of YUV and gray; RGB always does)
+    centred     whether subsampled chroma sits between luma samples horizontally (JPEG) and not on every second (MPEG)
+    """
+
+    matrix: str
+    full_range: bool
+    centred: bool = False
+
+    def __call__(self, frame: av.VideoFrame) -> np.ndarray:
+        """(H, W, 3) uint16, RGB in 0..65535, a new array, as stored (not yet upright)."""
+        frame = _in_a_layout_we_read(frame)
+        name = frame.format.name
+        if found := _YUV.fullmatch(name):
+            return self._yuv(frame, _bits(found), _SAMPLING[found["sampling"]])
+        if found := _GRAY.fullmatch(name):
+            return self._gray(_plane(frame, 0, _bits(found)), _bits(found))
+        if found := _GBR.fullmatch(name):
+            bits = _bits(found)
+            green, blue, red = (_plane(frame, i, bits) for i in range(3))
+            return _widened(cv2.merge([red, green, blue]), bits)
+        dtype, samples, places = _PACKED[name]
+        rows = _rows(frame.planes[0], dtype)[:, : frame.width * samples].reshape(frame.height, frame.width, samples)
+        rgb = np.ascontiguousarray(rows) if places == (0, 1, 2) and samples == 3 else rows[..., list(places)]
+        return _widened(rgb, 8 * np.dtype(dtype).itemsize)
+
+    def _yuv(self, frame: av.VideoFrame, bits: int, sampling: tuple[int, int]) -> np.ndarray:
+        if sampling == (1, 1) and bits > 8:  # nothing to interpolate: the matrix widens, with the same result
+            merged = cv2.merge([_plane(frame, i, bits) for i in range(3)])
+            matrix = yuv_to_rgb(self.matrix, self.full_range, bits) * ([1 << (16 - bits)] * 3 + [1])
+            straight: np.ndarray = cv2.transform(merged, matrix)
+            return straight
+        size = frame.height, frame.width
+        planes = [_shifted(_plane(frame, i, bits), bits) for i in range(3)]
+        chroma = [_upsampled(plane, sampling, size, self.centred) for plane in planes[1:]]
+        merged = cv2.merge([planes[0], *chroma])
+        rgb: np.ndarray = cv2.transform(merged, yuv_to_rgb(self.matrix, self.full_range, bits))
+        return rgb
+
+    def _gray(self, codes: np.ndarray, bits: int) -> np.ndarray:
+        if self.full_range:
+            gray = _widened(codes, bits)
+        else:
+            low, span = 16 << (bits - 8), 219 << (bits - 8)
+            gray = cv2.transform(codes.astype(np.uint16), np.array([[65535 / span, -low * 65535 / span]]))
+        rgb: np.ndarray = cv2.merge([gray, gray, gray])
+        return rgb
+
+
+def _bits(found: re.Match[str]) -> int:
+    return int(found["bits"][:-2]) if found["bits"] else 8
+
+
+def _rows(plane: Any, dtype: type) -> np.ndarray:
+    """A plane's memory as rows of samples, padding included."""
+    return np.frombuffer(plane, dtype).reshape(plane.height, plane.line_size // np.dtype(dtype).itemsize)
+
+
+def _plane(frame: av.VideoFrame, index: int, bits: int) -> np.ndarray:
+    plane = frame.planes[index]
+    return _rows(plane, np.uint8 if bits == 8 else np.uint16)[:, : plane.width]
+
+
+def _shifted(codes: np.ndarray, bits: int) -> np.ndarray:
+    """Codes widened to 16 bits by shifting: a new array."""
+    wide = codes.astype(np.uint16)
+    wide <<= 16 - bits
+    return wide
+
+
+def _widened(codes: np.ndarray, bits: int) -> np.ndarray:
+    """Full-range codes of `bits` bits scaled to 0..65535 and rounded."""
+    if bits == 16:
+        return codes.copy()
+    if bits == 8:
+        wide = codes.astype(np.uint16)
+        wide *= 257
+        return wide
+    table = np.rint(np.arange(1 << bits) * (65535 / ((1 << bits) - 1))).astype(np.uint16)
+    scaled: np.ndarray = table[codes & ((1 << bits) - 1)]
+    return scaled
+
+
+def _upsampled(chroma: np.ndarray, sampling: tuple[int, int], size: tuple[int, int], centred: bool) -> np.ndarray:
+    """A chroma plane (uint16) at the luma's size: linear, with the samples where the standards put them.
+
+    Vertically they sit between two lines. Horizontally MPEG's sit on every second (or fourth) luma sample, JPEG's
+    between two.
+    """
+    across, down = sampling
+    height, width = size
+    if down > 1:
+        chroma = cv2.resize(chroma, (chroma.shape[1], chroma.shape[0] * down), interpolation=cv2.INTER_LINEAR)
+    if across > 1 and centred:
+        chroma = cv2.resize(chroma, (chroma.shape[1] * across, chroma.shape[0]), interpolation=cv2.INTER_LINEAR)
+    elif across > 1:
+        following = np.empty_like(chroma)
+        following[:, :-1] = chroma[:, 1:]
+        following[:, -1] = chroma[:, -1]
+        steps = [chroma] + [
+            cv2.addWeighted(chroma, 1 - step / across, following, step / across, 0) for step in range(1, across)
+        ]
+        chroma = cv2.merge(steps).reshape(chroma.shape[0], -1)  # interleaved: the columns in between fall into place
+    return chroma[:height, :width]
+
+
+def _in_a_layout_we_read(frame: av.VideoFrame) -> av.VideoFrame:
+    """The frame itself, or its samples rearranged by swscale (planes apart, little endian), values unchanged."""
+    name = frame.format.name
+    readable = _GRAY.fullmatch(name) or _GBR.fullmatch(name) or name in _PACKED
+    if found := _YUV.fullmatch(name):
+        readable = found["sampling"] in _SAMPLING
+    flipped = any(plane.line_size < 0 for plane in frame.planes)
+    if readable and not flipped:
+        return frame
+    target = _nearest_layout(frame.format)
+    if flipped and target == name:
+        target = "bgr24" if name == "rgb24" else "rgb24"
+    try:
+        return frame.reformat(format=target)
+    except (av.FFmpegError, ValueError) as error:
+        raise MediaError(f"pixel format {name} cannot be read ({error}); convert the clip first") from error
+
+
+def _nearest_layout(pixel_format: Any) -> str:
+    bits = max(component.bits for component in pixel_format.components if not component.is_alpha)
+    if pixel_format.is_rgb or pixel_format.has_palette or pixel_format.name.startswith(("xyz", "bayer")):
+        return "rgb24" if bits <= 8 else "rgb48le"
+    if _is_gray(pixel_format) or pixel_format.name.startswith("mono"):
+        return "gray" if bits <= 8 else f"gray{bits if bits in (9, 10, 12, 14, 16) else 16}le"
+    across = 16 // pixel_format.chroma_width(16)
+    down = 16 // pixel_format.chroma_height(16)
+    sampling = {cell: name for name, cell in _SAMPLING.items()}.get((across, down), "444")
+    return f"yuv{sampling}p" + ("" if bits <= 8 else f"{bits if bits in (9, 10, 12, 14, 16) else 16}le")
+
+
+def alpha_of(frame: av.VideoFrame) -> np.ndarray | None:
+    """(H, W) float32 in [0, 1]: the picture's own alpha as stored (not yet upright), or None where it has none."""
+    bits = max((component.bits for component in frame.format.components if component.is_alpha), default=0)
+    if not bits:
+        return None
+    found = _PLANAR_ALPHA.fullmatch(frame.format.name)
+    if not found:
+        frame = frame.reformat(format="gbrap" if bits <= 8 else "gbrap16le")  # alpha keeps its codes
+        bits = 8 if bits <= 8 else 16
+    return _plane(frame, 3, bits).astype(np.float32) / np.float32((1 << bits) - 1)
+
+
+def grey_of(rgb: np.ndarray) -> np.ndarray:
+    """(H, W) float32 in [0, 1]: the grey value of (H, W, 3) uint16 RGB, by BT.601's weights; of a grey, itself."""
+    grey: np.ndarray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32) / np.float32(65535)
+    return grey
+
+
+def alpha_codes(alpha: np.ndarray, bits: int) -> np.ndarray:
+    """(H, W) uint16: alpha (float32, clipped to [0, 1]) in full-range codes of `bits` bits, rounded to nearest."""
+    top = np.float32((1 << bits) - 1)
+    codes = alpha * top
+    np.rint(codes, out=codes)
+    np.clip(codes, 0, top, out=codes)
+    return codes.astype(np.uint16)
+
+
+def as_16_bit(rgb: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint16 of a frame's uint8 or uint16 pixels."""
+    return rgb if rgb.dtype == np.uint16 else _widened(rgb, 8)
+
+
+def premultiplied(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint16 RGB times alpha, in code values (not in linear light), rounded."""
+    weight = cv2.merge([alpha, alpha, alpha])
+    product: np.ndarray = cv2.multiply(rgb.astype(np.float32), weight, dtype=cv2.CV_16U)
+    return product
+
+
+def composite(rgb: np.ndarray, alpha: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint16: rgb over background (both uint16), F * a + B * (1 - a) in code values, rounded."""
+    weight = cv2.merge([alpha, alpha, alpha])
+    back = background.astype(np.float32)
+    laid_over: np.ndarray = cv2.add((rgb.astype(np.float32) - back) * weight, back, dtype=cv2.CV_16U)
+    return laid_over
+
+
+def yuv444(rgb: np.ndarray, matrix: str, bits: int) -> list[np.ndarray]:
+    """Three (H, W) uint16 planes of limited-range YUV codes of `bits` bits, rounded."""
+    return list(cv2.split(cv2.transform(rgb, rgb_to_yuv(matrix, bits))))
+
+
+def yuv420(rgb: np.ndarray, matrix: str) -> list[np.ndarray]:
+    """Y, U, V as uint8, limited range, 4:2:0 with MPEG's siting; odd sizes have one more chroma sample, repeated."""
+    luma, *chroma = yuv444(rgb, matrix, 16)
+    planes = [cv2.convertScaleAbs(luma, alpha=1 / 256)]
+    for plane in chroma:
+        height, width = plane.shape
+        if height % 2 or width % 2:
+            plane = cv2.copyMakeBorder(plane, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+            height, width = plane.shape
+        plane = cv2.resize(plane, (width, height // 2), interpolation=cv2.INTER_AREA)
+        even, odd = cv2.split(plane.reshape(height // 2, width // 2, 2))
+        before = np.empty_like(odd)
+        before[:, 1:] = odd[:, :-1]
+        before[:, 0] = even[:, 0]
+        sides = cv2.addWeighted(before, 0.5, odd, 0.5, 0)
+        planes.append(cv2.convertScaleAbs(cv2.addWeighted(even, 0.5, sides, 0.5, 0), alpha=1 / 256))
+    return planes
+
+
+def fill(frame: av.VideoFrame, planes: list[np.ndarray]) -> av.VideoFrame:
+    """Copy (H, W) arrays into the frame's planes and return it. Each plane's size and depth must be the frame's."""
+    for plane, codes in zip(frame.planes, planes, strict=True):
+        _rows(plane, codes.dtype.type)[:, : plane.width] = codes
+    return frame

@@ -1,0 +1,1 @@
+"""Image sequences: patterns, headers, pixels, verification."""

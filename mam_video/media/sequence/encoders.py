@@ -1,0 +1,147 @@
+"""Encode one matted frame as the bytes of an image file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from mam_video.core.frames import Frame, Matted
+from mam_video.core.settings import OutputSettings
+from mam_video.core.timecode import nominal_rate
+from mam_video.media import pixel_formats
+from mam_video.media.base import XYXY, ClipInfo, Windows
+from mam_video.media.sequence.dpx import encode_dpx
+from mam_video.media.sequence.exr import time_code, write_exr
+from mam_video.media.sequence.png_tiff_jpeg import encode_png, encode_tiff
+from mam_video.media.view_transforms import REC709_CHROMATICITIES, SRGB
+
+
+class Encoder(Protocol):
+    """How a matted frame becomes a file. Pure but for that file, so that threads can share it."""
+
+    def write(self, matted: Matted, number: int, path: Path) -> None:
+        """Raises: MediaError or OSError, where the file cannot be written."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class IntegerEncoder:
+    """PNG and TIFF of 16 bits: RGBA, straight unless asked otherwise, or alpha alone. A float plate is shown here."""
+
+    tiff: bool
+    alpha_only: bool
+    premultiply: bool
+
+    def write(self, matted: Matted, number: int, path: Path) -> None:
+        alpha = pixel_formats.alpha_codes(matted.alpha, 16)
+        if self.alpha_only:
+            picture = alpha
+        else:
+            rgb = pixel_formats.as_16_bit(matted.frame.codes)
+            if self.premultiply:
+                rgb = pixel_formats.premultiplied(rgb, matted.alpha)
+            picture = cv2.merge([*cv2.split(rgb), alpha])
+        data = encode_tiff(picture, premultiplied=self.premultiply) if self.tiff else encode_png(picture)
+        path.write_bytes(data)
+
+
+@dataclass(frozen=True, slots=True)
+class DpxEncoder:
+    """The matte alone, 10 bits."""
+
+    rate: Fraction
+
+    def write(self, matted: Matted, number: int, path: Path) -> None:
+        path.write_bytes(encode_dpx(pixel_formats.alpha_codes(matted.alpha, 10), number, self.rate, path.name))
+
+
+@dataclass(frozen=True, slots=True)
+class ExrEncoder:
+    """RGBA in scene-linear light, premultiplied in it, as EXR asks; or the matte alone as channel A, or LAYER.A.
+
+    With `layers`, the names of several subjects, each one's matte alone is a layer: NAME.A.
+
+    Float plates are written as they came: where alpha is 1 their bits do not change (in float, or in half from half,
+    with lossless compression). Others are brought to linear light through their look, else from sRGB. Data and display
+    windows stay as they were.
+    """
+
+    info: ClipInfo
+    alpha_only: bool
+    settings: OutputSettings
+    layers: tuple[str, ...] = ()
+
+    def write(self, matted: Matted, number: int, path: Path) -> None:
+        frame = matted.frame
+        height, width = frame.size
+        x0, y0, x1, y1 = frame.window or (0, 0, width, height)
+        inside = (slice(y0, y1), slice(x0, x1))
+        alpha = matted.alpha[inside]
+        dtype = self._dtype(frame)
+        if self.layers:
+            channels = {f"{name}.A": matted.of(name).alpha[inside].astype(dtype) for name in self.layers}
+        elif self.alpha_only:
+            layer = self.settings.exr_layer
+            channels = {f"{layer}.A" if layer else "A": alpha.astype(dtype)}
+        else:
+            rgb = frame.rgb[inside]
+            if rgb.dtype.kind != "f":
+                rgb = (frame.look or SRGB).linear(rgb)
+            narrow = dtype is np.float16 and rgb.dtype != np.float16
+            planes = [_times(rgb[..., k], alpha) for k in range(3)]
+            channels = {
+                name: _in_half(plane) if narrow else plane.astype(dtype)
+                for name, plane in zip("RGB", planes, strict=True)
+            }
+            channels["A"] = alpha.astype(dtype)
+        write_exr(path, channels, self._header(frame, number, (x0, y0, x1, y1)))
+
+    def _dtype(self, frame: Frame) -> type[np.float16] | type[np.float32]:
+        if self.settings.exr_type == "auto":
+            return np.float32 if frame.rgb.dtype == np.float32 else np.float16
+        return np.float32 if self.settings.exr_type == "float" else np.float16
+
+    def _header(self, frame: Frame, number: int, inside: XYXY) -> dict[str, Any]:
+        height, width = frame.size
+        windows = self.info.windows or Windows((0, 0, width, height), (0, 0, width, height))
+        left, top = windows.canvas[:2]
+        header: dict[str, Any] = {
+            "data": (inside[0] + left, inside[1] + top, inside[2] + left, inside[3] + top),
+            "display": windows.display,
+            "compression": self.settings.exr_compression,
+            "framesPerSecond": self.info.rate,
+            "imageCounter": number,
+            "pixelAspectRatio": float(self.info.sample_aspect),
+            "software": "mam_video",
+        }
+        chromaticities = self.info.chromaticities
+        if chromaticities is None and not self.info.floating and self.info.look in ("srgb", "linear"):
+            chromaticities = REC709_CHROMATICITIES
+        if chromaticities is not None and not self.alpha_only:
+            header["chromaticities"] = chromaticities
+        if frame.timecode is not None:
+            code = time_code(frame.timecode, nominal_rate(self.info.rate))
+            if code is not None:
+                header["timeCode"] = code
+        if self.info.reel:
+            header["reelName"] = self.info.reel
+        return header
+
+
+def _times(plane: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """float32: plane times alpha; 0 where alpha is 0, whatever stands in the plane."""
+    with np.errstate(invalid="ignore"):
+        product: np.ndarray = plane.astype(np.float32) * alpha
+    product[alpha == 0] = 0
+    return product
+
+
+def _in_half(plane: np.ndarray) -> np.ndarray:
+    """float16 of float32; beyond its largest number, 65504, that."""
+    top = np.float32(np.finfo(np.float16).max)
+    return np.clip(plane, -top, top).astype(np.float16)

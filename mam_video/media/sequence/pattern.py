@@ -1,0 +1,238 @@
+"""Sequences by name: which files are the frames of `plate.%04d.exr`, `plate.####.exr`, `plate.$F4.exr`,
+`plate.1001-1100.exr`, `plate.1001-1100x5####.exr`, of a folder, or of one file. Patterns are parsed by fileseq.
+
+Nothing is opened here, and nothing is counted that a hostile name could make endless.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import fileseq
+
+from mam_video.core.errors import MediaError, UsageError
+from mam_video.runtime.os_errors import reason
+
+MAX_FRAMES: Final = 1_000_000
+_MAX_DIGITS: Final = 9
+_SIGNS: Final = re.compile(r"%\d*d|#|@|\$F\d*")
+_RANGE: Final = r"\d+(?:-\d+(?:x\d+)?)?(?:,\d+(?:-\d+(?:x\d+)?)?)*"
+# name.1001-1100.exr: a range without a sign for the digits, which then are as many as the first number has
+_BARE_RANGE: Final = re.compile(
+    rf"(?P<head>(?:.*[._])?)(?P<range>\d+-\d+(?:x\d+)?(?:,{_RANGE})?)(?P<tail>\.[A-Za-z0-9]+)"
+)
+_NUMBERED: Final = re.compile(r"(?P<head>.*?)(?P<digits>\d{1,9})(?P<tail>\.[A-Za-z0-9]+)")
+
+
+@dataclass(frozen=True)
+class SequencePattern:
+    """The frames of a sequence, found on the disk.
+
+    numbers  of its frames, in order, missing ones too
+    present  numbers of those that have a file, in order
+    """
+
+    folder: Path
+    head: str
+    tail: str
+    padding: int
+    numbers: Sequence[int]
+    present: Sequence[int]
+
+    @property
+    def path(self) -> Path:
+        """The pattern, in printf's way."""
+        return self.folder / f"{self.head}%0{self.padding}d{self.tail}"
+
+    def file(self, number: int) -> Path:
+        return self.folder / f"{self.head}{number:0{self.padding}d}{self.tail}"
+
+    def nearest(self, number: int) -> int:
+        """The number itself where it has a file, else the last one before it that has. The first always has one."""
+        return self.present[bisect_right(self.present, number) - 1]
+
+    def missing(self) -> list[tuple[int, int]]:
+        """First and last number of every gap."""
+        if len(self.present) == len(self.numbers):
+            return []
+        have = set(self.present)
+        gaps: list[tuple[int, int]] = []
+        before: int | None = None
+        for number in self.numbers:
+            if number not in have:
+                gaps = [*gaps[:-1], (gaps[-1][0], number)] if before is not None else [*gaps, (number, number)]
+                before = number
+            else:
+                before = None
+        return gaps
+
+
+def is_sequence(text: str, suffixes: frozenset[str]) -> bool:
+    """Whether an input's name means a sequence of pictures, and not one file of film."""
+    path = Path(text)
+    if path.is_file() or path.suffix.lower() in suffixes:
+        return path.suffix.lower() in suffixes
+    return bool(_SIGNS.search(path.name) or _BARE_RANGE.fullmatch(path.name) or path.is_dir())
+
+
+def find_sequence(text: str, suffixes: frozenset[str]) -> SequencePattern:
+    """The frames that a name means.
+
+    Args:
+        text: a pattern, a folder that holds one sequence, or one picture's file (a sequence of one).
+        suffixes: endings of picture files that can be read, with dots, in small letters.
+    Raises: UsageError for a pattern that is none; MediaError where nothing is found, or several sequences are.
+    """
+    path = Path(text)
+    try:
+        if path.is_dir():
+            return _in_folder(path, suffixes)
+        if path.exists() and not _SIGNS.search(path.name):
+            return _one_file(path)
+    except (OSError, ValueError) as error:
+        raise MediaError(f"{text}: cannot be read ({reason(error)})") from error
+    if not _SIGNS.search(path.name) and not _BARE_RANGE.fullmatch(path.name):
+        raise MediaError(f"{text}: no such file")
+    folder, head, tail, padding, wanted = _parsed(text)
+    if tail.lower() not in suffixes:
+        known = ", ".join(sorted(suffixes))
+        raise MediaError(f"{text}: sequences of '{tail}' are not read; those of {known} are")
+    found = sorted(number for number, digits in _standing(folder, head, tail) if _padded(digits, padding))
+    if not found:
+        raise MediaError(f"{text}: no such file; nothing in {folder} has a name like {head}{'1':0>{padding}}{tail}")
+    if wanted is None:
+        return _whole(folder, head, tail, padding, found)
+    have = set(found)
+    present = tuple(number for number in wanted if number in have)
+    if not present or present[0] != wanted[0]:
+        raise MediaError(
+            f"{text}: its first frame {wanted[0]} is missing; the files there are {found[0]} to {found[-1]}"
+        )
+    return SequencePattern(folder, head, tail, padding, wanted, present)
+
+
+def _parsed(text: str) -> tuple[Path, str, str, int, Sequence[int] | None]:
+    """Folder, head, tail, padding and the numbers asked for (None: all there are)."""
+    path = Path(text)
+    if "\0" in text or _SIGNS.search(str(path.parent)):
+        raise UsageError(f"{text}: the frame number belongs into the file's name, not the folder's")
+    if any(len(digits) > _MAX_DIGITS for digits in re.findall(r"\d+", path.name)):
+        raise UsageError(f"{text}: a number in this pattern is too long; {_MAX_DIGITS} digits at most")
+    if bare := _BARE_RANGE.fullmatch(path.name):
+        first = re.match(r"\d+", bare["range"])
+        assert first is not None
+        return path.parent, bare["head"], bare["tail"], len(first[0]), _numbers(text, bare["range"])
+    try:
+        parsed = fileseq.FileSequence(path.name, pad_style=fileseq.PAD_STYLE_HASH1)
+        head, tail, padding = parsed.basename(), parsed.extension(), parsed.zfill()
+        signs = parsed.padding()
+    except (fileseq.FileSeqException, ValueError) as error:
+        raise UsageError(f"{text}: not a pattern of a sequence ({reason(error)}); write it as name.%04d.exr") from None
+    if not _SIGNS.search(signs) or len(re.findall(r"%\d*d|#+|@+|\$F\d*", signs)) != 1 or _SIGNS.search(head + tail):
+        raise UsageError(
+            f"{text}: give one place for the frame number, as name.%04d.exr, name.####.exr or name.$F4.exr"
+        )
+    if padding > _MAX_DIGITS:
+        raise UsageError(f"{text}: {padding} digits are too many; {_MAX_DIGITS} at most")
+    found = re.search(rf"({_RANGE})$", head)  # fileseq takes the range off where it can
+    if found and parsed.frameSet() is None and "-" in found[1]:
+        return path.parent, head[: found.start()], tail, padding, _numbers(text, found[1])
+    frames = parsed.frameRange()
+    return path.parent, head, tail, max(padding, 1), _numbers(text, frames) if frames else None
+
+
+def _numbers(text: str, ranges: str) -> Sequence[int]:
+    """The numbers of 1-10x2,15; increasing. Counted before they are listed."""
+    count = 0
+    for part in ranges.split(","):
+        found = re.fullmatch(r"(\d+)(?:-(\d+)(?:x(\d+))?)?", part)
+        if found is None or (found[3] is not None and int(found[3]) == 0):
+            raise UsageError(f"{text}: '{part}' is not a range of frames, as 1001-1100 or 1001-1100x5")
+        count += (int(found[2] or found[1]) - int(found[1])) // int(found[3] or 1) + 1
+    if not 0 < count <= MAX_FRAMES:
+        raise UsageError(f"{text}: a range of {count:,} frames; between 1 and {MAX_FRAMES:,} can be read")
+    listed = tuple(int(number) for number in fileseq.FrameSet(ranges))
+    if any(b <= a for a, b in pairwise(listed)):
+        raise UsageError(f"{text}: its frames must count upwards, each once")
+    return listed
+
+
+def _padded(digits: str, padding: int) -> bool:
+    """Whether a number is written as the pattern says: padded with zeros to so many digits, and to no more."""
+    return len(digits) == padding or (len(digits) > padding and digits[0] != "0")
+
+
+def _standing(folder: Path, head: str, tail: str) -> list[tuple[int, str]]:
+    """Numbers, and as written, of the files in a folder that begin and end so."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.name.startswith(head) and entry.name.endswith(tail)]
+    except (OSError, ValueError) as error:
+        raise MediaError(f"{folder}: cannot be read ({reason(error)})") from error
+    middles = [name[len(head) : len(name) - len(tail)] for name in names if len(name) > len(head) + len(tail)]
+    return [(int(digits), digits) for digits in middles if re.fullmatch(r"[0-9]{1,9}", digits)]
+
+
+def _whole(folder: Path, head: str, tail: str, padding: int, found: list[int]) -> SequencePattern:
+    """A sequence of all that was found, from the first number to the last."""
+    if found[-1] - found[0] >= MAX_FRAMES:
+        raise MediaError(
+            f"{folder / head}*{tail}: its numbers run from {found[0]} to {found[-1]}, too far apart to be one "
+            "sequence; give the range, as name.1001-1100.exr"
+        )
+    numbers = range(found[0], found[-1] + 1)
+    return SequencePattern(
+        folder, head, tail, padding, numbers, numbers if len(numbers) == len(found) else tuple(found)
+    )
+
+
+def _in_folder(folder: Path, suffixes: frozenset[str]) -> SequencePattern:
+    """The only sequence in a folder."""
+    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            found = _NUMBERED.fullmatch(entry.name)
+            if found and not entry.name.startswith(".") and found["tail"].lower() in suffixes:
+                head = entry.name[: -len(found["tail"])].rstrip("0123456789")
+                groups[head, found["tail"]].append(entry.name[len(head) : -len(found["tail"])])
+    if not groups:
+        known = ", ".join(sorted(suffixes))
+        raise MediaError(f"{folder}: is a folder without a sequence of pictures in it ({known})")
+    if len(groups) > 1:
+        shown = ", ".join(sorted(f"{head}%d{tail}" for head, tail in groups)[:4])
+        raise MediaError(f"{folder}: this folder holds {len(groups)} sequences ({shown}, ...); give one's pattern")
+    ((head, tail), digits) = next(iter(groups.items()))
+    padding = min(len(each) for each in digits)
+    if any(len(each) > _MAX_DIGITS for each in digits) or not all(_padded(each, padding) for each in digits):
+        raise MediaError(f"{folder}: the numbers of {head}*{tail} are padded in several ways; give the pattern of one")
+    return _whole(folder, head, tail, padding, sorted(int(each) for each in digits))
+
+
+def _one_file(path: Path) -> SequencePattern:
+    """One picture: a sequence of a single frame, with its own number where its name has one."""
+    found = re.fullmatch(r"(.*?)(\d{1,9})(\.[A-Za-z0-9]+)", path.name)
+    if found is None:
+        return Single(path.parent, path.stem, path.suffix, 1, (1,), (1,))
+    digits = re.search(r"\d{1,9}$", path.name[: -len(found[3])])
+    assert digits is not None
+    head = path.name[: digits.start()]
+    return SequencePattern(path.parent, head, found[3], len(digits[0]), (int(digits[0]),), (int(digits[0]),))
+
+
+class Single(SequencePattern):
+    """One picture without a number in its name."""
+
+    @property
+    def path(self) -> Path:
+        return self.folder / f"{self.head}{self.tail}"
+
+    def file(self, number: int) -> Path:
+        return self.path

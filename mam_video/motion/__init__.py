@@ -1,0 +1,1 @@
+"""Optical flow between neighbouring frames, and hard cuts."""

@@ -1,0 +1,284 @@
+"""Optical flow between neighbouring frames; worked ahead on threads.
+
+Flow is measured on small grey pictures ("motion pictures") whose longer side is `MotionSettings.side`, by OpenCV's DIS
+(Kroeger et al., Fast Optical Flow using Dense Inverse Search, ECCV 2016), in both directions. It knows no model and no
+subject, so it is worked ahead of the tracker.
+
+Two scales are in play and every name says which: flow arrays hold motion-picture pixels, everything that is asked of a
+`Motion` is answered in frame pixels or at the size of what was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from mam_video.core.frames import Frame
+from mam_video.core.geometry import Box
+from mam_video.core.settings import MotionSettings
+from mam_video.runtime.stage_timer import StageTimer
+from mam_video.runtime.streams import ordered_map
+
+_PRESETS = {
+    "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
+    "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
+    "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
+}
+
+
+class Shift(NamedTuple):
+    """How a region moves as a whole, in frame pixels.
+
+    spread  median distance of its pixels' own motion from (dx, dy): small for a stiff region, large for limbs
+    """
+
+    dx: float
+    dy: float
+    spread: float
+
+
+@dataclass(frozen=True, slots=True)
+class Motion:
+    """Dense motion between two neighbouring frames, measured once in each direction.
+
+    source, target  indices of the two frames; source is shown first
+    frame_size      (H, W) of the frames
+    forward         (h, w, 2) float32, x and y: what sits at p in the source sits at p + forward(p) in the target
+    backward        (h, w, 2) float32: what sits at p in the target sat at p + backward(p) in the source
+
+    Both are in motion-picture pixels; `scale` leads to frame pixels.
+    """
+
+    source: int
+    target: int
+    frame_size: tuple[int, int]
+    forward: np.ndarray = field(repr=False)
+    backward: np.ndarray = field(repr=False)
+    _trusted: dict[bool, np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for flow in (self.forward, self.backward):
+            if flow.dtype != np.float32 or flow.ndim != 3 or flow.shape[2] != 2:
+                raise TypeError(f"flow must be (h, w, 2) float32, is {flow.shape} {flow.dtype}")
+        if self.forward.shape != self.backward.shape:
+            raise TypeError(f"flows differ in size: {self.forward.shape} and {self.backward.shape}")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(h, w) of the motion pictures."""
+        return self.forward.shape[0], self.forward.shape[1]
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """(x, y): frame pixels a motion-picture pixel."""
+        return self.frame_size[1] / self.size[1], self.frame_size[0] / self.size[0]
+
+    def carry(
+        self, values: np.ndarray, *, back: bool = False, window: tuple[int, int, int, int] | None = None
+    ) -> np.ndarray:
+        """A map of the source frame as it should look in the target frame (`back`: the other way round).
+
+        `values` is (H', W') or (H', W', C), float32 or uint8, of any size over the whole frame; the result has the same
+        size and type. Sampled bilinearly; what comes from beyond the border repeats the border. `window` (x, y, w, h),
+        in pixels of `values`, asks for that part of the result alone.
+        """
+        h, w = values.shape[:2]
+        x0, y0, width, height = window or (0, 0, w, h)
+        flow = self.forward if back else self.backward
+        sx, sy = self.size[1] / w, self.size[0] / h
+        if (h, w) != self.size:
+            centres = np.array([[sx, 0, (x0 + 0.5) * sx - 0.5], [0, sy, (y0 + 0.5) * sy - 0.5]])
+            flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+            flow = cv2.warpAffine(flow, centres, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        else:
+            flow = flow[y0 : y0 + height, x0 : x0 + width]
+        map_x = flow[..., 0] * np.float32(1 / sx) + np.arange(x0, x0 + width, dtype=np.float32)
+        map_y = flow[..., 1] * np.float32(1 / sy) + np.arange(y0, y0 + height, dtype=np.float32)[:, None]
+        return np.asarray(cv2.remap(values, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+
+    def at(self, x: np.ndarray, y: np.ndarray, *, back: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Motion (dx, dy) in frame pixels at positions x, y (float32, equal shapes (m, n), frame pixels).
+
+        Positions are of the target frame, and the motion leads to the source; with `back` the other way round.
+        """
+        flow = self.forward if back else self.backward
+        sx, sy = self.scale
+        map_x = (x / sx - 0.5).astype(np.float32)
+        map_y = (y / sy - 0.5).astype(np.float32)
+        found = cv2.remap(flow, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return found[..., 0] * np.float32(sx), found[..., 1] * np.float32(sy)
+
+    def disagreement(self, *, back: bool = False) -> np.ndarray:
+        """(h, w) float32: how far, in motion-picture pixels, a walk along both flows ends from where it began.
+
+        Over the target frame's picture (`back`: the source's). Large where something is uncovered, blurred or flat.
+        """
+        there, home = (self.forward, self.backward) if back else (self.backward, self.forward)
+        gap = there + _sampled_along(home, there)
+        return np.asarray(cv2.magnitude(gap[..., 0], gap[..., 1]))
+
+    def trusted(self, *, back: bool = False) -> np.ndarray:
+        """(h, w) bool over the target frame's picture (`back`: the source's): where both flows agree.
+
+        Source: the criterion of Sundaram, Brox and Keutzer (ECCV 2010), |f + b|^2 < 0.01 (|f|^2 + |b|^2) + 0.5. Places
+        whose counterpart lies outside the frame are not trusted. Read-only, and made once: many ask.
+        """
+        if back not in self._trusted:
+            self._trusted[back] = self._find_trusted(back)
+        return self._trusted[back]
+
+    def _find_trusted(self, back: bool) -> np.ndarray:
+        there, home = (self.forward, self.backward) if back else (self.backward, self.forward)
+        reply = _sampled_along(home, there)
+        gap = there + reply
+        bar = 0.01 * (_squared(there) + _squared(reply)) + 0.5
+        h, w = self.size
+        x = there[..., 0] + np.arange(w, dtype=np.float32)
+        y = there[..., 1] + np.arange(h, dtype=np.float32)[:, None]
+        inside = (x >= -0.5) & (x <= w - 0.5) & (y >= -0.5) & (y <= h - 0.5)
+        trusted = np.asarray((_squared(gap) < bar) & inside)
+        trusted.flags.writeable = False
+        return trusted
+
+    def shift(self, region: np.ndarray, *, back: bool = False) -> Shift:
+        """How `region` of the source frame moves to the target (`back`: of the target to the source): the median.
+
+        `region` is (H', W') bool or uint8 of any size over the whole frame. Pixels whose flows disagree do not vote as
+        long as a quarter of the region can be trusted. An empty region does not move.
+        """
+        flow = self.backward if back else self.forward
+        h, w = self.size
+        voters = np.asarray(region).astype(np.uint8)
+        if voters.shape != (h, w):
+            voters = cv2.resize(voters, (w, h), interpolation=cv2.INTER_NEAREST)
+        inside: np.ndarray = np.asarray(voters > 0)
+        if not inside.any():
+            return Shift(0.0, 0.0, 0.0)
+        sure = inside & self.trusted(back=not back)
+        votes = flow[sure if 4 * sure.sum() >= inside.sum() else inside] * np.array(self.scale, np.float32)
+        dx, dy = np.median(votes, axis=0)
+        spread = np.median(np.hypot(votes[:, 0] - dx, votes[:, 1] - dy))
+        return Shift(float(dx), float(dy), float(spread))
+
+    def camera(self, box: Box | None = None, *, back: bool = False) -> np.ndarray:
+        """The camera's part of the motion: (h, w, 2) float32, motion-picture pixels, from target frame to source.
+
+        A homography fitted robustly (RANSAC) to the flow outside `box` (frame pixels), since the subject inside it
+        moves by itself; zero where none can be fitted. `back`: from the source to the target.
+        """
+        h, w = self.size
+        flow = self.forward if back else self.backward
+        step = max(min(h, w) // 32, 2)
+        y, x = np.mgrid[step // 2 : h : step, step // 2 : w : step]
+        keep = self.trusted(back=back)[y, x]
+        if box is not None:
+            sx, sy = self.scale
+            outside = (
+                ((x + 0.5) * sx < box.x0)
+                | ((x + 0.5) * sx > box.x1)
+                | ((y + 0.5) * sy < box.y0)
+                | ((y + 0.5) * sy > box.y1)
+            )
+            keep = keep & outside if (keep & outside).sum() >= 24 else keep
+        if keep.sum() < 24:
+            return np.zeros_like(flow)
+        here = np.stack([x[keep], y[keep]], axis=1).astype(np.float32)
+        cv2.setRNGSeed(0)
+        matrix, _ = cv2.findHomography(here, here + flow[y, x][keep], cv2.RANSAC, 1.0)
+        if matrix is None:
+            return np.zeros_like(flow)
+        grid = np.stack(np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)), axis=2)
+        return np.asarray(cv2.perspectiveTransform(grid, matrix) - grid, np.float32)
+
+    def apart(self, box: Box | None = None, *, back: bool = False) -> np.ndarray:
+        """How each place moves apart from the camera: the flow less `camera`, same shape and units.
+
+        Of the target frame, as the way it has come (source to target); `back`: of the source frame, the way it will go.
+        """
+        if back:
+            return np.asarray(self.forward - self.camera(box, back=True))
+        return np.asarray(self.camera(box) - self.backward)
+
+
+def measure_motion(source: Frame, target: Frame, settings: MotionSettings) -> Motion:
+    """The motion from one frame to the next, both ways. Thread-safe; OpenCV releases the GIL while it works.
+
+    Raises: ValueError, the frames differ in size.
+    """
+    if source.size != target.size:
+        raise ValueError(f"frames {source.index} and {target.index} differ in size: {source.size} and {target.size}")
+    first, second = _motion_picture(source.rgb8, settings.side), _motion_picture(target.rgb8, settings.side)
+    dis = cv2.DISOpticalFlow.create(_PRESETS[settings.preset])
+    # DIS works on patches of 8 pixels over a pyramid, and refuses pictures that hold too few of them.
+    h, w = first.shape
+    pad_h, pad_w = max(_SMALLEST - h, 0), max(_SMALLEST - w, 0)
+    if pad_h or pad_w:
+        first, second = (cv2.copyMakeBorder(p, 0, pad_h, 0, pad_w, cv2.BORDER_REPLICATE) for p in (first, second))
+    forward = dis.calc(first, second, None)[:h, :w]
+    backward = dis.calc(second, first, None)[:h, :w]
+    return Motion(
+        source.index, target.index, source.size, np.ascontiguousarray(forward), np.ascontiguousarray(backward)
+    )
+
+
+def with_motion(
+    frames: Iterable[Frame], settings: MotionSettings, threads: int = 2, clock: StageTimer | None = None
+) -> Generator[tuple[Frame, Motion | None], None, None]:
+    """Each frame with the motion that leads to it from the frame before; the first with None.
+
+    Measured in `threads` threads, at most as many frames ahead. Frames pass unchanged and in order.
+    """
+
+    clock = clock or StageTimer()
+
+    def pairs() -> Generator[tuple[Frame | None, Frame], None, None]:
+        before: Frame | None = None
+        try:
+            for frame in frames:
+                yield before, frame
+                before = frame
+        finally:
+            close = getattr(frames, "close", None)
+            if close is not None:
+                close()
+
+    def measure(pair: tuple[Frame | None, Frame]) -> tuple[Frame, Motion | None]:
+        before, frame = pair
+        if before is None:
+            return frame, None
+        with clock.stage("motion"):
+            return frame, measure_motion(before, frame, settings)
+
+    return ordered_map(measure, pairs(), threads)
+
+
+_SMALLEST = 64  # side of the smallest picture that every preset of DIS takes
+
+
+def _motion_picture(rgb: np.ndarray, side: int) -> np.ndarray:
+    """Grey (h, w) uint8 with a longer side of at most `side`; never enlarged."""
+    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+    h, w = grey.shape
+    shrink = side / max(h, w)
+    if shrink >= 1:
+        return np.asarray(grey)
+    size = max(round(w * shrink), 1), max(round(h * shrink), 1)
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA))
+
+
+def _sampled_along(values: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """`values` (h, w, 2) read where `flow` (h, w, 2) leads from each pixel."""
+    h, w = flow.shape[:2]
+    map_x = flow[..., 0] + np.arange(w, dtype=np.float32)
+    map_y = flow[..., 1] + np.arange(h, dtype=np.float32)[:, None]
+    return np.asarray(cv2.remap(values, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+
+
+def _squared(flow: np.ndarray) -> np.ndarray:
+    """Squared length of each vector, (h, w) float32; far faster than a sum over the last axis."""
+    x, y = flow[..., 0], flow[..., 1]
+    return x * x + y * y

@@ -1,0 +1,1 @@
+"""What the user points with: boxes, points, text; values and their parsers."""

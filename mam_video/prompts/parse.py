@@ -1,0 +1,168 @@
+"""Parse prompts from the command line and from TOML files into checked values."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mam_video.core.errors import UsageError
+from mam_video.prompts.prompt import DEFAULT_SUBJECT, Prompt, Prompts
+
+_VERSION = 1  # of the file's form
+_ENTRY = re.compile(r"(?:([^@]*)@)?(.+?):\s*([A-Za-z].*|)", re.DOTALL)  # a frame may be a timecode, with colons in it
+
+
+@dataclass(frozen=True, slots=True)
+class PromptClip:
+    """What has to be known of a clip to read prompts for it.
+
+    size      (H, W)
+    index_of  the index of a frame by the number or timecode that the user calls it; raises UsageError
+    count     of its frames; None where it is not known before decoding
+    """
+
+    size: tuple[int, int]
+    index_of: Callable[[str], int]
+    count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptEntry:
+    """One prompt as given: `where` names it in errors; `frame` and `given` are the user's own words."""
+
+    where: str
+    index: int
+    prompt: Prompt
+    subject: str = DEFAULT_SUBJECT
+    frame: str = ""
+    given: str = ""
+
+
+def parse_entry(text: str, clip: PromptClip) -> PromptEntry:
+    """A prompt of the command line: [SUBJECT@]FRAME:box=X0,Y0,X1,Y1;point=X,Y;point=X,Y,0.
+
+    Coordinates are as in `Prompt.parse`. Raises: UsageError, a line that names it.
+    """
+    where = f"--prompt '{text}'"
+    found = _ENTRY.fullmatch(text)
+    if found is None:
+        raise UsageError(f"{where} is not of the form [SUBJECT@]FRAME:box=X0,Y0,X1,Y1;point=X,Y;point=X,Y,0")
+    subject = DEFAULT_SUBJECT if found[1] is None else found[1].strip()
+    if not subject:
+        raise UsageError(f"{where}: names no subject before the @")
+    boxes: list[str] = []
+    points: list[str] = []
+    for part in found[3].split(";"):
+        name, equals, value = (p.strip() for p in part.partition("="))
+        if not equals or name not in ("box", "point"):
+            raise UsageError(f"{where}: '{part.strip()}' is neither box=X0,Y0,X1,Y1 nor point=X,Y nor point=X,Y,0")
+        (boxes if name == "box" else points).append(value)
+    if len(boxes) > 1:
+        raise UsageError(f"{where}: has {len(boxes)} boxes; a subject has one in a frame")
+    return _entry(where, found[2].strip(), boxes[0] if boxes else None, points, clip, subject)
+
+
+def read_entries(path: str | Path, clip: PromptClip) -> list[PromptEntry]:
+    """The prompts of a file; its form stands at the head of this module.
+
+    Raises: UsageError, a line that names the file and the prompt.
+    """
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file of prompts") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot read these prompts ({error})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path}: not valid TOML ({error})") from None
+    if "version" not in content:
+        raise UsageError(f"{path}: does not say its version; begin it with version = {_VERSION}")
+    version = content["version"]
+    if version != _VERSION or not isinstance(version, int) or isinstance(version, bool):
+        raise UsageError(f"{path}: is of version {version!r}, this program reads version {_VERSION}")
+    _known(str(path), content, ("version", "prompt"))
+    tables = content.get("prompt", [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise UsageError(f"{path}: 'prompt' is a list of tables; write [[prompt]] before each")
+    if not tables:
+        raise UsageError(f"{path}: no prompt; write [[prompt]] with a frame and a box or points")
+    return [_file_entry(f"{path}: prompt {k}", table, clip) for k, table in enumerate(tables, 1)]
+
+
+def by_subject(entries: Iterable[PromptEntry]) -> dict[str, Prompts]:
+    """The prompts of each subject, by its name, in the order in which they are first named.
+
+    Raises: UsageError, a subject has two prompts on one frame, or there is none at all.
+    """
+    subjects: dict[str, dict[int, PromptEntry]] = {}
+    for entry in entries:
+        mine = subjects.setdefault(entry.subject, {})
+        if entry.index in mine:
+            raise UsageError(f"{entry.where}: its frame has a prompt already: {mine[entry.index].where}")
+        mine[entry.index] = entry
+    if not subjects:
+        raise UsageError("no prompt: give a box, or a point on the subject, on one frame at least")
+    return {
+        name: Prompts.of({index: entry.prompt for index, entry in mine.items()}, name)
+        for name, mine in subjects.items()
+    }
+
+
+def _file_entry(where: str, table: dict[str, Any], clip: PromptClip) -> PromptEntry:
+    frame = table.get("frame")
+    if frame is None:
+        raise UsageError(f"{where}: names no frame; write frame = N")
+    if isinstance(frame, bool) or not isinstance(frame, int | str):
+        raise UsageError(f"{where}: frame must be a number or a timecode as text, is {frame!r}")
+    where = f"{where} (frame {frame})"
+    _known(where, table, ("frame", "box", "points", "subject"))
+    subject = table.get("subject", DEFAULT_SUBJECT)
+    if not isinstance(subject, str) or not subject.strip():
+        raise UsageError(f"{where}: subject must be a name, is {subject!r}")
+    box = None if "box" not in table else _numbers(where, "box", table["box"])
+    points = table.get("points", [])
+    if not isinstance(points, list) or not all(isinstance(point, list) for point in points):
+        raise UsageError(f"{where}: points must be a list of points, as [[640, 400], [100, 80, 0]], is {points!r}")
+    texts = [_numbers(where, "point", point) for point in points]
+    return _entry(where, str(frame), box, texts, clip, subject)
+
+
+def _numbers(where: str, what: str, values: Any) -> str:
+    """Values of a file as the command line writes them."""
+    form = "[x0, y0, x1, y1]" if what == "box" else "[x, y] or [x, y, 0]"
+    whole = isinstance(values, list) and not any(
+        isinstance(v, bool) or not isinstance(v, int | float | str) for v in values
+    )
+    if not whole or any("," in v for v in values if isinstance(v, str)):
+        raise UsageError(f"{where}: {what} must be of the form {form}, is {values!r}")
+    return ",".join(map(str, values))
+
+
+def _entry(
+    where: str, frame: str, box: str | None, points: list[str], clip: PromptClip, subject: str = DEFAULT_SUBJECT
+) -> PromptEntry:
+    try:
+        index = clip.index_of(frame)
+        if clip.count is not None and index >= clip.count:
+            raise UsageError(f"the clip has {clip.count} frames, counted from 0")
+        if box is None and all(_is_background(point) for point in points):
+            raise UsageError("shows no subject; give a box, or a point on it")
+        given = ";".join([*([f"box={box}"] if box is not None else []), *(f"point={point}" for point in points)])
+        return PromptEntry(where, index, Prompt.parse(box, points, clip.size), subject, frame, given)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
+
+
+def _is_background(point: str) -> bool:
+    parts = point.split(",")
+    return len(parts) == 3 and parts[2].strip() == "0"
+
+
+def _known(where: str, table: Mapping[str, Any], names: tuple[str, ...]) -> None:
+    for key in table:
+        if key not in names:
+            raise UsageError(f"{where}: unknown key '{key}'; known: {', '.join(names)}")

@@ -1,0 +1,94 @@
+"""The first box from words: an open-vocabulary detector looks for what they describe.
+
+Grounding DINO (Liu et al., arXiv 2303.05499) by way of transformers, an optional dependency. Its weights are a folder,
+or a name on the Hugging Face hub, from which they are fetched once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from mam_video.core.errors import UsageError, WeightsError, need_extra
+from mam_video.core.geometry import Box
+from mam_video.core.settings import TextSettings
+from mam_video.models.devices import resolve_device
+
+
+class Spotted(NamedTuple):
+    """What was found in a picture.
+
+    box     in whole pixels of the picture, within it
+    score   how well the detector thinks that it fits the words, 0..1
+    others  how many more it would take for it
+    """
+
+    box: Box
+    score: float
+    others: int
+
+
+def find_by_text(picture: np.ndarray, text: str, settings: TextSettings, device: str = "auto") -> Spotted:
+    """The best box of what `text` describes in `picture`, (H, W, 3) uint8 RGB as displayed.
+
+    Args:
+        device: as in `ModelSettings`; the detector computes in float32.
+    Raises: UsageError, transformers is not installed, the text is empty, or nothing reaches `settings.threshold`;
+        WeightsError, the detector's weights cannot be had.
+    """
+    wanted = " ".join(text.lower().split()).rstrip(" .")
+    if not wanted:
+        raise UsageError("--text is empty; say what the subject is, as --text 'the dancer in red'")
+    need_extra("transformers", "text", "--text")
+    scores, boxes = _asked(picture, f"{wanted}.", settings.model, resolve_device(device))
+    best = int(np.argmax(scores))
+    if scores[best] < settings.threshold:
+        raise UsageError(
+            f"--text '{text}': nothing like it was found (the best fits by {scores[best]:.2f}, "
+            f"{settings.threshold:g} is wanted); say it otherwise, draw a --box, or lower --set text.threshold"
+        )
+    h, w = picture.shape[:2]
+    x0, y0, x1, y1 = (float(v) for v in np.rint(boxes[best] * [w, h, w, h]))
+    x0, y0 = min(max(x0, 0), w - 1), min(max(y0, 0), h - 1)
+    box = Box(x0, y0, max(min(x1, w), x0 + 1), max(min(y1, h), y0 + 1))
+    return Spotted(box, float(scores[best]), int((scores >= settings.threshold).sum()) - 1)
+
+
+def _asked(picture: np.ndarray, words: str, name: str, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
+    """Score and box of each of the detector's queries: (n,) in 0..1, and (n, 4) x0, y0, x1, y1 as shares of the sides.
+
+    A query's score is the largest of its tokens'.
+    """
+    processor, model = _load(name)
+    model = model.to(device).eval()
+    inputs = processor(images=picture, text=words, return_tensors="pt").to(device)
+    with torch.inference_mode():
+        found = model(**inputs)
+    scores = found.logits[0].sigmoid().amax(dim=-1).float().cpu().numpy()
+    cx, cy, w, h = found.pred_boxes[0].float().cpu().numpy().T
+    return scores, np.stack([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2], axis=1)
+
+
+def _load(name: str) -> tuple[Any, Any]:
+    """The detector's processor and model, from a folder or by its name on the hub. Raises: WeightsError."""
+    from transformers import AutoProcessor, GroundingDinoForObjectDetection
+
+    folder = Path(name).expanduser()
+    if not folder.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") != 1):
+        raise WeightsError(
+            f"--text-model {name}: there is no such folder; give one, or a name on the hub as OWNER/NAME"
+        )
+    source = str(folder) if folder.is_dir() else name
+    try:
+        return AutoProcessor.from_pretrained(source), GroundingDinoForObjectDetection.from_pretrained(source)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        do = (
+            "it must hold what save_pretrained writes of a Grounding DINO and its processor"
+            if folder.is_dir()
+            else f"where there is no network, fetch it elsewhere (hf download {name} --local-dir DIR) and give DIR"
+        )
+        raise WeightsError(f"--text-model {name}: cannot be loaded ({why}); {do}") from error

@@ -1,0 +1,1 @@
+"""Threads, time and files that end well; nothing here knows what a matte is."""

@@ -1,0 +1,1 @@
+"""Models and clips for tests, ours and those of other packages."""

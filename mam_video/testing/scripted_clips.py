@@ -1,0 +1,522 @@
+"""Scripted clips whose truth is known in every frame: what is seen of the subject, and where its look-alike is.
+
+A drawn animal (or any cut-out) goes over a textured ground; things stand in front of it, the camera pans, cuts, fades
+or is blinded. Used by the tests, small and in the fake model's colour, and by `pipelines/evaluate_states.py`, larger
+and in natural colours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+
+from mam_video.core.frames import Frame, State
+from mam_video.core.geometry import Box
+from mam_video.core.settings import Settings
+from mam_video.models.base import Model
+from mam_video.motion.flow import with_motion
+from mam_video.prompts.prompt import Prompt
+from mam_video.tracking.tracker import track
+from mam_video.tracking.types import TrackedFrame
+
+Picture = np.ndarray  # (H, W, 3) float32, RGB 0..255
+
+
+class Place(NamedTuple):
+    """Where a subject stands: its centre in shares of the picture's width and height, its height in heights of the
+    picture, its turn in degrees."""
+
+    x: float
+    y: float
+    height: float
+    turn: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """One frame and its truth.
+
+    seen   (H, W) bool, what is seen of the subject
+    share  of the subject's whole area that is seen, 0..1
+    other  (H, W) bool, what is seen of a look-alike
+    """
+
+    rgb: np.ndarray = field(repr=False)
+    seen: np.ndarray = field(repr=False)
+    share: float
+    other: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A clip by its name: what happens in it, drawn again whenever it is asked for."""
+
+    name: str
+    shots: Callable[[], Iterator[Shot]]
+
+    def frames(self) -> Iterator[Frame]:
+        for index, shot in enumerate(self.shots()):
+            yield Frame(index, 1001 * index, Fraction(1, 24000), shot.rgb)
+
+
+def drawn_animal(seed: int, colour: tuple[int, int, int] | None = None) -> np.ndarray:
+    """An animal, (256, 256, 4) float32 RGBA 0..255: textured, with legs, head, ears and tail.
+
+    With `colour` it is all of that colour, lighter and darker in places, as the fake model can find it.
+    """
+    rng = np.random.default_rng(seed)
+    if colour is None:
+        hue = rng.uniform(0, 180)
+        hsv = np.array([[[hue, 190, 200], [(hue + rng.uniform(15, 40)) % 180, 150, rng.uniform(60, 240)]]], np.uint8)
+        coat = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0].astype(float)
+    else:
+        coat = np.array([colour, colour], float)
+    shape = np.zeros((512, 512), np.uint8)
+    part = np.zeros((512, 512), np.float32)
+
+    def oval(x: float, y: float, a: float, b: float, turn: float, tone: float) -> None:
+        mask = np.zeros_like(shape)
+        cv2.ellipse(mask, ((x, y), (2 * a, 2 * b), turn), 255, -1, cv2.LINE_AA)
+        np.maximum(shape, mask, out=shape)
+        part[mask > 127] = tone
+
+    long = rng.uniform(120, 150)
+    for x in (-0.75, -0.4, 0.4, 0.75):
+        oval(256 + x * long, 390, 20, 78, float(rng.uniform(-12, 12)), 0.2)
+    oval(256 - long - 30, 240, 16, 70, float(rng.uniform(20, 60)), 0.7)
+    oval(256, 290, long, 82, 0, 0.0)
+    oval(256 + long * 0.85, 205, 40, 85, 25, 0.1)
+    oval(256 + long + 25, 130, 72, 50, float(rng.uniform(-10, 15)), 0.25)
+    for x in (-35, 5):
+        oval(256 + long + x, 80, 15, 38, float(rng.uniform(-20, 20)), 0.9)
+    grain = _noise((512, 512), 5, rng)
+    y, x = np.mgrid[:512, :512]
+    stripes = 0.5 + 0.5 * np.sin((x + 0.4 * y) / rng.uniform(9, 16) + 5 * _noise((512, 512), 30, rng))
+    mix = np.clip(part * 0.6 + (stripes > 0.72) * 0.5 + 0.25 * grain, 0, 1)[..., None]
+    rgb = coat[0] * (1 - mix) + coat[1] * mix
+    rgb = np.clip(rgb * (0.9 + 0.25 * (grain[..., None] - 0.5)), 0, 255)
+    if colour is None:
+        cv2.circle(rgb, (int(256 + long + 45), 118), 9, (15, 15, 15), -1)
+    rgba = np.dstack([rgb, shape]).astype(np.float32)
+    return np.asarray(cv2.resize(rgba, (256, 256), interpolation=cv2.INTER_AREA))
+
+
+def drawn_ground(seed: int, size: tuple[int, int], grey: bool) -> Picture:
+    """A textured ground of `size` (H, W): patches, stones and grain; grey for the fake model."""
+    rng = np.random.default_rng(seed)
+    h, w = size
+    unit = h / 270
+    soft = np.dstack([_noise(size, 40 * unit, rng) for _ in range(3)])
+    fine = np.dstack([_noise(size, 2 * unit, rng)] * 3)
+    colours = rng.uniform(60, 190, (6, 1)) + rng.uniform(-25, 25, (6, 3))
+    patches = np.argmax(np.stack([_noise(size, 25 * unit, rng) for _ in colours]), axis=0)
+    rgb = 0.6 * colours[patches] + 0.15 * (soft + soft.mean(2, keepdims=True)) * 255 + 0.35 * (fine - 0.2) * 255
+    for _ in range(40):
+        x, y = int(rng.uniform(0, w)), int(rng.uniform(0, h))
+        axes = int(rng.uniform(4, 16) * unit + 1), int(rng.uniform(4, 12) * unit + 1)
+        tone = rng.uniform(40, 210) + rng.uniform(-20, 20, 3)
+        cv2.ellipse(rgb, (x, y), axes, float(rng.uniform(0, 180)), 0, 360, tuple(map(float, tone)), -1, cv2.LINE_AA)
+    if grey:
+        rgb = np.repeat(rgb.mean(2, keepdims=True), 3, axis=2)
+    return np.clip(rgb, 0, 255).astype(np.float32)
+
+
+def _noise(size: tuple[int, int], blur: float, rng: np.random.Generator) -> np.ndarray:
+    """(H, W) float64 in 0..1."""
+    h, w = size
+    step = max(int(blur / 3), 1)
+    coarse = rng.normal(size=(h // step + 2, w // step + 2)).astype(np.float32)
+    coarse = cv2.GaussianBlur(coarse, (0, 0), max(blur / step, 0.6))
+    full = cv2.resize(coarse, (w, h), interpolation=cv2.INTER_CUBIC).astype(np.float64)
+    return np.clip(0.5 + (full - full.mean()) / (5 * full.std() + 1e-9), 0, 1)
+
+
+class Stage:
+    """Draws one scene: a ground wider than the picture, a subject and what stands around it.
+
+    Args:
+        size: (H, W) of the frames.
+        seed: of everything that is drawn.
+        colour: RGB of the subject, over grey grounds; None: natural colours.
+        subjects: cut-outs (h, w, 4) RGBA 0..255 in place of the drawn animals: the subject and its look-alike.
+        ground: a picture (h, w, 3) in place of the drawn ground.
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        seed: int,
+        colour: tuple[int, int, int] | None = None,
+        subjects: tuple[np.ndarray, np.ndarray] | None = None,
+        ground: np.ndarray | None = None,
+    ) -> None:
+        self.size = size
+        self.seed = seed
+        self.colour = colour
+        h, w = size
+        wide = (round(1.2 * h), round(1.6 * w))
+        if ground is None:
+            self.ground = drawn_ground(seed, wide, colour is not None)
+        else:
+            self.ground = cv2.resize(ground, wide[::-1], interpolation=cv2.INTER_AREA).astype(np.float32)
+        if subjects is None:
+            animal = drawn_animal(seed, colour)
+            self.subjects = animal, np.ascontiguousarray(animal[:, ::-1])
+        else:
+            self.subjects = subjects
+        self.stuff = drawn_ground(seed + 1000, wide, colour is not None)
+        self.grain = np.random.default_rng(seed)
+
+    def other_scene(self) -> Stage:
+        return Stage(self.size, self.seed + 500, self.colour)
+
+    def backdrop(self, pan: tuple[float, float] = (0.0, 0.0)) -> Picture:
+        """The ground, `pan` (x, y) in shares of the picture away from its middle."""
+        h, w = self.size
+        gh, gw = self.ground.shape[:2]
+        matrix = np.array([[1, 0, -((gw - w) / 2 + pan[0] * w)], [0, 1, -((gh - h) / 2 + pan[1] * h)]], np.float32)
+        return np.asarray(cv2.warpAffine(self.ground, matrix, (w, h), borderMode=cv2.BORDER_REFLECT))
+
+    def shot(
+        self,
+        subject: Place | None,
+        *,
+        other: Place | None = None,
+        other_in_front: bool = True,
+        walls: tuple[tuple[float, float], ...] = (),
+        pan: tuple[float, float] = (0.0, 0.0),
+        finish: Callable[[Picture], Picture] | None = None,
+    ) -> Shot:
+        """One frame. `walls` (from x, to x), in shares of the width, stand in front of everything, top to bottom."""
+        h, w = self.size
+        rgb = self.backdrop(pan)
+        nothing = np.zeros((h, w), np.float32)
+        layers = [(0, subject), (1, other)] if other_in_front else [(1, other), (0, subject)]
+        alphas = [nothing, nothing]
+        whole = 0.0
+        for which, place in layers:
+            if place is None:
+                continue
+            colours, alpha, full = self._laid(self.subjects[which], place)
+            rgb = rgb + alpha[..., None] * (colours - rgb)
+            alphas[1 - which] = alphas[1 - which] * (1 - alpha)
+            alphas[which] = alpha
+            whole = full if which == 0 else whole
+        for x0, x1 in walls:
+            a, b = max(round(x0 * w), 0), min(round(x1 * w), w)
+            if a < b:
+                rgb[:, a:b] = 0.8 * self.stuff[:h, :w][:, a:b] + 20
+                for alpha in alphas:
+                    alpha[:, a:b] = 0
+        if finish is not None:
+            rgb = finish(rgb)
+        rgb = rgb + self.grain.normal(0, 1.5, (h, w, 1))
+        seen = alphas[0] > 0.5
+        return Shot(
+            np.clip(np.rint(rgb), 0, 255).astype(np.uint8), seen, float(seen.sum() / whole) if whole else 0.0,
+            alphas[1] > 0.5,
+        )  # fmt: skip
+
+    def _laid(self, cutout: np.ndarray, place: Place) -> tuple[np.ndarray, np.ndarray, float]:
+        """Colours (H, W, 3), alpha (H, W) and the whole area in pixels, parts outside the picture included."""
+        h, w = self.size
+        ch, _ = cutout.shape[:2]
+        scale = place.height * h / ch
+        near = cv2.resize(cutout, None, fx=min(scale, 1), fy=min(scale, 1), interpolation=cv2.INTER_AREA)
+        nh, nw = near.shape[:2]
+        matrix = cv2.getRotationMatrix2D((nw / 2, nh / 2), place.turn, scale * ch / nh)
+        matrix[:, 2] += (place.x * w - nw / 2, place.y * h - nh / 2)
+        near = np.dstack([near[..., :3] * near[..., 3:] / 255, near[..., 3] / 255])
+        laid = cv2.warpAffine(near, matrix, (w, h), flags=cv2.INTER_LINEAR)
+        alpha = laid[..., 3]
+        colours = laid[..., :3] / np.maximum(alpha, 1e-3)[..., None]
+        full = float((near[..., 3] > 0.5).sum()) * (scale * ch / nh) ** 2
+        return colours, alpha, full
+
+
+# What happens. Frames are counted from 0; the subject walks to the right unless said otherwise.
+
+
+def scripts(make: Callable[[int], Stage], seed: int = 0) -> list[Script]:
+    """Every script, on stages that `make(seed)` builds."""
+
+    def stage() -> Stage:
+        return make(seed)
+
+    def stride(i: int) -> float:
+        return 3 * np.sin(i / 3)
+
+    def walk() -> Iterator[Shot]:
+        on = stage()
+        for i in range(40):
+            yield on.shot(Place(0.25 + 0.012 * i, 0.55 + 0.03 * np.sin(i / 4), 0.5, stride(i)))
+
+    def pan() -> Iterator[Shot]:
+        on = stage()
+        for i in range(40):
+            yield on.shot(Place(0.5 + 0.1 * np.sin(i / 9), 0.5, 0.55, stride(i)), pan=(-0.25 + 0.012 * i, 0.0))
+
+    def defocus() -> Iterator[Shot]:
+        on = stage()
+        unit = on.size[0] / 270
+        for i in range(40):
+            soft = 0.1 + 3.5 * unit * np.sin(np.pi * i / 39) ** 2
+
+            def blurred(rgb: Picture, soft: float = soft) -> Picture:
+                return np.asarray(cv2.GaussianBlur(rgb, (0, 0), soft))
+
+            yield on.shot(Place(0.35 + 0.008 * i, 0.5, 0.55, stride(i)), finish=blurred)
+
+    def light() -> Iterator[Shot]:
+        """The light goes down to a third and comes back."""
+        on = stage()
+        for i in range(40):
+            dim = np.float32(1 - 0.65 * np.sin(np.pi * i / 39) ** 2)
+
+            def dimmed(rgb: Picture, dim: np.float32 = dim) -> Picture:
+                return np.asarray(rgb * dim)
+
+            yield on.shot(Place(0.35 + 0.008 * i, 0.5, 0.55, stride(i)), finish=dimmed)
+
+    def turning() -> Iterator[Shot]:
+        on = stage()
+        for i in range(40):
+            yield on.shot(Place(0.5, 0.5, 0.5, 2.5 * i), pan=(0.004 * i, 0.0))
+
+    def scale() -> Iterator[Shot]:
+        """From a tenth of the picture's height to all of it."""
+        on = stage()
+        for i in range(48):
+            yield on.shot(Place(0.5, 0.5, 0.1 * 10 ** (i / 47), 0.5 * stride(i)))
+
+    def hidden() -> Iterator[Shot]:
+        """It goes behind a wall, where it is out of sight for 20 frames."""
+        on = stage()
+        for i in range(70):
+            yield on.shot(Place(0.16 + 0.0125 * i, 0.5, 0.42, stride(i)), walls=((0.38, _wall_end),))
+
+    def hidden_beside() -> Iterator[Shot]:
+        """It turns round behind the wall, out of sight for 20 frames, while its look-alike stands in sight."""
+        on = stage()
+        for i in range(60):
+            x = 0.12 + 0.016 * min(i, 30 - abs(i - 30))
+            yield on.shot(Place(x, 0.5, 0.36, stride(i)), other=Place(0.87, 0.5, 0.36), walls=((0.3, 0.68),))
+
+    def away() -> Iterator[Shot]:
+        """It leaves to the right, is away for 20 frames and comes back at the same side."""
+        on = stage()
+        for i in range(76):
+            x = 0.66 + 0.02 * i if i < 38 else 0.66 + 0.02 * (75 - i)
+            yield on.shot(Place(x, 0.5, 0.45, stride(i)))
+
+    def elsewhere() -> Iterator[Shot]:
+        """It leaves to the right and comes back from the left."""
+        on = stage()
+        for i in range(70):
+            x = 0.66 + 0.025 * i if i < 30 else -0.35 + 0.025 * (i - 38)
+            yield on.shot(Place(x, 0.5, 0.45, stride(i)))
+
+    def crossing(in_front: bool) -> Iterator[Shot]:
+        on = stage()
+        for i in range(50):
+            yield on.shot(
+                Place(0.22 + 0.0115 * i, 0.52, 0.42, stride(i)),
+                other=Place(0.78 - 0.0115 * i, 0.5, 0.42, stride(i + 5)),
+                other_in_front=in_front,
+            )
+
+    def cut() -> Iterator[Shot]:
+        """Another scene without it, for 20 frames, and back."""
+        on, off = stage(), stage().other_scene()
+        for i in range(56):
+            if 18 <= i < 38:
+                yield off.shot(None, pan=(0.005 * i, 0.0))
+            else:
+                yield on.shot(Place(0.4 + 0.005 * i, 0.5, 0.5, stride(i)))
+
+    def dissolve() -> Iterator[Shot]:
+        """The same, with 8 frames of dissolve either way. It counts as seen as long as it is the greater part."""
+        on, off = stage(), stage().other_scene()
+        for i in range(64):
+            rest = float(np.clip(max((22 - i) / 8, (i - 42) / 8), 0, 1))
+            shown, blank = on.shot(Place(0.4 + 0.004 * i, 0.5, 0.5, stride(i))), off.shot(None, pan=(0.005 * i, 0.0))
+            rgb = np.rint(rest * shown.rgb.astype(np.float32) + (1 - rest) * blank.rgb).astype(np.uint8)
+            there = rest >= 0.5
+            yield Shot(rgb, shown.seen & there, shown.share * there, shown.other)
+
+    def flash() -> Iterator[Shot]:
+        """A camera's flash, two frames long, twice."""
+        on = stage()
+        for i in range(40):
+            bright = {12: 2.0, 13: 1.4, 27: 2.0, 28: 1.4}.get(i, 1.0)
+
+            def lit(rgb: Picture, bright: float = bright) -> Picture:
+                return rgb * np.float32(bright) + np.float32(40 * (bright - 1))
+
+            yield on.shot(Place(0.3 + 0.009 * i, 0.5, 0.5, stride(i)), finish=lit if bright > 1 else None)
+
+    def pole() -> Iterator[Shot]:
+        """It passes behind a pole that hides up to half of it."""
+        on = stage()
+        for i in range(60):
+            yield on.shot(Place(0.15 + 0.012 * i, 0.5, 0.5, stride(i)), walls=((0.46, 0.56),))
+
+    def thin_pole() -> Iterator[Shot]:
+        on = stage()
+        for i in range(60):
+            yield on.shot(Place(0.15 + 0.012 * i, 0.5, 0.5, stride(i)), walls=((0.49, 0.52),))
+
+    acts: list[tuple[str, Callable[[], Iterator[Shot]]]] = [
+        ("walk", walk),
+        ("pan", pan),
+        ("defocus", defocus),
+        ("light", light),
+        ("turning", turning),
+        ("scale", scale),
+        ("hidden", hidden),
+        ("hidden beside look-alike", hidden_beside),
+        ("away", away),
+        ("back elsewhere", elsewhere),
+        ("crossing behind", lambda: crossing(True)),
+        ("crossing in front", lambda: crossing(False)),
+        ("cut", cut),
+        ("dissolve", dissolve),
+        ("flash", flash),
+        ("pole", pole),
+        ("thin pole", thin_pole),
+    ]
+    return [Script(name, shots) for name, shots in acts]
+
+
+_wall_end = 0.38 + 0.2355 + 0.25  # 20 frames of walking, and the animal's own length
+
+
+# What the tracker says of it, against the truth
+
+GONE, SEEN = 0.05, 0.2  # shares of the subject
+WRONG, GOOD = 0.5, 0.7  # J below, and from which on
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A frame: what was said of it, and what is true.
+
+    other  J with the look-alike
+    """
+
+    state: State
+    j: float
+    share: float
+    other: float
+    reasons: tuple[str, ...]
+
+    @property
+    def gone(self) -> bool:
+        return self.share < GONE
+
+    @property
+    def wrong(self) -> bool:
+        return self.j < WRONG
+
+    @property
+    def good(self) -> bool:
+        return not self.gone and self.j >= GOOD
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Counts of frames, so that clips can be added up. Prompted frames do not count.
+
+    A flag on a good frame is one too many: "good" are those in which the subject is seen, with J of 0.7 and more.
+    """
+
+    lost_said: int  # of those that are gone or of which a fifth is seen
+    lost_true: int
+    gone: int
+    wrong: int
+    wrong_flagged: int
+    good: int
+    good_flagged: int
+    swapped_silently: int
+
+    @classmethod
+    def of(cls, frames: Iterable[Judged]) -> Figures:
+        judged = [f for f in frames if f.state is not State.PROMPTED]
+        lost = [f for f in judged if f.state is State.LOST and (f.gone or f.share >= SEEN)]
+        wrong, good = [f for f in judged if f.wrong], [f for f in judged if f.good]
+        return cls(
+            len(lost), sum(f.gone for f in lost), sum(f.gone for f in judged),
+            len(wrong), sum(f.state.flagged for f in wrong), len(good), sum(f.state.flagged for f in good),
+            sum(f.other > max(f.j, WRONG) and not f.state.flagged for f in judged),
+        )  # fmt: skip
+
+    def __add__(self, more: Figures) -> Figures:
+        ours, theirs = asdict(self), asdict(more)
+        return Figures(**{key: ours[key] + theirs[key] for key in ours})
+
+    @property
+    def lost_precision(self) -> float:
+        return self.lost_true / self.lost_said if self.lost_said else 1.0
+
+    @property
+    def lost_recall(self) -> float:
+        return self.lost_true / self.gone if self.gone else 1.0
+
+    @property
+    def flag_recall(self) -> float:
+        return self.wrong_flagged / self.wrong if self.wrong else 1.0
+
+    @property
+    def false_flags(self) -> float:
+        """Share of the good frames that are flagged."""
+        return self.good_flagged / self.good if self.good else 0.0
+
+
+def followed(script: Script, model: Model, settings: Settings) -> Iterator[tuple[TrackedFrame, Shot, Judged]]:
+    """A clip followed from the true box of its first frame: what was found in each frame, its truth, both compared."""
+    first = next(script.shots())
+    moved = with_motion(script.frames(), settings.motion)
+    prompt = Prompt(tight_box(first.seen))
+    found = track(moved, model, prompt, settings=settings.track, view=settings.view, batch=settings.model.batch or 1)
+    for tracked, shot in zip(found, script.shots(), strict=True):
+        mask = mask_of(tracked)
+        other = overlap(mask, shot.other) if shot.other.any() else 0.0
+        record = tracked.record
+        yield tracked, shot, Judged(record.state, overlap(mask, shot.seen), shot.share, other, record.reasons)
+
+
+def tight_box(mask: np.ndarray) -> Box:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+
+
+def mask_of(tracked: TrackedFrame) -> np.ndarray:
+    """(H, W) bool: the track's mask at the frame's resolution."""
+    logits = torch.from_numpy(tracked.logits.astype(np.float32))[None, None]
+    return tracked.view.paste(tracked.view.to_rectangle(logits)[0, 0].numpy() > 0, tracked.frame.size)
+
+
+def overlap(mask: np.ndarray, truth: np.ndarray) -> float:
+    """J, the intersection over union; 1 where both are empty."""
+    union = float((mask | truth).sum())
+    return float((mask & truth).sum()) / union if union else 1.0
+
+
+def recovery(frames: list[Judged]) -> list[int]:
+    """Of each time the subject was gone and came back: frames from the first in which a fifth of it is seen to the
+    next that is not wrong; the rest of the clip where there is none."""
+    waits = []
+    gone = False
+    for index, frame in enumerate(frames):
+        if gone and frame.share >= SEEN:
+            gone = False
+            rest = frames[index:]
+            waits.append(next((k for k, f in enumerate(rest) if not f.wrong and f.state is not State.LOST), len(rest)))
+        gone = gone or frame.gone
+    return waits

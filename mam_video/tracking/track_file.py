@@ -1,0 +1,354 @@
+"""A track as a file: what was found in every frame, to matte again without tracking again.
+
+A zip that any tool opens:
+
+    track.json              {"kind": "mam-video track", "version": 2, "size": [H, W], "model": ..., "mask_size": m,
+                            "settings": {...}}
+    frames/00000012.json    the record of frame 12, and the view that was looked at
+    frames/00000012.f16     its logits, (m, m) float16 little-endian, all low bytes before all high bytes (the high ones
+                            change slowly, so that they deflate better)
+    end.json                {"frames": count, "first": index}: written last, so that its absence tells a cut file
+
+It is streamed to disk frame by frame and renamed to its final name when whole; any frame can be read by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import zipfile
+import zlib
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from mam_video.core.crop import Crop
+from mam_video.core.errors import MediaError, UsageError
+from mam_video.core.frames import Frame, Record, State
+from mam_video.core.geometry import Box
+from mam_video.models.base import Model
+from mam_video.motion.flow import Motion
+from mam_video.runtime.lifecycle import Closeable, Transactional
+from mam_video.tracking.types import MaskObservation, TrackedFrame
+
+_KIND = "mam-video track"
+_VERSION = 2  # 2: states "recovered" and "cut", which programs that know version 1 cannot read
+_READABLE = (1, 2)
+_LEVEL = 6
+
+
+class Finder(Protocol):
+    """What found a track: a model, or masks made elsewhere."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def mask_size(self) -> int: ...
+
+
+class TrackWriter(Transactional):
+    """Writes a track file. Nothing stands under its name before `close`; `abort` leaves nothing at all.
+
+    As a context manager it closes where all went well and aborts where an exception passes.
+
+    Args:
+        size: (H, W) of the clip's frames.
+        settings: what the run was asked to do, for the record; must be plain values.
+        part: where it grows; a hidden name of its own beside `path` where None.
+    Raises: UsageError, the file exists and `overwrite` was not asked for; MediaError, it cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        size: tuple[int, int],
+        model: Finder,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        overwrite: bool = False,
+        part: Path | None = None,
+    ) -> None:
+        self.path = Path(path)
+        if self.path.exists() and not overwrite:
+            raise UsageError(f"{self.path}: exists already; give another name or --overwrite")
+        unique = self.path.with_name(f".{self.path.stem}.part-{secrets.token_hex(4)}{self.path.suffix}")
+        self._part = part or unique
+        self._first: int | None = None
+        self._count = 0
+        header = {
+            "kind": _KIND,
+            "version": _VERSION,
+            "size": list(size),
+            "model": model.name,
+            "mask_size": model.mask_size,
+            "settings": dict(settings or {}),
+        }
+        try:
+            self._zip: zipfile.ZipFile | None = zipfile.ZipFile(
+                self._part, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL
+            )
+        except OSError as error:
+            raise MediaError(f"{self.path}: cannot write the track ({error.strerror or error})") from error
+        self._size = size
+        self._mask_size = model.mask_size
+        self._put("track.json", json.dumps(header, indent=1).encode())
+
+    def write(self, tracked: TrackedFrame) -> None:
+        """Add a frame; frames come in order, each once."""
+        if tracked.frame.size != self._size:
+            raise ValueError(f"frame {tracked.frame.index} is {tracked.frame.size}, the track's clip {self._size}")
+        self.write_found(tracked.record, tracked.view, tracked.logits)
+
+    def write_found(self, record: Record, view: Crop, logits: np.ndarray) -> None:
+        """The same of what was found alone: record, view, and logits (m, m) float16."""
+        if logits.shape[0] != self._mask_size:
+            raise ValueError(f"logits are {logits.shape}, the track's {self._mask_size}")
+        if self._first is None:
+            self._first = record.index
+        if record.index != self._first + self._count:
+            raise ValueError(f"frame {record.index} comes after frame {self._first + self._count - 1}")
+        name = _member(record.index)
+        self._put(f"{name}.json", json.dumps(_as_json(record, view)).encode())
+        halves = logits.astype("<f2", copy=False).reshape(-1, 1).view(np.uint8)
+        self._put(f"{name}.f16", np.ascontiguousarray(halves.T).tobytes())
+        self._count += 1
+
+    def close(self) -> None:
+        """Finish the file and give it its name."""
+        if self._zip is None:
+            return
+        self._put("end.json", json.dumps({"frames": self._count, "first": self._first or 0}).encode())
+        try:
+            self._zip.close()
+            self._zip = None
+            self._part.replace(self.path)
+        except OSError as error:
+            self.abort()
+            raise MediaError(f"{self.path}: cannot write the track ({error.strerror or error})") from error
+
+    def abort(self) -> None:
+        """Leave nothing."""
+        archive, self._zip = self._zip, None
+        if archive is not None:
+            with suppress(OSError, ValueError):
+                archive.close()
+        with suppress(OSError):
+            self._part.unlink(missing_ok=True)
+
+    def _put(self, name: str, content: bytes) -> None:
+        if self._zip is None:
+            raise ValueError(f"{self.path}: the track is closed already")
+        try:
+            # A fixed time, so that the same track is the same file.
+            info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            info.external_attr = 0o644 << 16
+            self._zip.writestr(info, content, zipfile.ZIP_DEFLATED, _LEVEL)
+        except OSError as error:
+            self.abort()
+            raise MediaError(f"{self.path}: cannot write the track ({error.strerror or error})") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Track(Closeable):
+    """A saved track, opened. Frames are read from the file when asked for.
+
+    size       (H, W) of the clip's frames
+    first      index of its first frame; `count` frames follow each other
+    model      name of the model that found it
+    mask_size  m of its (m, m) logits
+    settings   what the run was asked to do
+    """
+
+    path: Path
+    size: tuple[int, int]
+    first: int
+    count: int
+    model: str
+    mask_size: int
+    settings: dict[str, Any]
+    _zip: zipfile.ZipFile
+
+    @classmethod
+    def load(cls, path: str | Path, size: tuple[int, int] | None = None) -> Track:
+        """Open a track file; `size` (H, W) is the clip it is meant for.
+
+        Raises: UsageError, there is no such file, it is no track, or it was made from another clip; MediaError, it is
+        damaged or was cut off.
+        """
+        path = Path(path)
+        try:
+            archive = zipfile.ZipFile(path)
+        except FileNotFoundError:
+            raise UsageError(f"{path}: no such track file") from None
+        except zipfile.BadZipFile:
+            raise UsageError(f"{path}: is not a track file, or was cut off; make it again with --save-track") from None
+        except OSError as error:
+            raise MediaError(f"{path}: cannot read the track ({error.strerror or error})") from None
+        try:
+            if "track.json" not in archive.namelist():
+                raise UsageError(f"{path}: is not a track file; make one with --save-track")
+            header = _json(archive, path, "track.json")
+            if not isinstance(header, dict) or header.get("kind") != _KIND:
+                raise UsageError(f"{path}: is not a track file; make one with --save-track")
+            if header.get("version") not in _READABLE:
+                raise UsageError(
+                    f"{path}: is a track of version {header.get('version')}, this program reads versions "
+                    f"{_READABLE[0]} to {_READABLE[-1]}"
+                )
+            end = _json(archive, path, "end.json")
+            try:
+                h, w = (int(v) for v in header["size"])
+                track = cls(
+                    path, (h, w), int(end["first"]), int(end["frames"]), str(header["model"]),
+                    int(header["mask_size"]), dict(header["settings"]), archive,
+                )  # fmt: skip
+            except (KeyError, TypeError, ValueError) as error:
+                raise MediaError(f"{path}: the track's header is damaged ({error}); make it again") from None
+            if size is not None and size != track.size:
+                raise UsageError(
+                    f"{path}: was made from a clip of {track.size[1]}x{track.size[0]}, this one is {size[1]}x{size[0]}"
+                )
+        except BaseException:
+            archive.close()
+            raise
+        return track
+
+    def __len__(self) -> int:
+        return self.count
+
+    def frame(self, index: int) -> tuple[Record, Crop, np.ndarray]:
+        """What was found in frame `index`: record, view, and logits (m, m) float16.
+
+        Raises: UsageError, the track does not hold it; MediaError, the file is damaged.
+        """
+        if not self.first <= index < self.first + self.count:
+            raise UsageError(
+                f"{self.path}: holds frames {self.first}-{self.first + self.count - 1}; frame {index} is not among them"
+            )
+        name = _member(index)
+        entry = _json(self._zip, self.path, f"{name}.json")
+        raw = _content(self._zip, self.path, f"{name}.f16")
+        try:
+            record, view = _from_json(index, entry)
+            halves = np.frombuffer(raw, np.uint8).reshape(2, self.mask_size * self.mask_size)
+        except (KeyError, TypeError, ValueError, UsageError) as error:
+            raise MediaError(f"{self.path}: frame {index} of the track is damaged ({error}); make it again") from None
+        logits = np.ascontiguousarray(halves.T).view("<f2").reshape(self.mask_size, self.mask_size)
+        h, w = self.size
+        if view.x0 + view.width > w or view.y0 + view.height > h:
+            raise MediaError(f"{self.path}: frame {index} of the track is damaged (view outside the frame)")
+        return record, view, logits.astype(np.float16, copy=False)
+
+    def follow(
+        self, frames: Iterable[tuple[Frame, Motion | None]], model: Model | None = None
+    ) -> Generator[TrackedFrame, None, None]:
+        """What `track` gave for these frames, without a model; `embedding` is None.
+
+        With `model`, views and masks found by a model of another size are brought to its own.
+        Raises: UsageError, a frame is not in the track, or the track was made from another clip.
+        """
+        try:
+            for frame, motion in frames:
+                record, view, logits = self.frame(frame.index)
+                if frame.size != self.size:
+                    (h, w), (our_h, our_w) = frame.size, self.size
+                    raise UsageError(f"{self.path}: was made from a clip of {our_w}x{our_h}, this one is {w}x{h}")
+                if frame.pts != record.pts:
+                    raise UsageError(
+                        f"{self.path}: was made from another clip: frame {frame.index} has pts {record.pts} there and "
+                        f"{frame.pts} here"
+                    )
+                if model is not None and (view.size, self.mask_size) != (model.view_size, model.mask_size):
+                    view = replace(view, size=model.view_size)
+                    m = model.mask_size
+                    way = cv2.INTER_AREA if m < self.mask_size else cv2.INTER_LINEAR
+                    logits = cv2.resize(logits.astype(np.float32), (m, m), interpolation=way).astype(np.float16)
+                yield TrackedFrame(frame, None if record.cut else motion, record, view, logits)
+        finally:
+            close = getattr(frames, "close", None)
+            if close is not None:
+                close()
+
+    def close(self) -> None:
+        self._zip.close()
+
+
+def saved(tracked: Iterable[TrackedFrame], writer: TrackWriter) -> Generator[TrackedFrame, None, None]:
+    """`tracked`, unchanged, with each frame written on its way. The writer is left open: its owner closes or aborts."""
+    try:
+        for item in tracked:
+            writer.write(item)
+            yield item
+    finally:
+        close = getattr(tracked, "close", None)
+        if close is not None:
+            close()
+
+
+def packed(tracked: TrackedFrame) -> bytes:
+    """What was found in a frame and is remembered, without its pixels; `unpacked` gives every bit of it again."""
+    entry = {"index": tracked.record.index, "m": tracked.logits.shape[0], **_as_json(tracked.record, tracked.view)}
+    stood = np.zeros((0, 0)) if tracked.standing is None else tracked.standing
+    entry["standing"] = len(stood)
+    halves = tracked.logits.astype("<f2", copy=False).tobytes()
+    return json.dumps(entry).encode() + b"\n" + zlib.compress(halves + stood.astype("<f4", copy=False).tobytes(), 1)
+
+
+def unpacked(data: bytes) -> MaskObservation:
+    """Record, view, logits and standing of `packed`. Raises: ValueError, KeyError or zlib.error, where it is none."""
+    head, _, body = data.partition(b"\n")
+    entry = json.loads(head)
+    m, n = int(entry["m"]), int(entry["standing"])
+    body = zlib.decompress(body)
+    record, view = _from_json(int(entry["index"]), entry)
+    logits = np.frombuffer(body, "<f2", m * m).reshape(m, m)
+    standing = np.frombuffer(body, "<f4", n * n, 2 * m * m).reshape(n, n)
+    return record, view, logits.astype(np.float16), standing.astype(np.float32)
+
+
+def _member(index: int) -> str:
+    return f"frames/{index:08d}"
+
+
+def _as_json(record: Record, view: Crop) -> dict[str, Any]:
+    return {
+        "pts": record.pts,
+        "state": record.state.value,
+        "box": record.box.xyxy,
+        "score": record.score,
+        "area": record.area,
+        "reasons": record.reasons,
+        "view": [view.x0, view.y0, view.width, view.height, view.size],
+        **({"cut": True} if record.cut else {}),
+    }
+
+
+def _from_json(index: int, entry: dict[str, Any]) -> tuple[Record, Crop]:
+    box = Box(*(float(v) for v in entry["box"]))
+    record = Record(
+        index, int(entry["pts"]), State(entry["state"]), box, float(entry["score"]), float(entry["area"]),
+        tuple(str(r) for r in entry["reasons"]), cut=bool(entry.get("cut", False)),
+    )  # fmt: skip
+    return record, Crop(*(int(v) for v in entry["view"]))
+
+
+def _content(archive: zipfile.ZipFile, path: Path, name: str) -> bytes:
+    try:
+        return archive.read(name)
+    except KeyError:
+        raise MediaError(f"{path}: the track is not whole ({name} is missing); make it again") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        raise MediaError(f"{path}: the track is damaged at {name} ({error}); make it again") from None
+
+
+def _json(archive: zipfile.ZipFile, path: Path, name: str) -> Any:
+    try:
+        return json.loads(_content(archive, path, name))
+    except ValueError:
+        raise MediaError(f"{path}: the track is damaged at {name} (no JSON); make it again") from None

@@ -1,0 +1,221 @@
+"""Composites I = alpha F + (1 - alpha) B on the fly, for the matte head: pictures whose alpha is known."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mam_video.core.errors import MamVideoError
+from mam_video.training.data.pictures import held_out
+from mam_video.training.synth.augment import photographic
+from mam_video.training.synth.layers import box_of
+
+
+def composite(alpha: np.ndarray, foreground: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """alpha F + (1 - alpha) B: (H, W, 3) float32 from an alpha (H, W) in [0, 1] and straight colours of one range.
+
+    Exactly the background where alpha is 0, and exactly the foreground where it is 1.
+    """
+    a = alpha.astype(np.float32)[:, :, None]
+    out: np.ndarray = a * foreground.astype(np.float32) + (1 - a) * background.astype(np.float32)
+    return out
+
+
+def over(alpha: np.ndarray, foreground: np.ndarray, alpha2: np.ndarray, foreground2: np.ndarray) -> tuple[
+    np.ndarray, np.ndarray
+]:  # fmt: skip
+    """One subject over another: alpha (H, W) and straight colours (H, W, 3), float32. The light is conserved."""
+    joined = 1 - (1 - alpha) * (1 - alpha2)
+    light = composite(alpha, foreground, alpha2[:, :, None] * foreground2)
+    return joined, light / np.maximum(joined, 1e-6)[:, :, None]
+
+
+def read_rendered(folder: Path, *, held: bool) -> list[tuple[str, np.ndarray]]:
+    """(source, RGBA (H, W, 4) uint8) each, as pipelines/render_subjects.py makes them."""
+    paths = sorted(folder.glob("*.webp"))
+    if not paths:
+        raise MamVideoError(f"{folder}: no rendered subjects; make them with pipelines/render_subjects.py {folder}")
+    found = []
+    for path in paths:
+        source = path.stem.rsplit("_", 1)[0]
+        if held_out(source, path.stem) == held:
+            bgra = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+            if bgra is None or bgra.ndim != 3 or bgra.shape[2] != 4:
+                raise MamVideoError(f"{path}: not a picture with alpha; remove it and render it again")
+            found.append((source, np.ascontiguousarray(bgra[:, :, [2, 1, 0, 3]])))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A subject in a view: alpha (V, V) float32, straight colours (V, V, 3) float32 0..255."""
+
+    alpha: np.ndarray
+    colour: np.ndarray
+
+
+class Composites:
+    """Draws, deterministically, composite number i of a seed at the size of a view."""
+
+    def __init__(
+        self,
+        subjects: Sequence[tuple[str, np.ndarray]],
+        backgrounds: Sequence[np.ndarray],
+        size: int,
+        seed: int,
+        weights: dict[str, float] | None = None,
+    ) -> None:
+        by_source: dict[str, list[np.ndarray]] = {}
+        for source, rgba in subjects:
+            by_source.setdefault(source, []).append(rgba)
+        wanted = weights or {}
+        self._pools = [(by_source[s], wanted.get(s, 1.0)) for s in sorted(by_source)]
+        self._backgrounds, self._size, self._seed = backgrounds, size, seed
+
+    def sample(self, index: int) -> dict[str, np.ndarray]:
+        """picture (3, V, V) uint8, alpha (1, V, V) float32, mask (1, V/4, V/4) float32 a guess 0..1, box (4,) shares.
+
+        valid (1, V, V) float32 is 1 where there is picture and not padding.
+        """
+        attempt = 0
+        while True:
+            rng = random.Random(f"{self._seed}/{index}/{attempt}")
+            made = self._attempt(rng)
+            if made is not None:
+                return made
+            attempt += 1
+
+    def _attempt(self, rng: random.Random) -> dict[str, np.ndarray] | None:
+        size = self._size
+        subject = self._draw(rng, 1.0, (0.5, 0.5))
+        if subject is None:
+            return None
+        alpha, colour = subject.alpha, subject.colour
+        if rng.random() < 0.12:
+            second = self._draw(rng, rng.uniform(0.5, 1), (rng.random(), rng.random()))
+            if second is not None:
+                alpha, colour = over(alpha, colour, second.alpha, second.colour)
+        ground = self._ground(rng, colour, alpha)
+        for _ in range(rng.choice([0, 0, 0, 1, 2])):
+            other = self._draw(rng, rng.uniform(0.3, 0.9), (rng.random(), rng.random()))
+            if other is not None:
+                ground = composite(other.alpha, other.colour, ground)
+        picture = composite(alpha, colour, ground)
+        if rng.random() < 0.08:
+            # Something sharp in front: hides the subject, and belongs to the background.
+            other = self._draw(rng, rng.uniform(0.3, 0.7), (rng.random(), rng.random()))
+            if other is not None:
+                picture = composite(other.alpha, other.colour, picture)
+                alpha = alpha * (1 - other.alpha)
+        coded = np.rint(np.clip(picture, 0, 255)).astype(np.uint8)
+        # Blur of the whole picture blurs its alpha too; `photographic` blurs a little, and stays within a pixel or so.
+        coded = photographic(rng, [coded])[0] if rng.random() < 0.6 else coded
+        content = (size, size)
+        if rng.random() < 0.25:
+            short = int(size * rng.uniform(0.55, 0.95))
+            content = (short, size) if rng.random() < 0.7 else (size, short)
+        h, w = content
+        coded[h:], coded[:, w:] = 127, 127
+        alpha = alpha.astype(np.float32)
+        alpha[h:], alpha[:, w:] = 0, 0
+        hard = (alpha > 0.5).astype(np.uint8)
+        box = box_of(hard)
+        if box is None or hard.mean() < 0.01:
+            return None
+        valid = np.zeros((size, size), np.float32)
+        valid[:h, :w] = 1
+        return {
+            "picture": np.ascontiguousarray(coded.transpose(2, 0, 1)),
+            "alpha": alpha[None],
+            "mask": guessed_mask(rng, alpha, size // 4)[None],
+            "box": (box / size).astype(np.float32),
+            "valid": valid[None],
+        }
+
+    def _draw(self, rng: random.Random, scale: float, place: tuple[float, float]) -> Drawn | None:
+        """A subject, turned, scaled and coloured, in the view."""
+        pool = rng.choices([p for p, _ in self._pools], [w for _, w in self._pools])[0]
+        rgba = rng.choice(pool)
+        size = self._size
+        box = box_of(rgba[:, :, 3] > 40)
+        if box is None:
+            return None
+        reach = max(box[2] - box[0], box[3] - box[1])
+        k = scale * size / (reach * rng.uniform(1.05, 1.9))
+        a = np.deg2rad(rng.gauss(0, 12))
+        turn = np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) * k
+        if rng.random() < 0.5:
+            turn = turn @ np.diag([-1.0, 1.0])
+        middle = np.array([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
+        target = np.array(place) * size + np.array([rng.gauss(0, 0.06), rng.gauss(0, 0.06)]) * size
+        matrix = np.hstack([turn, (target - turn @ middle)[:, None]])
+        if k < 0.7:
+            rgba = cv2.GaussianBlur(rgba, (0, 0), 0.35 / k)
+        colour = cv2.warpAffine(
+            rgba[:, :, :3], matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        alpha = cv2.warpAffine(rgba[:, :, 3].astype(np.float32) / 255, matrix, (size, size), flags=cv2.INTER_LINEAR)
+        colour = colour.astype(np.float32) * rng.uniform(0.6, 1.3) + rng.uniform(-20, 20)
+        colour = np.clip(colour * np.array([rng.uniform(0.88, 1.12) for _ in range(3)], np.float32), 0, 255)
+        return Drawn(np.clip(alpha, 0, 1), colour)
+
+    def _ground(self, rng: random.Random, colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+        """A background over the whole view: a picture, out of focus at times, at times of the subject's own colour."""
+        size = self._size
+        other = rng.choice(self._backgrounds)
+        h, w = other.shape[:2]
+        side = int(min(h, w) * rng.uniform(0.4, 1.0))
+        y, x = rng.randint(0, h - side), rng.randint(0, w - side)
+        part = other[y : y + side, x : x + side]
+        if rng.random() < 0.5:
+            part = part[:, ::-1]
+        flags = cv2.INTER_AREA if side > size else rng.choice([cv2.INTER_LINEAR, cv2.INTER_CUBIC])
+        ground = cv2.resize(np.ascontiguousarray(part), (size, size), interpolation=flags).astype(np.float32)
+        draw = rng.random()
+        if draw < 0.25:
+            ground = cv2.GaussianBlur(ground, (0, 0), rng.uniform(1, 12))
+        elif draw < 0.5:
+            # The photographs are small: grain stands in for the detail that a real background has.
+            grain = np.random.default_rng(rng.getrandbits(32)).standard_normal((size, size, 1), np.float32)
+            grain = cv2.GaussianBlur(grain, (0, 0), rng.uniform(0.5, 1.5))[:, :, None]
+            ground = ground + grain * rng.uniform(4, 25)
+        if rng.random() < 0.2 and alpha.sum() > 0:
+            mean = (colour * alpha[:, :, None]).sum((0, 1)) / alpha.sum()
+            ground = ground + rng.uniform(0.3, 1.0) * (mean - ground.mean((0, 1)))
+        return np.clip(ground, 0, 255)
+
+
+def guessed_mask(rng: random.Random, alpha: np.ndarray, size: int) -> np.ndarray:
+    """What a segmenter might say, (size, size) float32 0..1: smooth at its edge, off by a little, at times by more."""
+    small = cv2.resize(alpha, (size, size), interpolation=cv2.INTER_AREA)
+    hard = (small > rng.uniform(0.25, 0.75)).astype(np.float32)
+    rounded = cv2.GaussianBlur(hard, (0, 0), rng.uniform(0.6, 2.5))
+    mask = (rounded > rng.uniform(0.35, 0.65)).astype(np.uint8)
+    # Some stretches of the edge lie further out, others further in.
+    coarse = np.array([rng.gauss(0, 1) for _ in range(64)], np.float32).reshape(8, 8)
+    wander = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC) * rng.choice([0.5, 1.0, 2.0])
+    inside = cv2.distanceTransform(mask, cv2.DIST_L2, 3) - cv2.distanceTransform(1 - mask, cv2.DIST_L2, 3)
+    out = 1 / (1 + np.exp(-np.clip((inside + wander) * rng.uniform(0.8, 2.5), -12, 12)))
+    if rng.random() < 0.15:
+        centre, radius = (rng.randrange(size), rng.randrange(size)), rng.randrange(2, 8)
+        spot = np.zeros((size, size), np.float32)
+        cv2.circle(spot, centre, radius, 1.0, -1)
+        spot = cv2.GaussianBlur(spot, (0, 0), 1.0)
+        out = np.maximum(out, spot) if rng.random() < 0.5 else np.minimum(out, 1 - spot)
+    return out.astype(np.float32)
+
+
+def unknown_band(alpha: np.ndarray, width: int) -> np.ndarray:
+    """(H, W) bool: where the alpha is neither 0 nor 1, and `width` pixels around."""
+    unsure = ((alpha > 1 / 255) & (alpha < 254 / 255)).astype(np.uint8)
+    # A hard edge is unsure too.
+    hard = (alpha > 0.5).astype(np.uint8)
+    unsure |= cv2.morphologyEx(hard, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
+    band: np.ndarray = cv2.dilate(unsure, disc) > 0
+    return band

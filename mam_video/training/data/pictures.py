@@ -1,0 +1,139 @@
+"""The pictures to train on: read by a manifest that names the licence of each source, decoded once, held in memory.
+
+The folder's layout: `masks/SOURCE/{img,mask}/NAME`, `cutouts/SOURCE/NAME`, `backgrounds/SOURCE/NAME` and `manifest.csv`
+with the columns folder, kind and licence, one row a source.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mam_video.core.errors import MamVideoError
+
+IGNORE = 255  # in id masks: neither subject nor background
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    folder: str
+    kind: str
+    licence: str
+
+    @property
+    def has_ids(self) -> bool:
+        return "instance ids" in self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """A picture with a mask. In `mask` (H, W) uint8 an id stands for a subject, 0 for background, 255 for neither.
+
+    A cut-out has an `alpha` (H, W) uint8 too: only its subject means anything, and its picture's colour is straight.
+    """
+
+    source: str
+    name: str
+    picture: np.ndarray = field(repr=False)  # (H, W, 3) uint8 RGB
+    mask: np.ndarray = field(repr=False)
+    ids: tuple[int, ...]
+    alpha: np.ndarray | None = field(default=None, repr=False)
+
+    @property
+    def clip(self) -> str | None:
+        """The clip of a video source that the picture is a frame of."""
+        return f"{self.source}/{self.name.rsplit('_', 1)[0]}" if self.source.startswith("video_") else None
+
+
+def read_manifest(root: Path, allow: str = ".*", deny: str = "") -> list[Source]:
+    """The sources whose folder or licence matches `allow` and neither matches `deny` (regular expressions)."""
+    path = root / "manifest.csv"
+    try:
+        with path.open(newline="", encoding="utf-8") as f:
+            rows = [Source(r["folder"], r["kind"], r["licence"]) for r in csv.DictReader(f)]
+    except (OSError, KeyError) as e:
+        raise MamVideoError(f"{path}: cannot read the list of training sources ({e}); set `data` in the config") from e
+    wanted = [s for s in rows if any(re.search(allow, t) for t in (s.folder, s.licence))]
+    return [s for s in wanted if not (deny and any(re.search(deny, t) for t in (s.folder, s.licence)))]
+
+
+def held_out(source: str, name: str) -> bool:
+    """Whether a file is one of the 10 % never trained on. All frames of a clip fall on one side."""
+    group = name.rsplit("_", 1)[0] if source.startswith("video_") else name
+    return int(hashlib.sha256(f"{source}/{group}".encode()).hexdigest()[:8], 16) % 10 == 0
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8 RGB."""
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise MamVideoError(f"{path}: cannot read this picture")
+    return np.ascontiguousarray(picture[:, :, ::-1])
+
+
+def read_masked(root: Path, sources: Iterable[Source], *, held: bool, least: float = 0.004) -> list[Masked]:
+    """All pictures with a subject of at least `least` of the picture, in a fixed order."""
+    found = []
+    for source in sources:
+        if not source.folder.startswith("masks/"):
+            continue
+        name = source.folder.split("/", 1)[1]
+        masks = {p.stem: p for p in (root / source.folder / "mask").iterdir()}
+        for path in sorted((root / source.folder / "img").iterdir()):
+            if path.stem not in masks or held_out(name, path.stem) != held:
+                continue
+            mask = cv2.imread(str(masks[path.stem]), cv2.IMREAD_GRAYSCALE)
+            picture = read_rgb(path)
+            if mask is None or mask.shape != picture.shape[:2]:
+                raise MamVideoError(f"{masks[path.stem]}: the mask does not fit its picture")
+            if not source.has_ids:
+                mask = (mask > 127).astype(np.uint8)
+            counts = np.bincount(mask.ravel(), minlength=256)
+            ids = tuple(i for i in range(1, IGNORE) if least <= counts[i] / mask.size <= 0.9)
+            if ids:
+                found.append(Masked(name, path.stem, picture, mask, ids))
+    return found
+
+
+def read_backgrounds(root: Path, sources: Iterable[Source], *, held: bool) -> list[np.ndarray]:
+    """(H, W, 3) uint8 RGB each, in a fixed order."""
+    found = []
+    for source in sources:
+        if source.folder.startswith("backgrounds/"):
+            for path in sorted((root / source.folder).iterdir()):
+                if held_out(source.folder, path.stem) == held:
+                    found.append(read_rgb(path))
+    return found
+
+
+def read_cutouts(root: Path, sources: Iterable[Source], *, held: bool) -> list[tuple[str, np.ndarray]]:
+    """(source, (H, W, 4) uint8 RGBA with straight alpha) each, in a fixed order."""
+    found = []
+    for source in sources:
+        if source.folder.startswith("cutouts/"):
+            name = source.folder.split("/", 1)[1]
+            for path in sorted((root / source.folder).iterdir()):
+                if held_out(name, path.stem) == held:
+                    bgra = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+                    if bgra is None or bgra.ndim != 3 or bgra.shape[2] != 4:
+                        raise MamVideoError(f"{path}: not a picture with alpha")
+                    found.append((name, np.ascontiguousarray(bgra[:, :, [2, 1, 0, 3]])))
+    return found
+
+
+def masked_cutouts(cutouts: Iterable[tuple[str, np.ndarray]]) -> list[Masked]:
+    """Cut-outs, (source, RGBA) each, as pictures with a mask: one subject, where its alpha is above a half."""
+    found = []
+    for i, (source, rgba) in enumerate(cutouts):
+        alpha = np.ascontiguousarray(rgba[:, :, 3])
+        mask = (alpha > 127).astype(np.uint8)
+        if mask.any():
+            found.append(Masked(source, f"{i}", np.ascontiguousarray(rgba[:, :, :3]), mask, (1,), alpha))
+    return found

@@ -1,0 +1,1 @@
+"""Synthetic training scenes: layers, motion, photographic degradation, prompts, hair."""
