@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    OnFrame = Callable[[Matted, RunReport], None]
     from mam_video.core.frames import Matted
     from mam_video.report.run import RunReport
+
+    OnFrame = Callable[[Matted, RunReport], None]
 
 
 _LINE_SECONDS = 1.0  # between two lines of --progress json

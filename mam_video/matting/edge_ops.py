@@ -13,17 +13,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import cv2
 import numpy as np
 
 from mam_video.core.frames import Matted
 from mam_video.core.settings import FinishSettings
-from mam_video.media.mask_reader import Masks
 from mam_video.runtime.stage_timer import StageTimer
 
 _RIM = 0.03  # pixels by which the many-cornered rim may lie inside the circle
 _RAMP = 2.563  # from 10 to 90 % of an edge that a Gaussian of sigma 1 made soft
+
+
+class MaskFrames(Protocol):
+    """Masks of a clip by frame, such as `media.mask_reader.Masks`."""
+
+    def at(self, index: int) -> np.ndarray:
+        """Return the mask of frame `index`: (H, W) float32 in [0, 1]."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +43,9 @@ class Overrides:
     exclude  the alpha is multiplied by one minus this; where both say something, this is the last
     """
 
-    trimaps: Masks | None = None
-    include: Masks | None = None
-    exclude: Masks | None = None
+    trimaps: MaskFrames | None = None
+    include: MaskFrames | None = None
+    exclude: MaskFrames | None = None
 
 
 NOT_FORCED = Overrides()

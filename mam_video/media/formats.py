@@ -150,8 +150,8 @@ def _choices() -> str:
 def expected_bytes(kind: OutputFormat | str | Path, info: ClipInfo, frames: int | None = None) -> int | None:
     """About how many bytes an output will take, for a look at the disk before a long run; None where it is not known.
 
-    `kind` is a OutputFormat or an output as typed; `frames` defaults to what the header claims. From rates measured on real
-    plates at 720p: heavy grain can double them.
+    `kind` is an OutputFormat or an output as typed; `frames` defaults to what the header claims. The rates were
+    measured on real plates at 720p: heavy grain can double them.
     """
     chosen = kind if isinstance(kind, OutputFormat) else parse_output(kind)[1]
     count = info.frames_in_header if frames is None else frames

@@ -158,8 +158,8 @@ def open_writer(
     """A writer for NAME or NAME:kind, for a clip as `info` says. Everything is checked here, before long work.
 
     `part` says that a range of the clip is written: a movie of it starts at time 0 and has the sound of these frames
-    alone; `info.timecode` is then the label of the range's first frame. `keep` is the output's `checkpoint_place` where the
-    run is to be resumable. `subjects` names them where there are several.
+    alone; `info.timecode` is then the label of the range's first frame. `keep` is the output's `checkpoint_place`
+    where the run is to be resumable. `subjects` names them where there are several.
 
     Raises: UsageError for an unknown kind, a name that is taken (unless settings.overwrite) or the input's own;
         MediaError where nothing can be written there.
@@ -319,8 +319,8 @@ def open_writers(
 ) -> WriterGroup:
     """One writer over all outputs of a run. Raises: as `open_writer`, and UsageError for a name given twice.
 
-    `keep` has the `checkpoint_place` of each output, where the run is to be resumable. Of several `subjects` `whose` says for
-    each output which one it is of; None: of all together.
+    `keep` has the `checkpoint_place` of each output, where the run is to be resumable. Of several `subjects` `whose`
+    says for each output which one it is of; None: of all together.
     """
     return WriterGroup(outputs, info, settings, part, keep, subjects, whose)
 

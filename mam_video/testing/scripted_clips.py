@@ -1,8 +1,8 @@
 """Scripted clips whose truth is known in every frame: what is seen of the subject, and where its look-alike is.
 
 A drawn animal (or any cut-out) goes over a textured ground; things stand in front of it, the camera pans, cuts, fades
-or is blinded. Used by the tests, small and in the fake model's colour, and by `pipelines/evaluate_states.py`, larger
-and in natural colours.
+or is blinded. The tests use them small and in the fake model's colour;
+`pipelines/measure/evaluate_states.py` uses them larger and in natural colours.
 """
 
 from __future__ import annotations

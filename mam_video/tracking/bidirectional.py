@@ -1,9 +1,9 @@
-"""Prompts on several frames of a clip: one track of all of them.
+"""Track a subject that has prompts on several frames.
 
-A prompt restarts the subject on its frame. What lies between two prompts is followed from both, forwards from the
-earlier and backwards from the later; of the two halves each frame gets the more plausible one (`blend_passes`), so that a
-correction is felt before its frame as well as after it. What lies before the first prompt is followed backwards from
-it.
+A prompt restarts the tracker on its frame. The frames between two prompts are tracked twice: forwards from the earlier
+prompt and backwards from the later one. Each frame gets the more plausible of the two masks (`blend_passes`), so a
+correction improves the frames before it as well as those after it. Frames before the first prompt are tracked
+backwards.
 
     frame      0 . . . . . . . . 120 . . . . . . . . 200 . . .
     forwards   P > > > > > > > >  P  > > > > > > > >  P  > > >

@@ -1,9 +1,8 @@
-"""What speaks against a mask, in words, and whether an artist should look: measured numbers in, reasons out.
+"""Confidence checks: turn measurements of a mask into warnings, and decide which of them need review.
 
-Two questions are kept apart. `warnings` says all that speaks against a frame: it is written into the record, and decides
-what the frame teaches. `WarningMemory.news` says what of it is a cause to look: that a part of the subject is hidden while its
-mask is fine, that a standing part is taken off again, or that a look-alike had touched the subject which has been seen
-apart since, is none.
+`warnings` lists all of them; they are saved in the frame's record and decide whether the frame becomes a reference.
+`WarningMemory.news` selects those that an artist should review. These never need review: a partial occlusion with a
+good mask, a static component that is removed again, and a distractor contact that has been resolved.
 """
 
 from __future__ import annotations

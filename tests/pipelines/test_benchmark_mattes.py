@@ -14,7 +14,7 @@ from mam_video.core.geometry import Box
 from mam_video.matting.still import matte_picture, matte_subjects
 from mam_video.models.colour_model import ColourModel
 from mam_video.prompts.prompt import Prompt
-from pipelines.benchmark_mattes import BENCHMARKS, main, prompt_of, settings_from
+from pipelines.measure.benchmark_mattes import BENCHMARKS, main, prompt_of, settings_from
 from tests.synthetic import disc, picture
 
 SIZE = (72, 256)

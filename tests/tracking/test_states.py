@@ -1,6 +1,6 @@
 """What the tracker says of each frame, on scripted clips whose truth is known, with the fake model.
 
-The numbers with the real models: `pipelines/evaluate_states.py`, docs/measurements.md.
+The numbers with the real models: `pipelines/measure/evaluate_states.py`, docs/measurements.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Movies through PyAV: a reader for all that FFmpeg decodes, and a writer for ProRes, FFV1, VP9 and H.264.
+"""Read movies through PyAV: whatever FFmpeg decodes.
 
-Time is ticks of an exact time base from the reader to the writer. Pixels are converted by `pixel_formats.py`. Beside the
-pictures travel timecode (`tmcd.py`), sound (`sound.py`), colour tags, sample aspect, reel and time of creation.
+Time is ticks of an exact time base from the reader to the writer. `pixel_formats.py` converts the pixels. Timecode
+(`quicktime_timecode.py`), sound (`audio.py`), colour tags, sample aspect, reel and creation time travel beside them.
 """
 
 from __future__ import annotations

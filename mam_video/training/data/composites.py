@@ -36,10 +36,10 @@ def over(alpha: np.ndarray, foreground: np.ndarray, alpha2: np.ndarray, foregrou
 
 
 def read_rendered(folder: Path, *, held: bool) -> list[tuple[str, np.ndarray]]:
-    """(source, RGBA (H, W, 4) uint8) each, as pipelines/render_subjects.py makes them."""
+    """(source, RGBA (H, W, 4) uint8) each, as pipelines/tools/render_subjects.py makes them."""
     paths = sorted(folder.glob("*.webp"))
     if not paths:
-        raise MamVideoError(f"{folder}: no rendered subjects; make them with pipelines/render_subjects.py {folder}")
+        raise MamVideoError(f"{folder}: no rendered subjects; run pipelines/tools/render_subjects.py {folder}")
     found = []
     for path in paths:
         source = path.stem.rsplit("_", 1)[0]

@@ -41,7 +41,7 @@ from mam_video.training.data.composites import Composites, composite, read_rende
 from mam_video.training.data.pictures import read_backgrounds, read_cutouts, read_manifest
 from mam_video.training.synth.scene import WEIGHTS
 
-DEV = Path(__file__).resolve().parents[2] / "shared" / "data" / "dev"
+DEV = Path(__file__).resolve().parents[3] / "shared" / "data" / "dev"
 BAND = 10  # pixels on either side of what is soft
 
 

@@ -1,10 +1,10 @@
 """What the README's figures of memory and speed come from.
 
-    python pipelines/benchmark.py memory [--frames 60 300]
-    python pipelines/benchmark.py speed [--variant vit-b] [--device cuda]
-    python pipelines/benchmark.py subjects [--variant vit-b]
-    python pipelines/benchmark.py rate [--model lite]
-    python pipelines/benchmark.py media [--frames 48]
+    python pipelines/measure/benchmark.py memory [--frames 60 300]
+    python pipelines/measure/benchmark.py speed [--variant vit-b] [--device cuda]
+    python pipelines/measure/benchmark.py subjects [--variant vit-b]
+    python pipelines/measure/benchmark.py rate [--model lite]
+    python pipelines/measure/benchmark.py media [--frames 48]
 
 Each figure is printed with what it was taken on. Machines differ and are noisy: read ratios, not absolute times.
 """

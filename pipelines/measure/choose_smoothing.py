@@ -28,7 +28,7 @@ from mam_video.motion.flow import Motion, with_motion
 from mam_video.runtime.stage_timer import StageTimer
 from mam_video.tracking.tracker import track
 
-DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 COMPOSITES, LENGTH, SIZE = 6, 24, (360, 640)
 

@@ -44,7 +44,7 @@ from mam_video.tracking.bidirectional import track_prompts
 from mam_video.tracking.tracker import track
 from mam_video.tracking.types import TrackedFrame
 
-CLIPS = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "dev" / "davis"
+CLIPS = Path(__file__).resolve().parents[3] / "shared" / "data" / "dev" / "davis"
 
 
 def read_clip(folder: Path) -> tuple[list[Path], list[Path]]:

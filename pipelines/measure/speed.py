@@ -34,7 +34,7 @@ from mam_video.models.merge import merge_levels
 from mam_video.models.sam import FastEncoder
 
 _LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
-SAMPLE = Path(__file__).resolve().parent.parent / "samples" / "rabbit.mp4"
+SAMPLE = Path(__file__).resolve().parents[2] / "samples" / "rabbit.mp4"
 BOX = Box(270, 44, 604, 624)
 
 

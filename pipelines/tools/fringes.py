@@ -1,6 +1,6 @@
 """Fringes with and without foreground estimation, as a picture to look at.
 
-    python pipelines/fringes.py picture.png alpha.png out.jpg
+    python pipelines/tools/fringes.py picture.png alpha.png out.jpg
 
 First row: the picture over a plain colour, with the plate's colour and with the estimated one. Second row: the same
 subject lit before a green screen. Each in whole and as a part, enlarged.

@@ -1,7 +1,7 @@
 """Would another engine run the model `lite` faster? PyTorch against ONNX Runtime and OpenVINO, part by part.
 
     pip install onnx onnxruntime openvino
-    python pipelines/engines.py [--threads 2]
+    python pipelines/measure/engines.py [--threads 2]
 
 The three parts of the shipped model (embed, segment, matte) are exported to ONNX at the sizes that a clip has and timed
 in turns, float32, one picture; median of 20 after a warm-up. The largest difference of what comes out stands beside it.

@@ -33,7 +33,7 @@ from mam_video.core.settings import Settings
 from mam_video.motion.flow import with_motion
 from mam_video.motion.shot_detection import CutFinder
 
-DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "dev"
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "dev"
 SIZE = (360, 640)  # (H, W) of the sequences
 _MOVIES = ("bbb_burrow_720p25_audio", "bbb_bunny_720p24", "person_juggle_720p24", "dog_720p2997_audio")
 

@@ -1,6 +1,6 @@
 """What a model makes of different edges, as a picture to look at.
 
-    python pipelines/edges.py OUT.jpg PICTURE:x0,y0,x1,y1 [...] [--model NAME]
+    python pipelines/tools/edges.py OUT.jpg PICTURE:x0,y0,x1,y1 [...] [--model NAME]
 
 A row a picture: with its box, its alpha, the subject over light and over dark, and a part of its edge in full size. A
 picture may be a movie: its first frame.

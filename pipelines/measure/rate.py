@@ -20,7 +20,7 @@ import torch
 
 from mam_video import Box, Prompt, Settings, load_model, matte_clip, open_clip
 
-SAMPLE = Path(__file__).resolve().parent.parent / "samples" / "rabbit.mp4"
+SAMPLE = Path(__file__).resolve().parents[2] / "samples" / "rabbit.mp4"
 SIZE = (480, 854)
 BOX = Box(270 / 1.5, 44 / 1.5, 604 / 1.5, 624 / 1.5)
 

@@ -21,8 +21,6 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from evaluate_davis import drawn, write_sheet
 
 from mam_video import MamVideoError, Settings, load_model
