@@ -96,6 +96,8 @@ def colour_of(frame: av.VideoFrame, codec: str) -> Colour:
     primaries = PRIMARIES.get(int(frame.color_primaries), "unknown")
     transfer = TRANSFERS.get(int(frame.color_trc), "unknown")
     pixel_format = frame.format
+    if pixel_format.name.startswith("xyz"):
+        return Colour("pc", "gbr", tagged=True)  # swscale makes Rec. 709 of it, whatever its tags say
     if pixel_format.is_rgb or pixel_format.has_palette:
         return Colour("pc", "gbr", primaries, transfer, True)
     if _is_gray(pixel_format):
