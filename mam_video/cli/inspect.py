@@ -96,14 +96,40 @@ def describe(info: ClipInfo) -> dict[str, str]:
         "pixels": f"{info.pixel_format}, {info.bits} bits" + (", with alpha" if info.has_alpha else ""),
         "range and matrix": f"{_RANGES.get(tags.range, tags.range)}, {tags.matrix}{assumed}",
         "primaries, transfer": f"{tags.primaries}, {tags.transfer}",
+        "linear light": _meaning(info),
         "sample aspect": str(info.sample_aspect),
         "fields": "interlaced" if info.interlaced else "progressive",
         "audio": "; ".join(info.sound) or "none",
     }
-    for name, value in (("reel", info.reel), ("created", info.created)):
+    levels = info.light.levels
+    more = {
+        "chroma": info.siting,
+        "mastering display": str(info.light.mastering or ""),
+        "light levels": f"MaxCLL {levels[0]}, MaxFALL {levels[1]} cd/m2" if levels else "",
+        "dynamic metadata": f"{', '.join(info.light.dynamic)} (not read)" if info.light.dynamic else "",
+        "reel": info.reel,
+        "created": info.created,
+    }
+    for name, value in more.items():
         if value:
             lines[name] = value
     return lines
+
+
+def _meaning(info: ClipInfo) -> str:
+    """What the codes are, and what EXR makes of them."""
+    from mam_video.media.transfers import CURVES
+
+    if info.floating:
+        return "the file's own values"
+    if info.look in CURVES:
+        return CURVES[info.look].says
+    known = {
+        "srgb": "of display-referred codes, by the sRGB curve: 1.0 is code 1",
+        "log": "of Cineon codes: 1.0 is code 685 of 1023",
+        "none": "the codes themselves",
+    }
+    return known.get(info.look, f"of {info.look}, by OpenColorIO")
 
 
 _RANGES = {"tv": "limited (tv)", "pc": "full (pc)"}

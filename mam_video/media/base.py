@@ -14,6 +14,7 @@ from typing import Protocol, Self
 
 from mam_video.core.frames import Frame, Matted
 from mam_video.core.timecode import Timecode
+from mam_video.media.light import Light
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +70,14 @@ class ClipInfo:
     interlaced        whether its first picture is flagged as two fields
     numbers           of a sequence: the number of each frame, as its file name has it; None for movies
     padding           digits that these numbers are padded to
-    look              name of how pixels are seen: srgb, linear, log, none, or an OCIO colour space
+    look              name of how pixels are seen: srgb, linear, log, none, a transfer function, or an OCIO colour space
     windows           where display and data windows differ (EXR)
-    chromaticities    of EXR: x, y of red, green, blue and white, where the file says so
+    chromaticities    x, y of red, green, blue and white, where the file says so and the look keeps them
+    shown             tags of what is shown of a movie through its look; None: those of `colour`
+    coded             whether codes are understood by the movie's tags alone: files that cannot carry these get what is
+                      shown
+    siting            of subsampled chroma: one of `colour.SITINGS`; "" where there is none
+    light             of a movie: mastering display and light levels
     notes             what was assumed, or looks wrong, a line each, to be said once
     """
 
@@ -97,6 +103,10 @@ class ClipInfo:
     look: str = "srgb"
     windows: Windows | None = None
     chromaticities: tuple[float, ...] | None = None
+    shown: Colour | None = None
+    coded: bool = False
+    siting: str = ""
+    light: Light = field(default_factory=Light)
     notes: tuple[str, ...] = ()
 
     @property

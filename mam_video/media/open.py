@@ -11,8 +11,21 @@ from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.frames import Frame, Matted, ViewTransform
 from mam_video.core.settings import InputSettings, OutputSettings
 from mam_video.media.background import load_background
-from mam_video.media.base import ClipInfo, Reader, Writer
-from mam_video.media.formats import LAYER, LAYERS, PICTURES, SEQUENCES, SHOWN, OutputFormat, parse_output, pattern_of
+from mam_video.media.base import ClipInfo, Colour, Reader, Writer
+from mam_video.media.formats import (
+    LAYER,
+    LAYERS,
+    PICTURES,
+    SEQUENCES,
+    SHOWN,
+    TAGGED,
+    OutputFormat,
+    gamut,
+    kept_by,
+    look_told,
+    parse_output,
+    pattern_of,
+)
 from mam_video.media.movie.codecs import MovieCodec, PreviewCodec
 from mam_video.media.movie.reader import MovieReader
 from mam_video.media.movie.verify import Check, ExpectedMedia, promise_of_writer, verify_movie, with_alpha
@@ -23,7 +36,8 @@ from mam_video.media.sequence.pattern import find_sequence, is_sequence
 from mam_video.media.sequence.reader import SUFFIXES, SequenceReader
 from mam_video.media.sequence.verify import SequencePromise, files_of_output, promise_of_sequence, verify_sequence
 from mam_video.media.sequence.writer import SequenceWriter
-from mam_video.media.view_transforms import make_view_transform
+from mam_video.media.transfers import USUAL_PEAK
+from mam_video.media.view_transforms import NONE, VideoLook, look_of_movie, make_view_transform
 from mam_video.runtime.append_log import checkpoint_beside, identity
 from mam_video.runtime.lifecycle import Closeable, Transactional
 from mam_video.runtime.os_errors import reason
@@ -45,8 +59,12 @@ def open_clip(path: str | Path, settings: InputSettings | None = None) -> Reader
         raise UsageError(f"{path}: --fps is for sequences; a movie has its own times")
     if settings.layer:
         raise UsageError(f"{path}: --layer is for EXR sequences")
-    look = make_view_transform(settings.transform, "srgb")
+    if settings.transform != "auto":
+        make_view_transform(
+            settings.transform, "srgb"
+        )  # a name that is not known is refused before the movie is looked at
     movie = MovieReader(Path(path), settings)
+    look = look_of_movie(settings.transform, movie.info.colour, movie.info.light.peak(USUAL_PEAK))
     return movie if look is None else DisplayReferredReader(movie, look)
 
 
@@ -91,11 +109,19 @@ def checkpoint_place(output: str | Path, info: ClipInfo) -> Path:
 
 
 class DisplayReferredReader(Closeable):
-    """A reader whose pixels are not display-referred: every frame carries the look they are seen through."""
+    """A movie whose pixels are not display-referred Rec. 709: every frame carries the look they are seen through."""
 
     def __init__(self, reader: Reader, look: ViewTransform) -> None:
         self._reader, self._look = reader, look
-        self.info = replace(reader.info, look=look.name)
+        info, own = reader.info, isinstance(look, VideoLook)
+        self.info = replace(
+            info,
+            look=look.name,
+            shown=None if look is NONE else Colour("tv", "bt709", "bt709", "iec61966-2-1", True),
+            coded=own,
+            chromaticities=look.chromaticities if isinstance(look, VideoLook) else kept_by(look, info),
+            notes=(*info.notes, *(look_told(info.colour, look.name) if own else ())),
+        )
         self.broken = reader.broken  # the very list, which the reader fills
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
@@ -120,7 +146,13 @@ def notes(outputs: Sequence[str | Path], info: ClipInfo) -> list[str]:
     told = list(info.notes)
     chosen = [parse_output(output)[1] for output in outputs]
     cut = [kind.name for kind in chosen if kind.content == "rgba" and kind.family != "exr"]
-    if info.floating and cut:
+    if info.coded:
+        coloured = dict.fromkeys(kind.name for kind in chosen if kind.content != "alpha" and kind.family != "exr")
+        named = f"{'' if info.look == 'srgb' else f'{info.look} '}codes and {gamut(info)} primaries"
+        for says, there in (("written as a display shows it, in Rec. 709", False), ("kept with their tags", True)):
+            if those := [name for name in coloured if (name in TAGGED) is there]:
+                told.append(f"{', '.join(those)}: the plate's {named} are {says if there else f'not carried: {says}'}")
+    elif info.floating and cut:
         told.append(
             f"{', '.join(dict.fromkeys(cut))} cannot hold float pixels: colour is written there as a display shows it, "
             "cut at white; EXR keeps it"
@@ -175,13 +207,16 @@ def open_writer(
     if kind.family == "webp":
         return WebpWriter(Path(name), info, settings)
     height, width = info.size
+    tags = info.colour
+    if info.shown is not None and (kind.family in SHOWN or (info.coded and kind.content == "alpha")):
+        tags = info.shown  # a matte is no picture in the plate's codes
     picture: MovieCodec
     if kind.family == "preview":
         alone = kind.content == "alpha"
         backdrop = None if alone else load_background(settings.background, height, width, open_clip)
-        picture = PreviewCodec(kind.content, info.colour, height, width, backdrop)
+        picture = PreviewCodec(kind.content, tags, height, width, backdrop)
     else:
-        picture = PICTURES[kind.family](kind.content, info.colour, height, width)
+        picture = PICTURES[kind.family](kind.content, tags, height, width)
     return MovieWriter(Path(name), picture, info, settings, part=part, keep=keep)
 
 
@@ -202,7 +237,7 @@ def _encoder(kind: OutputFormat, info: ClipInfo, settings: OutputSettings, subje
         return ExrEncoder(info, alone, settings, tuple(subjects) if kind.name == LAYERS else ())
     if kind.family == "dpx":
         return DpxEncoder(info.rate)
-    return IntegerEncoder(kind.family == "tiff", alone, settings.premultiply)
+    return IntegerEncoder(kind.family == "tiff", alone, settings.premultiply, shown=info.coded)
 
 
 class WriterGroup(Transactional):

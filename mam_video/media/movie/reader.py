@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -67,9 +68,11 @@ class MovieReader(Closeable):
             if short := cut_off(path, container, stream):
                 raise MediaError(f"{path}: {short}; get a whole copy, or save what is there: ffmpeg -i IN -c copy OUT")
             first = self._first_frame(container, stream)
+            self._stored = (first.height, first.width)
             info, self._decoding, self._turn = describe_stream(path, container, stream, first)
-            self.info = replace(info, notes=stream_notes(info, self._settings, hidden(container, stream)))
-        self._stored = (first.height, first.width)
+            self.info = replace(
+                info, notes=(*stream_notes(info, self._settings, hidden(container, stream)), *_tags_not_known(first))
+            )
         step = 1 / (self.info.rate * self.info.time_base)
         self._step = max(1, round(step))
 
@@ -245,3 +248,57 @@ def _shown(path: Path, container: Any, stream: Any, with_alpha: bool, repeat: bo
     for packet in container.demux(stream):
         for picture in decoder.decode(packet if packet.size else None):
             yield Shown(picture, ticks(picture.pts))
+
+
+# Decoders that always say where chroma sits, be it the default of their standard.
+_SAY_THEIR_SITING: Final = frozenset({
+    "h261", "h263", "h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "theora", "vp3", "vvc",
+})  # fmt: skip
+
+
+def siting(stream: Any, first: av.VideoFrame) -> str:
+    """Where chroma sits, by the tag, else by MPEG-2's rule: left; "" where it is not subsampled.
+
+    The pixels of `first` are lost by this, and its side data must not be looked at any more.
+    """
+    pixel_format = first.format
+    if pixel_format.is_rgb or (pixel_format.chroma_width(16), pixel_format.chroma_height(16)) in ((16, 16), (0, 0)):
+        return ""
+    if len(pixel_format.components) < 3:
+        return ""
+    sits = pixel_formats.siting_of(first)
+    if sits == "center" and stream.codec_context.codec.canonical_name not in _SAY_THEIR_SITING:
+        return "center" if _tagged_center(stream) else "left"
+    return sits
+
+
+def _tagged_center(stream: Any) -> bool:
+    """Whether the stream has a siting tag at all. It is seen in the header that Matroska would get of it."""
+    memory = BytesIO()
+    try:
+        with av.open(memory, "w", format="matroska") as container:
+            container.add_stream_from_template(stream)
+            container.start_encoding()
+            header = memory.getvalue()
+    except (av.FFmpegError, ValueError):
+        return False
+    return b"\x55\xb7\x81\x02" in header  # ChromaSitingHorz: half
+
+
+def _tags_not_known(first: av.VideoFrame) -> tuple[str, ...]:
+    """Lines about tags that say something that is not read: never taken for something else in silence."""
+    tags = {
+        "matrix": (int(first.colorspace), pixel_formats.MATRICES, "decoded by the usual rule for its size"),
+        "primaries": (int(first.color_primaries), pixel_formats.PRIMARIES, "taken as Rec. 709"),
+        "transfer": (int(first.color_trc), pixel_formats.TRANSFERS, "taken as display-referred sRGB"),
+    }
+    told = []
+    for what, (number, names, instead) in tags.items():
+        known = number in names or number == 0
+        if what == "matrix" and not first.format.is_rgb and len(first.format.components) >= 3:
+            known = number in (0, 2) or pixel_formats.is_readable(names.get(number, ""))
+        if not known:
+            told.append(
+                f"the {what} tag {names.get(number, number)} is not read here: {instead}; convert the clip first"
+            )
+    return tuple(told)

@@ -19,8 +19,11 @@ from mam_video.core.timecode import MOST_RATE, Timecode, nominal_rate
 from mam_video.media import pixel_formats
 from mam_video.media.base import ClipInfo
 from mam_video.media.ffmpeg_compat import fraction, url
+from mam_video.media.light import light_of
 from mam_video.media.movie import quicktime_timecode
 from mam_video.media.movie.audio import describe_audio
+from mam_video.media.movie.reader import siting
+from mam_video.media.transfers import PRIMARIES
 from mam_video.runtime.os_errors import reason
 
 
@@ -112,6 +115,8 @@ def describe_stream(
         height, width, aspect = width, height, 1 / aspect
     rate = fraction(stream.average_rate) or fraction(stream.guessed_rate) or fraction(stream.base_rate) or Fraction(25)
     timecode, reel = frame_labels(path, container, stream, rate)
+    light = light_of(first)
+    siting = siting(stream, first)  # the last look at this frame
     info = ClipInfo(
         path=path,
         width=width,
@@ -130,8 +135,11 @@ def describe_stream(
         created=tag_of("creation_time", container, stream),
         sound=tuple(describe_audio(each) for each in container.streams.audio),
         interlaced=bool(first.interlaced_frame),
+        chromaticities=PRIMARIES.get(tags.primaries),
+        siting=siting,
+        light=light,
     )
-    return info, pixel_formats.Decoding(tags.matrix, tags.range == "pc", centred=codec == "mjpeg"), turn
+    return info, pixel_formats.Decoding(tags.matrix, tags.range == "pc", siting or "left"), turn
 
 
 def frame_labels(path: Path, container: Any, stream: Any, rate: Fraction) -> tuple[Timecode | None, str]:

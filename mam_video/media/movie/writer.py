@@ -18,6 +18,7 @@ from mam_video.media import pixel_formats
 from mam_video.media.atomic_output import FileOutput
 from mam_video.media.base import ClipInfo, Colour
 from mam_video.media.ffmpeg_compat import ticks, url, writing
+from mam_video.media.light import write_atoms
 from mam_video.media.movie.audio import AudioCopy
 from mam_video.media.movie.codecs import MovieCodec
 from mam_video.media.movie.packet_log import PacketLog
@@ -134,6 +135,8 @@ class MovieWriter(TwoPhaseOutput):
         if self.picture.pixel_format == "yuva420p":
             stream.metadata["alpha_mode"] = "1"
         stream.options.update(self.picture.options)
+        if "420" in self.picture.pixel_format:
+            stream.options["chroma_sample_location"] = "left"  # as `pixel_formats.yuv420` makes it
         if self.info.timecode is not None:
             stream.metadata["timecode"] = str(_writable(self.info.timecode, self.info.rate))
         if self.info.reel:
@@ -261,9 +264,23 @@ class MovieWriter(TwoPhaseOutput):
             self._kept.close()
         with writing(self.path):
             self._container.close()
+            self._write_light()
         if self.picture.backdrop is not None:
             self.notes += [f"{self.path.name}: {each}" for each in self.picture.backdrop.notes]
             self.picture.backdrop.close()
+
+    def _write_light(self) -> None:
+        """Mastering display and light levels, beside the tags that they belong to; a note where they have no place."""
+        light, tags, own = self.info.light, self.picture.colour, self.info.colour
+        if (tags.primaries, tags.transfer) != (own.primaries, own.transfer):
+            return
+        missing = list(light.dynamic)
+        if light.static:
+            in_mov = self.path.suffix.lower() in (".mov", ".mp4", ".m4v")
+            if not in_mov or not write_atoms(self._output.partial, light):
+                missing.insert(0, "mastering display and light levels")
+        if missing:
+            self.notes.append(f"{self.path.name}: {', '.join(missing)} of the clip are not kept in it")
 
     def publish(self) -> None:
         """Give the finished file its name."""

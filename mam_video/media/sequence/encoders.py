@@ -18,7 +18,8 @@ from mam_video.media.base import XYXY, ClipInfo, Windows
 from mam_video.media.sequence.dpx import encode_dpx
 from mam_video.media.sequence.exr import time_code, write_exr
 from mam_video.media.sequence.png_tiff_jpeg import encode_png, encode_tiff
-from mam_video.media.view_transforms import REC709_CHROMATICITIES, SRGB
+from mam_video.media.transfers import REFERENCE_WHITE
+from mam_video.media.view_transforms import SRGB, chromaticities_of
 
 
 class Encoder(Protocol):
@@ -31,18 +32,22 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class IntegerEncoder:
-    """PNG and TIFF of 16 bits: RGBA, straight unless asked otherwise, or alpha alone. A float plate is shown here."""
+    """PNG and TIFF of 16 bits: RGBA, straight unless asked otherwise, or alpha alone. A float plate is shown here.
+
+    `shown`: so is every other, since its codes mean nothing without tags that these files do not have.
+    """
 
     tiff: bool
     alpha_only: bool
     premultiply: bool
+    shown: bool = False
 
     def write(self, matted: Matted, number: int, path: Path) -> None:
         alpha = pixel_formats.alpha_codes(matted.alpha, 16)
         if self.alpha_only:
             picture = alpha
         else:
-            rgb = pixel_formats.as_16_bit(matted.frame.codes)
+            rgb = pixel_formats.as_16_bit(matted.frame.shown if self.shown else matted.frame.codes)
             if self.premultiply:
                 rgb = pixel_formats.premultiplied(rgb, matted.alpha)
             picture = cv2.merge([*cv2.split(rgb), alpha])
@@ -120,10 +125,12 @@ class ExrEncoder:
             "software": "mam_video",
         }
         chromaticities = self.info.chromaticities
-        if chromaticities is None and not self.info.floating and self.info.look in ("srgb", "linear"):
-            chromaticities = REC709_CHROMATICITIES
+        if chromaticities is None and not self.info.floating:
+            chromaticities = chromaticities_of(self.info.look)
         if chromaticities is not None and not self.alpha_only:
             header["chromaticities"] = chromaticities
+        if self.info.look == "pq" and not self.info.floating and not self.alpha_only:
+            header["whiteLuminance"] = REFERENCE_WHITE
         if frame.timecode is not None:
             code = time_code(frame.timecode, nominal_rate(self.info.rate))
             if code is not None:
