@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from mam_video.core.errors import UsageError
+from mam_video.core.settings import InputSettings
 from mam_video.media.atomic_output import Pattern
-from mam_video.media.base import ClipInfo
+from mam_video.media.base import ClipInfo, Reader
 from mam_video.media.movie.codecs import Content, Ffv1Codec, ProResCodec, ProResXqCodec, Vp9Codec
+from mam_video.media.open import open_clip
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,3 +164,8 @@ def expected_bytes(kind: OutputFormat | str | Path, info: ClipInfo, frames: int 
 
 def pattern_of(name: str, kind: OutputFormat, info: ClipInfo) -> Pattern:
     return Pattern(name, kind.suffixes[0], info.padding or 4)
+
+
+def opaque_clip(path: str) -> Reader:
+    """A background: its own alpha is left out, since something has to stand behind the subject everywhere."""
+    return open_clip(path, InputSettings(alpha="ignore"))

@@ -12,7 +12,17 @@ from mam_video.core.frames import Frame, Matted, ViewTransform
 from mam_video.core.settings import InputSettings, OutputSettings
 from mam_video.media.background import load_background
 from mam_video.media.base import ClipInfo, Reader, Writer
-from mam_video.media.formats import LAYER, LAYERS, PICTURES, SEQUENCES, SHOWN, OutputFormat, parse_output, pattern_of
+from mam_video.media.formats import (
+    LAYER,
+    LAYERS,
+    PICTURES,
+    SEQUENCES,
+    SHOWN,
+    OutputFormat,
+    opaque_clip,
+    parse_output,
+    pattern_of,
+)
 from mam_video.media.movie.codecs import MovieCodec, PreviewCodec
 from mam_video.media.movie.reader import MovieReader
 from mam_video.media.movie.verify import Check, ExpectedMedia, promise_of_writer, verify_movie, with_alpha
@@ -178,7 +188,7 @@ def open_writer(
     picture: MovieCodec
     if kind.family == "preview":
         alone = kind.content == "alpha"
-        backdrop = None if alone else load_background(settings.background, height, width, open_clip)
+        backdrop = None if alone else load_background(settings.background, height, width, opaque_clip)
         picture = PreviewCodec(kind.content, info.colour, height, width, backdrop)
     else:
         picture = PICTURES[kind.family](kind.content, info.colour, height, width)

@@ -124,7 +124,6 @@ def describe_stream(
         rotation=90 * turn.quarter_turns,
         sample_aspect=aspect,
         colour=tags,
-        has_alpha=pixel_formats.pixel_format_has_alpha(first.format),
         timecode=timecode,
         reel=reel,
         created=tag_of("creation_time", container, stream),
