@@ -49,12 +49,30 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layer", metavar="NAME", help="of an EXR plate: the layer or part that is the picture")
     parser.add_argument("--on-gap", metavar="WHAT", help="where frames of a sequence are missing: stop or repeat")
     parser.add_argument("--on-error", metavar="WHAT", help="where a frame is damaged: stop or repeat")
+    add_plate_alpha(parser)
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
+
+
+def add_plate_alpha(parser: argparse._ActionsContainer) -> None:
+    """What the plate's own alpha means."""
+    parser.add_argument(
+        "--plate-alpha",
+        dest="alpha",
+        metavar="HOW",
+        help="the plate's own alpha: auto (by the file's kind and tags), straight, premultiplied or ignore",
+    )
+    parser.add_argument(
+        "--ignore-alpha",
+        dest="alpha",
+        action="store_const",
+        const="ignore",
+        help="leave the plate's own alpha out, in place of multiplying the matte into it",
+    )
 
 
 def reading(options: argparse.Namespace) -> InputSettings:
     """How the plate is read, as `matte` has it."""
-    names = ("fps", "layer", "on_gap", "on_error")
+    names = ("fps", "layer", "on_gap", "on_error", "alpha")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     return Settings().with_values({"input": given}, "command line").input
 
@@ -94,6 +112,7 @@ def describe(info: ClipInfo) -> dict[str, str]:
         "frames in header": str(info.frames_in_header) if info.frames_in_header is not None else "not said",
         "timecode": str(info.timecode) if info.timecode else "none; labels are counted from 00:00:00:00",
         "pixels": f"{info.pixel_format}, {info.bits} bits" + (", with alpha" if info.has_alpha else ""),
+        **_alpha(info),
         "range and matrix": f"{_RANGES.get(tags.range, tags.range)}, {tags.matrix}{assumed}",
         "primaries, transfer": f"{tags.primaries}, {tags.transfer}",
         "linear light": _meaning(info),
@@ -130,6 +149,15 @@ def _meaning(info: ClipInfo) -> str:
         "none": "the codes themselves",
     }
     return known.get(info.look, f"of {info.look}, by OpenColorIO")
+
+
+def _alpha(info: ClipInfo) -> dict[str, str]:
+    """How the plate's alpha is taken, where it has one."""
+    if not info.has_alpha:
+        return {}
+    if info.alpha == "ignored":
+        return {"alpha": "left out, as asked"}
+    return {"alpha": f"{info.alpha} ({info.alpha_basis}); the matte is multiplied into it"}
 
 
 _RANGES = {"tv": "limited (tv)", "pc": "full (pc)"}

@@ -28,6 +28,9 @@ class InputSettings:
     fps: str = ""  # of a sequence, exact: 24, 24000/1001, or 23.976, which means it; empty: its own, else 24
     on_gap: Literal["stop", "repeat"] = "stop"  # where frames of a sequence are missing: stop, or repeat the one before
     layer: str = ""  # of an EXR: a layer or part; empty: R, G, B themselves, or the only layer
+    # The plate's own alpha. auto: as the file's kind or tag has it (movies and PNG straight, EXR premultiplied);
+    # straight, premultiplied: taken so; ignore: left out, as if the plate had none.
+    alpha: Literal["auto", "straight", "premultiplied", "ignore"] = "auto"
     transform: str = "auto"  # what the plate's values are: auto, none, srgb, linear, log, or an OCIO colour space
 
     def __post_init__(self) -> None:

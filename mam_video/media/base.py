@@ -62,7 +62,9 @@ class ClipInfo:
     frames_in_header  what the container claims, or None; the truth is what decoding gives
     rotation          degrees counter-clockwise that the reader turned the stored picture by to stand it upright
     sample_aspect     width of a pixel over its height
-    has_alpha         whether the pixel format has an alpha (frames are read without it; see `media.alphas`)
+    has_alpha         whether the file has an alpha, in its pixels or beside them (WebM)
+    alpha             how that is taken: straight or premultiplied colour with it, or ignored; "" where there is none
+    alpha_basis       why it is taken so, in a few words
     timecode          label of the first frame, at the whole rate nearest to `rate`; None where the source has none
     reel              name of the reel, where the file says so
     created           when it was made, as the container says; "" where it does not
@@ -93,6 +95,8 @@ class ClipInfo:
     sample_aspect: Fraction = Fraction(1)
     colour: Colour = field(default_factory=Colour)
     has_alpha: bool = False
+    alpha: str = ""
+    alpha_basis: str = ""
     timecode: Timecode | None = None
     reel: str = ""
     created: str = ""

@@ -68,6 +68,11 @@ def open_clip(path: str | Path, settings: InputSettings | None = None) -> Reader
     return movie if look is None else DisplayReferredReader(movie, look)
 
 
+def opaque_clip(path: str) -> Reader:
+    """A background: its own alpha is left out, since something has to stand behind the subject everywhere."""
+    return open_clip(path, InputSettings(alpha="ignore"))
+
+
 def identity_of(source: str | Path) -> dict[str, Any]:
     """What tells a clip from others without reading it: names, sizes and times of change of its files."""
     if not is_sequence(str(source), SUFFIXES):
@@ -213,7 +218,7 @@ def open_writer(
     picture: MovieCodec
     if kind.family == "preview":
         alone = kind.content == "alpha"
-        backdrop = None if alone else load_background(settings.background, height, width, open_clip)
+        backdrop = None if alone else load_background(settings.background, height, width, opaque_clip)
         picture = PreviewCodec(kind.content, tags, height, width, backdrop)
     else:
         picture = PICTURES[kind.family](kind.content, tags, height, width)

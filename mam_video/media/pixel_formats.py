@@ -75,6 +75,19 @@ _PACKED: Final = {  # name -> dtype, samples a pixel, places of R, G, B
     "rgb48le": (np.uint16, 3, (0, 1, 2)),
     "rgba64le": (np.uint16, 4, (0, 1, 2)),
 }
+_PACKED_ALPHA: Final[dict[str, tuple[Any, int, int]]] = {  # name -> dtype, samples a pixel, place of A
+    "rgba": (np.uint8, 4, 3),
+    "bgra": (np.uint8, 4, 3),
+    "argb": (np.uint8, 4, 0),
+    "abgr": (np.uint8, 4, 0),
+    "ya8": (np.uint8, 2, 1),
+    "rgba64le": ("<u2", 4, 3),
+    "rgba64be": (">u2", 4, 3),
+    "bgra64le": ("<u2", 4, 3),
+    "bgra64be": (">u2", 4, 3),
+    "ya16le": ("<u2", 2, 1),
+    "ya16be": (">u2", 2, 1),
+}
 
 
 def number(name: str, names: dict[int, str]) -> int:
@@ -224,7 +237,7 @@ def _bits(found: re.Match[str]) -> int:
     return int(found["bits"][:-2]) if found["bits"] else 8
 
 
-def _rows(plane: Any, dtype: type) -> np.ndarray:
+def _rows(plane: Any, dtype: Any) -> np.ndarray:
     """A plane's memory as rows of samples, padding included."""
     return np.frombuffer(plane, dtype).reshape(plane.height, plane.line_size // np.dtype(dtype).itemsize)
 
@@ -350,10 +363,21 @@ def _nearest_layout(pixel_format: Any) -> str:
 
 
 def alpha_of(frame: av.VideoFrame) -> np.ndarray | None:
-    """(H, W) float32 in [0, 1]: the picture's own alpha as stored (not yet upright), or None where it has none."""
+    """(H, W) float32 in [0, 1]: the picture's own alpha as stored (not yet upright), or None where it has none.
+
+    A palette has one where any of its colours is transparent.
+    """
+    if frame.format.has_palette:
+        alpha = np.ascontiguousarray(frame.reformat(format="rgba").to_ndarray()[..., 3])
+        return None if alpha.min() == 255 else alpha.astype(np.float32) / np.float32(255)
     bits = max((component.bits for component in frame.format.components if component.is_alpha), default=0)
     if not bits:
         return None
+    packed = _PACKED_ALPHA.get(frame.format.name)
+    if packed is not None and frame.planes[0].line_size > 0:  # swscale's alpha of 16 bits is up to 3 codes off
+        dtype, samples, place = packed
+        own = _rows(frame.planes[0], dtype)[:, place : frame.width * samples : samples]
+        return own.astype(np.float32) / np.float32((1 << bits) - 1)
     found = _PLANAR_ALPHA.fullmatch(frame.format.name)
     if not found:
         frame = frame.reformat(format="gbrap" if bits <= 8 else "gbrap16le")  # alpha keeps its codes

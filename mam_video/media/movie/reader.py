@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from mam_video.media.movie.repair import Shown, deinterlaced, mended, whole
 from mam_video.media.movie.seek_index import SeekIndex, SeekMismatch
 from mam_video.media.movie.stream_info import OpenedStream, describe_stream, stream_notes
 from mam_video.media.movie.writer import CONVERSIONS_AHEAD
+from mam_video.media.plate_alpha import IGNORED, alpha_notes, straight_picture
 from mam_video.runtime.lifecycle import Closeable
 from mam_video.runtime.os_errors import reason
 from mam_video.runtime.streams import ordered_map
@@ -69,10 +69,22 @@ class MovieReader(Closeable):
                 raise MediaError(f"{path}: {short}; get a whole copy, or save what is there: ffmpeg -i IN -c copy OUT")
             first = self._first_frame(container, stream)
             self._stored = (first.height, first.width)
+            own = pixel_formats.alpha_of(first)  # before `describe_stream`, which spends the frame
             info, self._decoding, self._turn = describe_stream(path, container, stream, first)
-            self.info = replace(
-                info, notes=(*stream_notes(info, self._settings, hidden(container, stream)), *_tags_not_known(first))
-            )
+            beside = _has_alpha_beside(stream)
+            fewer = hidden(container, stream)
+            unknown = _tags_not_known(first)
+        asked = self._settings.alpha
+        if beside and asked != "ignore":
+            first = self._first_with_alpha()
+            own = pixel_formats.alpha_of(first)
+        if own is not None or (beside and asked == "ignore"):
+            association = {"auto": "straight", "ignore": IGNORED}.get(asked, asked)
+            basis = "assumed" if asked == "auto" else "as asked"
+            info = replace(info, has_alpha=True, alpha=association, alpha_basis=basis, pixel_format=first.format.name)
+        self._reads_alpha = asked != "ignore" and (info.has_alpha or bool(first.format.has_palette))
+        told = alpha_notes(own, info.alpha, info.alpha_basis)
+        self.info = replace(info, notes=(*stream_notes(info, self._settings, fewer), *unknown, *told))
         step = 1 / (self.info.rate * self.info.time_base)
         self._step = max(1, round(step))
 
@@ -113,7 +125,10 @@ class MovieReader(Closeable):
         rgb = self._turn(self._decoding(decoded.picture))
         start = self.info.timecode
         label = None if start is None else str(start + decoded.index)
-        return Frame(decoded.index, decoded.pts, self.info.time_base, rgb, timecode=label)
+        alpha = None
+        if self._reads_alpha and (own := pixel_formats.alpha_of(decoded.picture)) is not None:
+            rgb, alpha = straight_picture(rgb, self._turn(own), self.info.alpha)
+        return Frame(decoded.index, decoded.pts, self.info.time_base, rgb, timecode=label, alpha=alpha)
 
     def _decoded(self, start: int, stop: int | None, *, with_alpha: bool = False) -> Iterator[_Decoded]:
         if stop is not None and stop <= start:
@@ -148,7 +163,7 @@ class MovieReader(Closeable):
         with self._container() as (container, stream):
             try:
                 container.seek(places.time(entry), stream=stream, backward=True, any_frame=False)
-                for picture in container.decode(stream):
+                for picture in self._pictures_from_here(container, stream):
                     self.decoded += 1
                     if index == entry and picture.pts is not None and picture.pts < places.time(entry):
                         continue  # leading pictures, or a seek that led too far back
@@ -172,7 +187,7 @@ class MovieReader(Closeable):
         with self._container() as (container, stream):
             promised = promised_end(container, stream)
             try:
-                shown = _shown(self.path, container, stream, with_alpha, repeat)
+                shown = _shown(self.path, container, stream, with_alpha or self._reads_alpha, repeat)
                 for picture, due in shown:
                     if picture is None or (picture.is_corrupt and not repeat):
                         if not repeat or last is None:
@@ -227,62 +242,63 @@ class MovieReader(Closeable):
             raise self._broken(0, reason(error)) from error
         raise MediaError(f"{self.path}: holds no frame that can be decoded; the file is empty or cut off")
 
+    def _first_with_alpha(self) -> av.VideoFrame:
+        """The first frame with the alpha that stands beside it."""
+        with self._container() as (container, stream):
+            try:
+                for shown in _shown(self.path, container, stream, True, False):
+                    if shown.picture is not None:
+                        return shown.picture
+            except (av.FFmpegError, OSError, ValueError) as error:
+                raise self._broken(0, reason(error)) from error
+        raise MediaError(f"{self.path}: holds no frame that can be decoded")
+
+    def _pictures_from_here(self, container: Any, stream: Any) -> Iterator[av.VideoFrame]:
+        """The stream's pictures from where the container stands, with the alpha beside them where that is read."""
+        decoder = _alpha_decoder(self.path, stream) if self._reads_alpha else None
+        if decoder is None:
+            yield from container.decode(stream)
+            return
+        for packet in container.demux(stream):
+            yield from decoder.decode(packet if packet.size else None)
+
     def _container(self) -> OpenedStream:
         return OpenedStream(self.path)
 
 
 def _shown(path: Path, container: Any, stream: Any, with_alpha: bool, repeat: bool) -> Iterator[Shown]:
-    """The stream's frames in display order. FFmpeg's own VP8 and VP9 decoders leave out the alpha that WebM carries
-    beside the picture; libvpx's read it."""
-    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.codec.canonical_name)
+    """The stream's frames in display order, with the alpha that stands beside them where that is asked for."""
+    decoder = _alpha_decoder(path, stream) if with_alpha else None
+    yield from (mended if repeat else whole)(container, stream, decoder)
+
+
+_WITH_ALPHA_BESIDE: Final = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # codecs, and the decoders that read that alpha
+
+
+def _has_alpha_beside(stream: Any) -> bool:
+    """Whether the header says that an alpha stands beside each picture, as WebM has it."""
     tags = {key.lower(): value for key, value in stream.metadata.items()}
-    if not with_alpha or name is None or tags.get("alpha_mode") != "1":
-        yield from (mended if repeat else whole)(container, stream)
-        return
+    return stream.codec_context.codec.canonical_name in _WITH_ALPHA_BESIDE and tags.get("alpha_mode") == "1"
+
+
+def _alpha_decoder(path: Path, stream: Any) -> Any:
+    """A decoder that reads the alpha beside the pictures; None where there is none.
+
+    FFmpeg's own VP8 and VP9 decoders leave that out, and libvpx's read it. Pictures are the same bits.
+    """
+    if not _has_alpha_beside(stream):
+        return None
+    name = _WITH_ALPHA_BESIDE[stream.codec_context.codec.canonical_name]
     try:
         decoder: Any = av.CodecContext.create(name, "r")
     except (av.FFmpegError, ValueError) as error:
-        raise MediaError(f"{path}: this FFmpeg lacks {name}, which reads its alpha; convert the clip first") from error
+        raise MediaError(
+            f"{path}: this FFmpeg lacks {name}, which reads its alpha; convert the clip first, or see --ignore-alpha"
+        ) from error
     if stream.codec_context.extradata:
         decoder.extradata = stream.codec_context.extradata
-    for packet in container.demux(stream):
-        for picture in decoder.decode(packet if packet.size else None):
-            yield Shown(picture, ticks(picture.pts))
-
-
-# Decoders that always say where chroma sits, be it the default of their standard.
-_SAY_THEIR_SITING: Final = frozenset({
-    "h261", "h263", "h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "theora", "vp3", "vvc",
-})  # fmt: skip
-
-
-def siting(stream: Any, first: av.VideoFrame) -> str:
-    """Where chroma sits, by the tag, else by MPEG-2's rule: left; "" where it is not subsampled.
-
-    The pixels of `first` are lost by this, and its side data must not be looked at any more.
-    """
-    pixel_format = first.format
-    if pixel_format.is_rgb or (pixel_format.chroma_width(16), pixel_format.chroma_height(16)) in ((16, 16), (0, 0)):
-        return ""
-    if len(pixel_format.components) < 3:
-        return ""
-    sits = pixel_formats.siting_of(first)
-    if sits == "center" and stream.codec_context.codec.canonical_name not in _SAY_THEIR_SITING:
-        return "center" if _tagged_center(stream) else "left"
-    return sits
-
-
-def _tagged_center(stream: Any) -> bool:
-    """Whether the stream has a siting tag at all. It is seen in the header that Matroska would get of it."""
-    memory = BytesIO()
-    try:
-        with av.open(memory, "w", format="matroska") as container:
-            container.add_stream_from_template(stream)
-            container.start_encoding()
-            header = memory.getvalue()
-    except (av.FFmpegError, ValueError):
-        return False
-    return b"\x55\xb7\x81\x02" in header  # ChromaSitingHorz: half
+    decoder.thread_count = 0  # as many as there are processors
+    return decoder
 
 
 def _tags_not_known(first: av.VideoFrame) -> tuple[str, ...]:

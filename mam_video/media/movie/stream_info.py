@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import av
 import cv2
@@ -22,7 +23,6 @@ from mam_video.media.ffmpeg_compat import fraction, url
 from mam_video.media.light import light_of
 from mam_video.media.movie import quicktime_timecode
 from mam_video.media.movie.audio import describe_audio
-from mam_video.media.movie.reader import siting
 from mam_video.media.transfers import PRIMARIES
 from mam_video.runtime.os_errors import reason
 
@@ -103,6 +103,41 @@ def _video_stream(path: Path, container: Any) -> Any:
     return stream
 
 
+# Decoders that always say where chroma sits, be it the default of their standard.
+_SAY_THEIR_SITING: Final = frozenset({
+    "h261", "h263", "h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "theora", "vp3", "vvc",
+})  # fmt: skip
+
+
+def chroma_siting(stream: Any, first: av.VideoFrame) -> str:
+    """Where chroma sits, by the tag, else by MPEG-2's rule: left; "" where it is not subsampled.
+
+    The pixels of `first` are lost by this, and its side data must not be looked at any more.
+    """
+    pixel_format = first.format
+    if pixel_format.is_rgb or (pixel_format.chroma_width(16), pixel_format.chroma_height(16)) in ((16, 16), (0, 0)):
+        return ""
+    if len(pixel_format.components) < 3:
+        return ""
+    sits = pixel_formats.siting_of(first)
+    if sits == "center" and stream.codec_context.codec.canonical_name not in _SAY_THEIR_SITING:
+        return "center" if _tagged_center(stream) else "left"
+    return sits
+
+
+def _tagged_center(stream: Any) -> bool:
+    """Whether the stream has a siting tag at all. It is seen in the header that Matroska would get of it."""
+    memory = BytesIO()
+    try:
+        with av.open(memory, "w", format="matroska") as container:
+            container.add_stream_from_template(stream)
+            container.start_encoding()
+            header = memory.getvalue()
+    except (av.FFmpegError, ValueError):
+        return False
+    return b"\x55\xb7\x81\x02" in header  # ChromaSitingHorz: half
+
+
 def describe_stream(
     path: Path, container: Any, stream: Any, first: av.VideoFrame
 ) -> tuple[ClipInfo, pixel_formats.Decoding, _Upright]:
@@ -116,7 +151,7 @@ def describe_stream(
     rate = fraction(stream.average_rate) or fraction(stream.guessed_rate) or fraction(stream.base_rate) or Fraction(25)
     timecode, reel = frame_labels(path, container, stream, rate)
     light = light_of(first)
-    siting = siting(stream, first)  # the last look at this frame
+    siting = chroma_siting(stream, first)  # the last look at this frame
     info = ClipInfo(
         path=path,
         width=width,
@@ -129,7 +164,6 @@ def describe_stream(
         rotation=90 * turn.quarter_turns,
         sample_aspect=aspect,
         colour=tags,
-        has_alpha=pixel_formats.pixel_format_has_alpha(first.format),
         timecode=timecode,
         reel=reel,
         created=tag_of("creation_time", container, stream),

@@ -52,6 +52,10 @@ class Dpx:
         )  # fmt: skip
 
     def pixels(self, path: Path) -> np.ndarray:
+        return self.picture(path)[0]
+
+    def picture(self, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+        """See `StillFormat.picture`."""
         still = self.facts(path)
         height, width, bits = still.height, still.width, still.bits
         data = read_whole(path, width * height * 8)
@@ -80,11 +84,11 @@ class Dpx:
             codes = rows.astype(np.uint8 if bits == 8 else np.uint16)
         picture = codes.reshape(height, width, samples)
         rgb = picture[..., :3] if descriptor != 52 else picture[..., :0:-1]
+        alpha = None if descriptor == 50 else picture[..., 3 if descriptor == 51 else 0]
         if bits in (8, 16):
-            return np.ascontiguousarray(rgb)
+            return np.ascontiguousarray(rgb), alpha
         table = np.rint(np.arange(1 << bits) * (65535 / ((1 << bits) - 1))).astype(np.uint16)
-        widened: np.ndarray = table[rgb]
-        return widened
+        return table[rgb], None if alpha is None else table[alpha]
 
 
 def _rate(head: bytes, order: str) -> Fraction | None:

@@ -15,6 +15,7 @@ from mam_video.core.settings import OutputSettings
 from mam_video.core.timecode import nominal_rate
 from mam_video.media import pixel_formats
 from mam_video.media.base import XYXY, ClipInfo, Windows
+from mam_video.media.plate_alpha import light_weight
 from mam_video.media.sequence.dpx import encode_dpx
 from mam_video.media.sequence.exr import time_code, write_exr
 from mam_video.media.sequence.png_tiff_jpeg import encode_png, encode_tiff
@@ -97,8 +98,9 @@ class ExrEncoder:
             rgb = frame.rgb[inside]
             if rgb.dtype.kind != "f":
                 rgb = (frame.look or SRGB).linear(rgb)
-            narrow = dtype is np.float16 and rgb.dtype != np.float16
-            planes = [_times(rgb[..., k], alpha) for k in range(3)]
+            narrow = dtype is np.float16 and rgb.dtype != np.float16 and self.info.pixel_format != "half"
+            weight = light_weight(matted, self.info)[inside]
+            planes = [_times(rgb[..., k], weight) for k in range(3)]
             channels = {
                 name: _in_half(plane) if narrow else plane.astype(dtype)
                 for name, plane in zip("RGB", planes, strict=True)
@@ -108,7 +110,9 @@ class ExrEncoder:
 
     def _dtype(self, frame: Frame) -> type[np.float16] | type[np.float32]:
         if self.settings.exr_type == "auto":
-            return np.float32 if frame.rgb.dtype == np.float32 else np.float16
+            # Straight colour of a premultiplied half plate is float32, and its file half as before.
+            half = frame.rgb.dtype != np.float32 or self.info.pixel_format == "half"
+            return np.float16 if half else np.float32
         return np.float32 if self.settings.exr_type == "float" else np.float16
 
     def _header(self, frame: Frame, number: int, inside: XYXY) -> dict[str, Any]:

@@ -9,6 +9,7 @@ the error.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -63,7 +64,9 @@ class Exr:
             height=data[3] - data[1],
             pixel_format="exr",  # half or float: only the pixels tell
             bits=32,
-            has_alpha=place.channels[0].removesuffix("R") + "A" in _channel_names(parts[place.part]),
+            has_alpha=_alpha_of(place, _channel_names(parts[place.part])) is not None,
+            alpha="premultiplied",
+            alpha_basis="as EXR has it",
             own="linear",
             rate=(rate := _rate(header.get("framesPerSecond"))),
             timecode=_label(header.get("timeCode"), rate),
@@ -84,6 +87,17 @@ class Exr:
 
     def pixels(self, path: Path) -> np.ndarray:
         """Of the data window alone; see `StillFormat.pixels`."""
+        return self._read(path)[0]
+
+    def picture(self, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+        """Of the data window alone; see `StillFormat.picture`."""
+        rgb, alpha = self._read(path)
+        if alpha is not None and (alpha.shape != rgb.shape[:2] or alpha.dtype.kind != "f"):
+            raise refuse(path, "its alpha is of another size than its colour, or of whole numbers; see --ignore-alpha")
+        return rgb, alpha
+
+    def _read(self, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+        """Colour, and the alpha channel where there is one, as stored."""
         self.facts(path)
         parts = _parts(path)
         place = find_place(path, tuple((p.name() or "", _channel_names(p)) for p in parts), self._layer)
@@ -97,7 +111,8 @@ class Exr:
         rgb = np.empty((*planes[0].shape, 3), dtype)
         for k in range(3):
             rgb[..., k] = planes[k % len(planes)]
-        return rgb
+        name = _alpha_of(place, tuple(channels))
+        return rgb, None if name is None else channels[name]
 
 
 def read_channels(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -147,6 +162,13 @@ def _parts(path: Path) -> list[Any]:
 
 def _channel_names(part: Any) -> tuple[str, ...]:
     return tuple(channel.name for channel in part.header["channels"])
+
+
+def _alpha_of(place: Place, names: Sequence[str]) -> str | None:
+    """The channel that is the alpha of a picture's own layer; None where there is none, or where it is the picture."""
+    layer, dot, _ = place.channels[0].rpartition(".")
+    found = (f"{layer}{dot}{end}" for end in ("A", "a", "alpha"))
+    return next((name for name in found if name in names and name not in place.channels), None)
 
 
 def find_place(path: Path, parts: tuple[tuple[str, tuple[str, ...]], ...], layer: str) -> Place:
