@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from math import lcm
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,12 +19,16 @@ import numpy as np
 from mam_video.core.errors import MediaError
 from mam_video.core.frames import Frame
 from mam_video.core.settings import InputSettings
+from mam_video.core.timecode import nominal_rate
 from mam_video.media import pixel_formats
+from mam_video.media.base import ClipInfo
 from mam_video.media.ffmpeg_compat import ticks
-from mam_video.media.movie.integrity import cut_off, hidden, promised_end
+from mam_video.media.movie.container_layout import is_animated_webp
+from mam_video.media.movie.integrity import cut_off, hidden, joined, promised_end, unread
 from mam_video.media.movie.repair import Shown, deinterlaced, mended, whole
 from mam_video.media.movie.seek_index import SeekIndex, SeekMismatch
 from mam_video.media.movie.stream_info import OpenedStream, describe_stream, stream_notes
+from mam_video.media.movie.timeline import Timeline, continued
 from mam_video.media.movie.writer import CONVERSIONS_AHEAD
 from mam_video.runtime.lifecycle import Closeable
 from mam_video.runtime.os_errors import reason
@@ -43,9 +49,9 @@ class _Decoded:
 class MovieReader(Closeable):
     """Frames of one movie, in display order, upright, as 16-bit RGB. See `Reader` for the promises.
 
-    Timestamps are the source's own, in its stream's time base. A frame without one gets its packet's decoding time
-    if that fits, else the previous frame's plus one frame's duration; one that does not come after the previous
-    frame's is moved to one tick behind it, so that times always grow.
+    Timestamps are the source's own, in its stream's time base; where its clock restarts they go on (`timeline.py`). A
+    frame without one gets its packet's decoding time if that fits, else the previous frame's plus one frame's duration;
+    one that does not come after the previous frame's is moved to one tick behind it, so that times always grow.
 
     broken   indices of frames that could not be decoded, as far as frames() has come; the frame before stands in for
              each. Empty unless `on_error` is "repeat".
@@ -66,9 +72,13 @@ class MovieReader(Closeable):
         with self._container() as (container, stream):
             if short := cut_off(path, container, stream):
                 raise MediaError(f"{path}: {short}; get a whole copy, or save what is there: ffmpeg -i IN -c copy OUT")
+            if is_animated_webp(path):
+                raise MediaError(f"{path}: an animated WebP is not read; convert it to a GIF or an animated PNG first")
             first = self._first_frame(container, stream)
-            info, self._decoding, self._turn = describe_stream(path, container, stream, first)
-            self.info = replace(info, notes=stream_notes(info, self._settings, hidden(container, stream)))
+            timeline = continued(path, stream.index, anyway=joined(path, container))
+            info, self._decoding, self._turn = describe_stream(path, container, stream, first, timeline)
+            notes = [*stream_notes(info, self._settings, hidden(container, stream)), *unread(path, container)]
+            self.info = replace(info, notes=tuple(notes))
         self._stored = (first.height, first.width)
         step = 1 / (self.info.rate * self.info.time_base)
         self._step = max(1, round(step))
@@ -169,7 +179,7 @@ class MovieReader(Closeable):
         with self._container() as (container, stream):
             promised = promised_end(container, stream)
             try:
-                shown = _shown(self.path, container, stream, with_alpha, repeat)
+                shown = _shown(self.path, container, stream, self.info.timeline, with_alpha, repeat)
                 for picture, due in shown:
                     if picture is None or (picture.is_corrupt and not repeat):
                         if not repeat or last is None:
@@ -228,13 +238,16 @@ class MovieReader(Closeable):
         return OpenedStream(self.path)
 
 
-def _shown(path: Path, container: Any, stream: Any, with_alpha: bool, repeat: bool) -> Iterator[Shown]:
+def _shown(
+    path: Path, container: Any, stream: Any, timeline: Timeline, with_alpha: bool, repeat: bool
+) -> Iterator[Shown]:
     """The stream's frames in display order. FFmpeg's own VP8 and VP9 decoders leave out the alpha that WebM carries
     beside the picture; libvpx's read it."""
     name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.codec.canonical_name)
     tags = {key.lower(): value for key, value in stream.metadata.items()}
     if not with_alpha or name is None or tags.get("alpha_mode") != "1":
-        yield from (mended if repeat else whole)(container, stream)
+        packets = timeline.packets(container, stream)
+        yield from mended(packets) if repeat else whole(packets, container, stream)
         return
     try:
         decoder: Any = av.CodecContext.create(name, "r")
@@ -242,6 +255,19 @@ def _shown(path: Path, container: Any, stream: Any, with_alpha: bool, repeat: bo
         raise MediaError(f"{path}: this FFmpeg lacks {name}, which reads its alpha; convert the clip first") from error
     if stream.codec_context.extradata:
         decoder.extradata = stream.codec_context.extradata
-    for packet in container.demux(stream):
+    for packet in timeline.packets(container, stream):
         for picture in decoder.decode(packet if packet.size else None):
             yield Shown(picture, ticks(picture.pts))
+
+
+def unit(path: Path, info: ClipInfo) -> Fraction:
+    """Seconds a tick of the output: the clip's own, or finer where FFmpeg needs it to write the timecode.
+
+    FFmpeg counts a MOV's labels at the rate of one frame in whole ticks: 17 of 1/1000 s are 59 a second, not 59.94.
+    """
+    own = Fraction(1, info.time_base.denominator)
+    if info.timecode is None or path.suffix.lower() not in (".mov", ".mp4", ".m4v"):
+        return own
+    step = max(1, round(1 / (info.rate * own))) * own
+    finer = lcm(own.denominator, info.rate.numerator)
+    return own if nominal_rate(1 / step) == nominal_rate(info.rate) or finer >= 1 << 31 else Fraction(1, finer)

@@ -21,6 +21,7 @@ from mam_video.media.ffmpeg_compat import ticks, url, writing
 from mam_video.media.movie.audio import AudioCopy
 from mam_video.media.movie.codecs import MovieCodec
 from mam_video.media.movie.packet_log import PacketLog
+from mam_video.media.movie.reader import unit
 from mam_video.media.movie.retime import Retimer, at_rate
 from mam_video.runtime.lifecycle import TwoPhaseOutput
 from mam_video.runtime.os_errors import reason
@@ -67,12 +68,12 @@ class MovieWriter(TwoPhaseOutput):
         self._pace: Retimer | None = None
         self._held: av.VideoFrame | None = None
         self.shows: list[int] | None = None
-        self.unit = Fraction(1, info.time_base.denominator)
+        self.unit = unit(path, info)
         self._last_takes = max(1, round(1 / (info.rate * self.unit))) * self.unit
         if settings.rate:
             rate = parse_rate(settings.rate)
             self._pace, self.shows = Retimer(rate), []
-            self.unit = Fraction(1, lcm(info.time_base.denominator, rate.numerator))  # both count whole ticks of it
+            self.unit = Fraction(1, lcm(self.unit.denominator, rate.numerator))  # both count whole ticks of it
             self._last_takes = 1 / info.rate
             info = at_rate(info, rate)
             if self.unit.denominator >= 1 << 31 or keep is not None:
@@ -142,7 +143,7 @@ class MovieWriter(TwoPhaseOutput):
             self._container.metadata["creation_time"] = self.info.created
         self._stream = stream
         if self._audio:
-            self.sound = AudioCopy(self.info.path)
+            self.sound = AudioCopy(self.info.path, self.info.timeline)
             self.sound.add_to(self._container)
             kind = self.path.suffix.lower()
             self.notes += [f"{self.path.name}: {kind} cannot hold this sound: {each}" for each in self.sound.left_out]
