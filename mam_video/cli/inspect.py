@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -215,9 +216,10 @@ def frame_index(text: str, info: ClipInfo) -> int:
     counted = "counted from 0"
     if info.numbers is not None:
         counted = f"of its files, {info.numbers[0]} to {info.numbers[-1]},"
-        if text.isdigit() and int(text) in info.numbers:
+        number = re.fullmatch(r"-?\d+", text)
+        if number and int(text) in info.numbers:
             return info.numbers.index(int(text))
-        if text.isdigit():
+        if number:
             raise UsageError(f"frame {text}: there is none; give a number {counted} or a timecode")
     if text.isdigit():
         return int(text)

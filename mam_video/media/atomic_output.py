@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.media.ffmpeg_compat import writing
+from mam_video.media.sequence.pattern import takes_sign, written_number
 
 MOST_DIGITS = 9
 _DIGITS = re.compile(r"%0?(?P<printf>\d*)d|(?P<hashes>#+)|\$F(?P<houdini>\d?)")
@@ -110,10 +111,11 @@ class FileOutput:
 class Pattern:
     """A sequence's name: `name.%04d.png`, `name.####.png`, `name.$F4.png`, a folder (`mattes/`), or `name.png`.
 
-    A folder gets `mattes/mattes.1001.png`, a plain name `name.1001.png`, with as many digits as `padding` says.
+    A folder gets `mattes/mattes.1001.png`, a plain name `name.1001.png`, with as many digits as `padding` says. Numbers
+    below zero have as many as `below` says, without the sign; None: the sign takes the place of one, as printf has it.
     """
 
-    def __init__(self, text: str, suffix: str = ".png", padding: int = 4) -> None:
+    def __init__(self, text: str, suffix: str = ".png", padding: int = 4, below: int | None = None) -> None:
         as_folder = text.endswith(("/", "\\"))
         path = Path(text)
         if as_folder:
@@ -133,11 +135,13 @@ class Pattern:
         if self._width > MOST_DIGITS:
             raise UsageError(f"{text}: {digits} digits are too many; {MOST_DIGITS} at most")
         self._head, self._tail = path.name[: only.start()], path.name[only.end() :]
+        self._signed = below is not None or takes_sign(self._head)
+        self._below = None if below is None else max(below - padding + self._width, 1)
         self.path = path.with_name(f"{self._head}%0{self._width}d{self._tail}")
 
     def name(self, index: int) -> str:
         """File name (without folder) of a frame."""
-        return f"{self._head}{index:0{self._width}d}{self._tail}"
+        return f"{self._head}{written_number(index, self._width, self._below)}{self._tail}"
 
     @staticmethod
     def is_one(text: str) -> bool:
@@ -146,9 +150,11 @@ class Pattern:
 
     def number(self, name: str) -> int | None:
         """The frame number in a file name, or None where the name is not one of this sequence."""
-        digits = name[len(self._head) : len(name) - len(self._tail)]
-        fits = name == f"{self._head}{digits}{self._tail}" and digits.isdecimal() and len(digits) >= self._width
-        return int(digits) if fits else None
+        written = name[len(self._head) : len(name) - len(self._tail)]
+        digits = written.removeprefix("-") if self._signed else written
+        least = self._width - (digits != written)
+        fits = name == f"{self._head}{written}{self._tail}" and digits.isdecimal() and len(digits) >= least
+        return int(written) if fits else None
 
     def matches(self, name: str) -> bool:
         """Whether a file name is one of this sequence."""

@@ -11,6 +11,7 @@ from typing import Any
 import av
 
 from mam_video.media.ffmpeg_compat import fraction, ticks, url, writing
+from mam_video.media.movie.timeline import Timeline
 
 
 def describe_audio(stream: Any) -> str:
@@ -34,9 +35,12 @@ class AudioCopy:
     Each writer opens the source for itself: outputs go at their own pace.
     """
 
-    def __init__(self, source: Path) -> None:
-        """Raises: OSError or av.FFmpegError, where the source cannot be opened again."""
+    def __init__(self, source: Path, timeline: Timeline | None = None) -> None:
+        """`timeline`: how the source's clock goes on where it restarts.
+
+        Raises: OSError or av.FFmpegError, where the source cannot be opened again."""
         self._source: Any = av.open(url(source), "r")
+        self._timeline = timeline or Timeline()
         self._streams: dict[int, tuple[Any, Any]] = {}
         self._packets: Iterator[Any] = iter(())
         self._held: Any = None
@@ -63,7 +67,7 @@ class AudioCopy:
                 copy.disposition = stream.disposition
             self._streams[stream.index] = (stream, copy)
         if self._streams:
-            self._packets = self._source.demux([stream for stream, _ in self._streams.values()])
+            self._packets = self._timeline.packets(self._source, [stream for stream, _ in self._streams.values()])
 
     def copy_until(
         self, container: Any, path: Path, start: Fraction | None, end: Fraction | None, shift: Fraction

@@ -13,7 +13,7 @@ import av
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.frames import Matted
 from mam_video.core.settings import OutputSettings, parse_rate
-from mam_video.core.timecode import Timecode
+from mam_video.core.timecode import Timecode, nominal_rate
 from mam_video.media import pixel_formats
 from mam_video.media.atomic_output import FileOutput
 from mam_video.media.base import ClipInfo, Colour
@@ -68,12 +68,12 @@ class MovieWriter(TwoPhaseOutput):
         self._pace: Retimer | None = None
         self._held: av.VideoFrame | None = None
         self.shows: list[int] | None = None
-        self.unit = Fraction(1, info.time_base.denominator)
+        self.unit = tick_of(path, info)
         self._last_takes = max(1, round(1 / (info.rate * self.unit))) * self.unit
         if settings.rate:
             rate = parse_rate(settings.rate)
             self._pace, self.shows = Retimer(rate), []
-            self.unit = Fraction(1, lcm(info.time_base.denominator, rate.numerator))  # both count whole ticks of it
+            self.unit = Fraction(1, lcm(self.unit.denominator, rate.numerator))  # both count whole ticks of it
             self._last_takes = 1 / info.rate
             info = at_rate(info, rate)
             if self.unit.denominator >= 1 << 31 or keep is not None:
@@ -145,7 +145,7 @@ class MovieWriter(TwoPhaseOutput):
             self._container.metadata["creation_time"] = self.info.created
         self._stream = stream
         if self._audio:
-            self.sound = AudioCopy(self.info.path)
+            self.sound = AudioCopy(self.info.path, self.info.timeline)
             self.sound.add_to(self._container)
             kind = self.path.suffix.lower()
             self.notes += [f"{self.path.name}: {kind} cannot hold this sound: {each}" for each in self.sound.left_out]
@@ -317,3 +317,16 @@ def numbers_of(tags: Colour) -> tuple[int, int, int, int]:
         pixel_formats.number(tags.primaries, pixel_formats.PRIMARIES),
         pixel_formats.number(tags.transfer, pixel_formats.TRANSFERS),
     )
+
+
+def tick_of(path: Path, info: ClipInfo) -> Fraction:
+    """Seconds a tick of the output: the clip's own, or finer where FFmpeg needs it to write the timecode.
+
+    FFmpeg counts a MOV's labels at the rate of one frame in whole ticks: 17 of 1/1000 s are 59 a second, not 59.94.
+    """
+    own = Fraction(1, info.time_base.denominator)
+    if info.timecode is None or path.suffix.lower() not in (".mov", ".mp4", ".m4v"):
+        return own
+    step = max(1, round(1 / (info.rate * own))) * own
+    finer = lcm(own.denominator, info.rate.numerator)
+    return own if nominal_rate(1 / step) == nominal_rate(info.rate) or finer >= 1 << 31 else Fraction(1, finer)

@@ -73,6 +73,10 @@ class SequenceReader(Closeable):
         notes = self._gaps(settings)
         first = self._files.file(self._files.numbers[0])
         self._first = self._format.facts(first)
+        if self._first.pictures > 1:
+            notes.append(
+                f"{first.name} holds {self._first.pictures} pictures (pages, or an animation): the first is read"
+            )
         self._look = make_view_transform(settings.transform, self._first.own)
         self._windows = self._find_windows()
         canvas = self._windows.canvas if self._windows else (0, 0, self._first.width, self._first.height)
@@ -263,6 +267,7 @@ class SequenceReader(Closeable):
             alpha_basis=self._alpha_basis if first.has_alpha else "",
             numbers=files.numbers,
             padding=files.padding,
+            padding_below=files.below if files.numbers[0] < 0 else None,
             look=look,
             windows=self._windows,
             chromaticities=first.chromaticities,
