@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,10 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "-o", "--output", action="append", metavar="NAME[:KIND]", help="where to write; may be repeated"
     )
-    parser.add_argument("--no-audio", dest="audio", action="store_false", default=None, help="leave the sound out")
+    parser.add_argument(
+        "--audio", metavar="WHAT", help="the sound of movies: copy it, pcm (decode it to linear PCM), or none"
+    )
+    parser.add_argument("--no-audio", dest="audio", action="store_const", const="none", help="as --audio none")
     parser.add_argument(
         "--no-verify", dest="verify", action="store_false", default=None, help="do not read back what was written"
     )
@@ -145,10 +149,12 @@ def run(options: argparse.Namespace) -> int:
     from mam_video.jobs.matte_clip import matte_clip
 
     looks = Thumbnails()
+    told: list[str] = []
     spoken = not options.quiet and options.progress == "bar"
     with show_progress(options, count) as (shown, tracked):
         if spoken:
-            for note in notes(outputs, info):
+            told = notes(outputs, info, settings.output.audio)
+            for note in told:
                 print(f"note: {note}")
             sizes = [
                 size and size * (len(prompts) or 1 if SUBJECT in output else 1)
@@ -177,7 +183,7 @@ def run(options: argparse.Namespace) -> int:
     if options.report:
         save_report(report, looks, Path(options.report))
     if spoken:
-        _print_end(report, options)
+        _print_end(report, options, told)
     elif options.progress == "json":
         print_line(end_line(report))
     if report.failed_checks:
@@ -240,13 +246,14 @@ def _announcement(info: ClipInfo, first: int, count: int | None, sizes: list[int
     return f"{info.path.name}: {info.width}x{info.height}, {float(info.rate):.6g} fps, {frames}{start}{disk}"
 
 
-def _print_end(report: RunReport, options: argparse.Namespace) -> None:
+def _print_end(report: RunReport, options: argparse.Namespace, told: Collection[str]) -> None:
+    """What came of a run; `told` are the notes that were printed before it."""
     print(report.summary())
     for path in report.outputs:
         kept = report.checks.get(path)
         print(f"wrote {path}" + (f" (read back: {'; '.join(map(str, kept))})" if kept else ""))
     for note in report.notes:
-        if note not in report.clip.notes:  # those were said before the run
+        if note not in told and note not in report.clip.notes:
             print(f"note: {note}")
     flagged = report.flagged
     if not flagged:

@@ -190,7 +190,7 @@ class FinishSettings:
 class OutputSettings:
     foreground: Literal["estimate", "plate"] = "estimate"  # colour at soft edges: the subject's own, or as shot
     premultiply: bool = False
-    audio: bool = True  # movies get the source's sound, copied
+    audio: Literal["copy", "pcm", "none"] = "copy"  # the source's sound in movies; pcm: decoded, as linear PCM
     verify: bool = True  # read back what was written and compare it with what was promised
     background: str = "#33ff92"  # what the preview kind is laid over: #rrggbb, checker, a picture or a clip
     rate: str = ""  # of movies: a constant rate, as 24 or 24000/1001; empty: every frame at its own time

@@ -13,6 +13,7 @@ from mam_video.core.settings import InputSettings, OutputSettings
 from mam_video.media.background import load_background
 from mam_video.media.base import ClipInfo, Reader, Writer
 from mam_video.media.formats import LAYER, LAYERS, PICTURES, SEQUENCES, SHOWN, OutputFormat, parse_output, pattern_of
+from mam_video.media.movie.audio import Audio, sound_notes
 from mam_video.media.movie.codecs import MovieCodec, PreviewCodec
 from mam_video.media.movie.reader import MovieReader
 from mam_video.media.movie.verify import Check, ExpectedMedia, promise_of_writer, verify_movie, with_alpha
@@ -115,10 +116,17 @@ class DisplayReferredReader(Closeable):
         self._reader.close()
 
 
-def notes(outputs: Sequence[str | Path], info: ClipInfo) -> list[str]:
-    """What a user should be told once before a run: what was assumed of the clip, and what its outputs cannot hold."""
+def notes(outputs: Sequence[str | Path], info: ClipInfo, audio: Audio = "none") -> list[str]:
+    """What a user should be told once before a run: what was assumed of the clip, and what its outputs cannot hold.
+
+    `audio`: what is to be done with the clip's sound.
+    """
     told = list(info.notes)
-    chosen = [parse_output(output)[1] for output in outputs]
+    named = [parse_output(output) for output in outputs]
+    chosen = [kind for _, kind in named]
+    for name, kind in named:
+        if kind.family in (*PICTURES, "preview") and info.sound:
+            told += sound_notes(info.path, Path(name), audio)
     cut = [kind.name for kind in chosen if kind.content == "rgba" and kind.family != "exr"]
     if info.floating and cut:
         told.append(
