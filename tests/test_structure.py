@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "mam_video"
 RANKS = {
     "closing": 0,
     "errors": 0,
+    "untrusted": 0,
     "prompts": 1,
     "settings": 1,
     "timecode": 1,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mam_video.cli.options import add_shared, settings_from
 from mam_video.cli.progress import end_line, print_line, show_progress
 from mam_video.cli.prompts import prompts_of
+from mam_video.cli.say import say
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.settings import presets
 from mam_video.core.timecode import frame_range
@@ -155,13 +156,13 @@ def run(options: argparse.Namespace) -> int:
         if spoken:
             told = notes(outputs, info, settings.output.audio)
             for note in told:
-                print(f"note: {note}")
+                say(f"note: {note}")
             sizes = [
                 size and size * (len(prompts) or 1 if SUBJECT in output else 1)
                 for output in outputs
                 for size in [expected_bytes(output, info, count)]
             ]
-            print(_announcement(info, frames[0] if frames else 0, count, sizes))
+            say(_announcement(info, frames[0] if frames else 0, count, sizes))
         report = matte_clip(
             options.input,
             outputs,
@@ -248,23 +249,23 @@ def _announcement(info: ClipInfo, first: int, count: int | None, sizes: list[int
 
 def _print_end(report: RunReport, options: argparse.Namespace, told: Collection[str]) -> None:
     """What came of a run; `told` are the notes that were printed before it."""
-    print(report.summary())
+    say(report.summary())
     for path in report.outputs:
         kept = report.checks.get(path)
-        print(f"wrote {path}" + (f" (read back: {'; '.join(map(str, kept))})" if kept else ""))
+        say(f"wrote {path}" + (f" (read back: {'; '.join(map(str, kept))})" if kept else ""))
     for note in report.notes:
         if note not in told and note not in report.clip.notes:
-            print(f"note: {note}")
+            say(f"note: {note}")
     flagged = report.flagged
     if not flagged:
-        print("no frame was flagged")
+        say("no frame was flagged")
         return
-    print(f"look at {'this range' if len(flagged) == 1 else f'these {len(flagged)} ranges'}:")
+    say(f"look at {'this range' if len(flagged) == 1 else f'these {len(flagged)} ranges'}:")
     for found in flagged[:_SHOWN_RANGES]:
-        print(f"  {found.message(report.clip.numbers, report.clip.timecode)}")
+        say(f"  {found.message(report.clip.numbers, report.clip.timecode)}")
     if len(flagged) > _SHOWN_RANGES:
         hint = f"; all of them are in {options.report}" if options.report else "; --report DIR lists them all"
-        print(f"  and {len(flagged) - _SHOWN_RANGES} more{hint}")
+        say(f"  and {len(flagged) - _SHOWN_RANGES} more{hint}")
 
 
 def readable(size: int) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from mam_video.cli.say import say
+
 if TYPE_CHECKING:
     OnFrame = Callable[[Matted, RunReport], None]
     from mam_video.core.frames import Matted
@@ -114,4 +116,4 @@ def end_line(report: RunReport) -> dict[str, Any]:
 
 
 def print_line(content: dict[str, Any]) -> None:
-    print(json.dumps(content), flush=True)
+    say(json.dumps(content), flush=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from mam_video.core.errors import UsageError
+from mam_video.core.untrusted import parse_toml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,8 +273,8 @@ class Settings:
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{name_or_path}: cannot read these settings ({error})") from None
         try:
-            values = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+            values = parse_toml(text)
+        except ValueError as error:
             raise UsageError(f"{name_or_path}: not valid TOML ({error})") from None
         return self.with_values(values, str(name_or_path))
 
@@ -307,8 +307,8 @@ def presets() -> list[str]:
 def parse_value(text: str) -> Any:
     """A value as TOML writes it (3, 0.5, true, "text", [1, 2]); anything else is a text."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {text}")["value"]
+    except ValueError:
         return text
 
 
