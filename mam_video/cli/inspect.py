@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mam_video.cli.say import say
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.settings import InputSettings, Settings, parse_rate
 from mam_video.core.timecode import Timecode, frame_range, nominal_rate
@@ -96,9 +97,9 @@ def _info(options: argparse.Namespace) -> int:
             lines["first frame at"] = f"{float(times[0] * unit):.6f} s"
     width = max(map(len, lines))
     for name, value in lines.items():
-        print(f"{name:{width}}  {value}")
+        say(f"{name:{width}}  {value}")
     for note in reader.info.notes:
-        print(f"note: {note}")
+        say(f"note: {note}")
     return 0
 
 
@@ -188,7 +189,7 @@ def _frame(options: argparse.Namespace) -> int:
     write_picture(output, info.path, picture, options.overwrite)
     label = f", {info.timecode + index}" if info.timecode else ""
     number = index if info.numbers is None else info.numbers[index]
-    print(f"wrote {output}: frame {number}{label}, {info.width}x{info.height}")
+    say(f"wrote {output}: frame {number}{label}, {info.width}x{info.height}")
     return 0
 
 
@@ -250,7 +251,7 @@ def _verify(options: argparse.Namespace) -> int:
             promise = promise_of_plate(plate, frames, rate)
             checks = verify_movie(Path(options.input), promise, every_frame=not options.quick)
     for check in checks:
-        print(f"{'ok   ' if check.good else 'WRONG'} {check}")
+        say(f"{'ok   ' if check.good else 'WRONG'} {check}")
     wrong = [check.what for check in checks if not check.good]
     if wrong:
         raise MediaError(f"{options.input}: not as promised by {options.against}: {', '.join(wrong)}")

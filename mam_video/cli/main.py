@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from mam_video.cli import evaluate, inspect, matte, preview, prompts, train, weights
+from mam_video.cli.say import say
 from mam_video.core.errors import MamVideoError, UsageError
+from mam_video.core.untrusted import line_of
 
 
 class _Parser(argparse.ArgumentParser):
@@ -65,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _say(line: str) -> None:
-    print(f"mam-video: {' '.join(line.split())}", file=sys.stderr)
+    say(f"mam-video: {line_of(line)}", file=sys.stderr)
 
 
 def _version() -> str:

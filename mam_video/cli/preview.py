@@ -10,6 +10,7 @@ from mam_video.cli.inspect import frame_index, write_picture
 from mam_video.cli.matte import check_subject, readable
 from mam_video.cli.options import add_shared, settings_from
 from mam_video.cli.prompts import prompt_of
+from mam_video.cli.say import say
 from mam_video.core.errors import UsageError
 from mam_video.core.settings import presets
 
@@ -82,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     )
     write_picture(output, info.path, seen.over_checker, options.overwrite)
     for line in _lines(seen, info, index, output, planned):
-        print(line)
+        say(line)
     return 0
 
 

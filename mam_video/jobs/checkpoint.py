@@ -25,11 +25,13 @@ from types import TracebackType
 from typing import IO, Any, Final, NamedTuple, Self
 
 from mam_video.core.errors import UsageError
+from mam_video.core.untrusted import parse_json
 from mam_video.media.ffmpeg_compat import writing
 from mam_video.runtime.append_log import AppendLog, remove
 from mam_video.tracking.track_log import ANEW, TrackLog
 
 _DONE: Final = struct.Struct("<ffddd")
+_DAMAGED: Final = "damaged"  # in place of what a run was asked, where that cannot be read
 
 
 class Done(NamedTuple):
@@ -64,6 +66,8 @@ class Checkpoint:
         wanted = json.loads(json.dumps(key))
         for place in self.places:
             asked = _asked(place)
+            if asked is not None and _DAMAGED in asked:
+                raise UsageError(f"{place / 'run.json'}: is damaged ({asked[_DAMAGED]}); {ANEW}")
             if asked is not None and asked != wanted:
                 raise UsageError(f"{place}: this run cannot be resumed: {_difference(asked, wanted)}; {ANEW}")
         if _asked(self._main) is None:  # nothing was begun, or what is there was being removed
@@ -138,9 +142,11 @@ def discard(places: Sequence[Path]) -> None:
 
 def _asked(place: Path) -> dict[str, Any] | None:
     try:
-        asked = json.loads((place / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        asked = parse_json((place / "run.json").read_text(encoding="utf-8") or "null")
+    except OSError:
         return None
+    except ValueError as error:
+        asked = {_DAMAGED: str(error)}
     return asked if isinstance(asked, dict) else None
 
 

@@ -26,6 +26,7 @@ from mam_video.media.formats import (
     parse_output,
     pattern_of,
 )
+from mam_video.media.movie.audio import Audio, sound_notes
 from mam_video.media.movie.codecs import MovieCodec, PreviewCodec
 from mam_video.media.movie.reader import MovieReader
 from mam_video.media.movie.verify import Check, ExpectedMedia, promise_of_writer, verify_movie, with_alpha
@@ -146,17 +147,24 @@ class DisplayReferredReader(Closeable):
         self._reader.close()
 
 
-def notes(outputs: Sequence[str | Path], info: ClipInfo) -> list[str]:
-    """What a user should be told once before a run: what was assumed of the clip, and what its outputs cannot hold."""
+def notes(outputs: Sequence[str | Path], info: ClipInfo, audio: Audio = "none") -> list[str]:
+    """What a user should be told once before a run: what was assumed of the clip, and what its outputs cannot hold.
+
+    `audio`: what is to be done with the clip's sound.
+    """
     told = list(info.notes)
-    chosen = [parse_output(output)[1] for output in outputs]
+    named = [parse_output(output) for output in outputs]
+    chosen = [kind for _, kind in named]
+    for name, kind in named:
+        if kind.family in (*PICTURES, "preview") and info.sound:
+            told += sound_notes(info.path, Path(name), audio)
     cut = [kind.name for kind in chosen if kind.content == "rgba" and kind.family != "exr"]
     if info.coded:
         coloured = dict.fromkeys(kind.name for kind in chosen if kind.content != "alpha" and kind.family != "exr")
-        named = f"{'' if info.look == 'srgb' else f'{info.look} '}codes and {gamut(info)} primaries"
+        source = f"{'' if info.look == 'srgb' else f'{info.look} '}codes and {gamut(info)} primaries"
         for says, there in (("written as a display shows it, in Rec. 709", False), ("kept with their tags", True)):
             if those := [name for name in coloured if (name in TAGGED) is there]:
-                told.append(f"{', '.join(those)}: the plate's {named} are {says if there else f'not carried: {says}'}")
+                told.append(f"{', '.join(those)}: the plate's {source} are {says if there else f'not carried: {says}'}")
     elif info.floating and cut:
         told.append(
             f"{', '.join(dict.fromkeys(cut))} cannot hold float pixels: colour is written there as a display shows it, "

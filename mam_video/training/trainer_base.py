@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mam_video.core.errors import MamVideoError
+from mam_video.core.untrusted import parse_toml
 
 Config = TypeVar("Config")
 
@@ -24,8 +24,8 @@ Config = TypeVar("Config")
 def read_config(kind: type[Config], path: Path, changes: Mapping[str, Any] | None = None) -> Config:
     """A frozen dataclass from a TOML file; unknown keys and wrong types are errors. Paths stay relative to the cwd."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as e:
+        values = parse_toml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
         raise MamVideoError(f"{path}: cannot read this training config ({e})") from e
     values.pop("recipe", None)
     values.update(changes or {})

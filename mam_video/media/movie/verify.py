@@ -118,7 +118,7 @@ def promise_of_writer(writer: MovieWriter) -> ExpectedMedia:
         aspect=writer.aspect,
         timecode=info.timecode,
         colour=writer.picture.colour,
-        sound=len(info.sound) - len(sound.left_out) if sound is not None else 0,
+        sound=sound.streams if sound is not None else 0,
         has_alpha="a" in writer.picture.pixel_format.removeprefix("gray"),
         shows_alpha=writer.picture.shows_alpha,
         shows=writer.shows,
