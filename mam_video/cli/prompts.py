@@ -102,6 +102,7 @@ def _run(options: argparse.Namespace) -> int:
 
     from mam_video.media import open_clip
     from mam_video.media.atomic_output import FileOutput
+    from mam_video.media.name_guard import NameGuard
     from mam_video.report.sheet import prompted, save_grid
 
     with open_clip(options.input, reading(options)) as reader:
@@ -113,6 +114,10 @@ def _run(options: argparse.Namespace) -> int:
         output = Path(options.output)
         if output.suffix.lower() != ".png":
             raise UsageError(f"{output}: prompts are drawn as .png")
+        guard = NameGuard()
+        guard.reads("the prompts", options.file)
+        guard.reads("the clip", options.input)
+        guard.writes("-o", output)
         file = FileOutput(output, info.path, options.overwrite)
         try:
             pictures = []

@@ -7,14 +7,19 @@ is the alpha alone in the name's own family.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from mam_video.core.errors import UsageError
+from mam_video.core.settings import OutputSettings
 from mam_video.media.atomic_output import Pattern
 from mam_video.media.base import ClipInfo
 from mam_video.media.movie.codecs import Content, Ffv1Codec, ProResCodec, ProResXqCodec, Vp9Codec
+from mam_video.media.name_guard import NameGuard
+from mam_video.media.open import checkpoint_place, is_resumable
+from mam_video.media.sequence.reader import numbers_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,3 +167,30 @@ def expected_bytes(kind: OutputFormat | str | Path, info: ClipInfo, frames: int 
 
 def pattern_of(name: str, kind: OutputFormat, info: ClipInfo) -> Pattern:
     return Pattern(name, kind.suffixes[0], info.padding or 4)
+
+
+def check_names(
+    guard: NameGuard,
+    outputs: Iterable[str | Path],
+    info: ClipInfo,
+    settings: OutputSettings,
+    frames: tuple[int, int | None] | None = None,
+    *,
+    tracks: Iterable[str | Path] = (),
+) -> None:
+    """Enter what a run writes into a guard that has its inputs: outputs with their hidden folders, and saved tracks.
+
+    `frames` as for `open_writer`. Raises: UsageError, one would overwrite an input, or has the name of another.
+    """
+    if settings.background != "checker":
+        guard.reads("--bg", settings.background)
+    for output in outputs:
+        name, kind = parse_output(output)
+        if kind.family in SEQUENCES:
+            guard.writes_sequence("-o", pattern_of(name, kind, info), numbers_of(info, settings, frames))
+        else:
+            guard.writes("-o", name)
+        if is_resumable(output):
+            guard.empties("-o", checkpoint_place(output, info, frames))
+    for track in tracks:
+        guard.writes("--save-track", track)

@@ -265,6 +265,10 @@ class MovieWriter(TwoPhaseOutput):
             self.notes += [f"{self.path.name}: {each}" for each in self.picture.backdrop.notes]
             self.picture.backdrop.close()
 
+    def check(self) -> None:
+        """Raises: MediaError, another run has written the file since this one began."""
+        self._output.check()
+
     def publish(self) -> None:
         """Give the finished file its name."""
         self._output.publish()
