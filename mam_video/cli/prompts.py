@@ -105,6 +105,11 @@ def _run(options: argparse.Namespace) -> int:
     from mam_video.media.name_guard import NameGuard
     from mam_video.report.sheet import prompted, save_grid
 
+    if options.output is not None:
+        guard = NameGuard()
+        guard.reads("the prompts", options.file)
+        guard.reads("the clip", options.input)
+        guard.writes("-o", options.output)
     with open_clip(options.input, reading(options)) as reader:
         info = reader.info
         entries = read_entries(options.file, clip_of(info))
@@ -114,10 +119,6 @@ def _run(options: argparse.Namespace) -> int:
         output = Path(options.output)
         if output.suffix.lower() != ".png":
             raise UsageError(f"{output}: prompts are drawn as .png")
-        guard = NameGuard()
-        guard.reads("the prompts", options.file)
-        guard.reads("the clip", options.input)
-        guard.writes("-o", output)
         file = FileOutput(output, info.path, options.overwrite)
         try:
             pictures = []
