@@ -66,12 +66,21 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from mam_video.jobs.evaluate import Judging, evaluate, evaluate_instances
+    from mam_video.media.alphas import MOVIE_SUFFIXES
+    from mam_video.media.name_guard import NameGuard
+    from mam_video.media.still_images import SUFFIXES
     from mam_video.metrics.instances import METRICS as INSTANCE_METRICS
     from mam_video.report.plot import need_plot
 
     for path in (options.json, options.plot):
         if path is not None and not path.resolve().parent.is_dir():
             raise UsageError(f"{path}: the folder {path.resolve().parent} does not exist")
+    guard = NameGuard()
+    for what, name in (("PRED", options.prediction), ("TRUE", options.truth)):
+        guard.reads(what, name, below=(*SUFFIXES, *MOVIE_SUFFIXES))
+    for option in ("json", "plot"):
+        if getattr(options, option) is not None:
+            guard.writes(f"--{option}", getattr(options, option))
     names = tuple(n.strip() for n in options.metrics.split(",")) if options.metrics else ()
     if options.instances:
         if options.plot or options.masks or options.stills:

@@ -169,6 +169,7 @@ def _frame(options: argparse.Namespace) -> int:
     import cv2
 
     from mam_video.media import open_clip
+    from mam_video.media.name_guard import NameGuard
     from mam_video.prompts.prompt import Prompt
 
     output = Path(options.output)
@@ -176,6 +177,9 @@ def _frame(options: argparse.Namespace) -> int:
         raise UsageError(f"{output}: a frame is written as .png or .jpg")
     with open_clip(options.input, reading(options)) as reader:
         info = reader.info
+        guard = NameGuard()
+        guard.reads("the clip", options.input)
+        guard.writes("the frame", output)
         index = frame_index(options.frame, info)
         box = Prompt.parse(options.box, [], info.size).box if options.box else None
         frame = next(iter(reader.frames(index, index + 1)), None)

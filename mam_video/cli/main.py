@@ -6,6 +6,7 @@ Exit codes: 0 fine, 1 failed, 2 asked wrongly, 3 finished but flagged (`--strict
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import threading
@@ -38,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
+    for stream in (sys.stdout, sys.stderr):  # a file's name need not be UTF-8; what is not is shown escaped
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         options = build_parser().parse_args(given)
         options.given = given  # for a report: what to run again

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,14 @@ from mam_video.cli.progress import end_line, print_line, show_progress
 from mam_video.cli.prompts import prompts_of
 from mam_video.cli.say import say
 from mam_video.core.errors import MediaError, UsageError
-from mam_video.core.settings import presets
+from mam_video.core.settings import Settings, presets
 from mam_video.core.timecode import frame_range
 
 if TYPE_CHECKING:
     from mam_video.cli.progress import OnFrame
     from mam_video.core.frames import Matted
     from mam_video.media import ClipInfo
+    from mam_video.media.name_guard import NameGuard
     from mam_video.report.run import RunReport
     from mam_video.report.thumbnails import Thumbnails
 
@@ -144,7 +146,10 @@ def run(options: argparse.Namespace) -> int:
     with open_clip(options.input, settings.input) as reader:
         info = reader.info
         frames = _frames_of(options, info)
+        _check_names(options, info, settings, frames)
         prompts = prompts_of(options, reader, frames[0] if frames else 0, settings)
+    if any(SUBJECT in name for name in (*outputs, options.save_track or "")):
+        _check_names(options, info, settings, frames, [each.subject for each in prompts])
     count = _count_of(frames, info.frames_in_header)
 
     from mam_video.jobs.matte_clip import matte_clip
@@ -190,6 +195,48 @@ def run(options: argparse.Namespace) -> int:
     if report.failed_checks:
         raise MediaError(f"written, but not as promised: {'; '.join(report.failed_checks)}")
     return 3 if options.strict and report.flagged else 0
+
+
+def guard_of(options: argparse.Namespace, settings: Settings) -> NameGuard:
+    """A guard that knows every file that is named on the command line to be read."""
+    from mam_video.media.name_guard import NameGuard
+
+    guard = NameGuard()
+    guard.reads("the clip", options.input)
+    for name in ("mask", "masks", "trimaps", "include", "exclude", "track", "prompts"):
+        guard.reads(f"--{name}", getattr(options, name))
+    for name in options.config or []:
+        guard.reads("--config", name)
+    guard.reads("--model", settings.model.name.partition(":")[2])
+    guard.reads("--sam-weights", settings.model.sam_weights)
+    guard.reads("--mam-weights", settings.model.mam_weights)
+    if options.text is not None:
+        guard.reads("--text-model", settings.text.model, below=("",))
+    guard.reads("OCIO", os.environ.get("OCIO"))
+    return guard
+
+
+def _check_names(
+    options: argparse.Namespace,
+    info: ClipInfo,
+    settings: Settings,
+    frames: tuple[int, int | None] | None,
+    subjects: Sequence[str] = (),
+) -> None:
+    """Raises: UsageError, an output would overwrite an input or another output. No `subjects`: not known yet."""
+    from mam_video.media.atomic_output import of_subjects
+    from mam_video.media.open import check_names
+    from mam_video.report.page import FILES
+
+    def named(template: str) -> list[str]:
+        return list(of_subjects(template, subjects).values()) if subjects else [template]
+
+    guard = guard_of(options, settings)
+    outputs = [name for template in options.output for name in named(template)]
+    tracks = named(options.save_track) if options.save_track else []
+    check_names(guard, outputs, info, settings.output, frames, tracks=tracks)
+    if options.report:
+        guard.writes_folder("--report", options.report, FILES)
 
 
 def check_subject(options: argparse.Namespace) -> None:

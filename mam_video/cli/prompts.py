@@ -103,8 +103,14 @@ def _run(options: argparse.Namespace) -> int:
 
     from mam_video.media import open_clip
     from mam_video.media.atomic_output import FileOutput
+    from mam_video.media.name_guard import NameGuard
     from mam_video.report.sheet import prompted, save_grid
 
+    if options.output is not None:
+        guard = NameGuard()
+        guard.reads("the prompts", options.file)
+        guard.reads("the clip", options.input)
+        guard.writes("-o", options.output)
     with open_clip(options.input, reading(options)) as reader:
         info = reader.info
         entries = read_entries(options.file, clip_of(info))

@@ -19,6 +19,7 @@ from mam_video.report.files import write_text
 from mam_video.report.run import FlaggedRange, RunReport
 from mam_video.report.thumbnails import Thumbnail, Thumbnails
 
+FILES = ("run.json", "report.html")  # what `save_report` writes
 _COLUMNS = 1000  # of timeline and curves: a column holds one frame or more
 _HEIGHT = 100
 _SHOWN_RANGES = 200
@@ -37,8 +38,8 @@ def save_report(report: RunReport, looks: Thumbnails, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise MediaError(f"{folder}: cannot make the report's folder ({error.strerror or error})") from error
-    report.save(folder / "run.json")
-    write_text(folder / "report.html", page(report, looks), "the report")
+    report.save(folder / FILES[0])
+    write_text(folder / FILES[1], page(report, looks), "the report")
 
 
 def check_folder(name: str) -> None:

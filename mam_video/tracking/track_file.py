@@ -15,7 +15,6 @@ It is streamed to disk frame by frame and renamed to its final name when whole; 
 from __future__ import annotations
 
 import json
-import secrets
 import zipfile
 import zlib
 from collections.abc import Generator, Iterable, Mapping
@@ -34,6 +33,7 @@ from mam_video.core.geometry import Box
 from mam_video.core.untrusted import parse_json
 from mam_video.models.base import Model
 from mam_video.motion.flow import Motion
+from mam_video.runtime.commit import Lock, folders_locked, give_name, hidden_beside, in_use, refuse_running, stamp
 from mam_video.runtime.lifecycle import Closeable, Transactional
 from mam_video.tracking.types import MaskObservation, TrackedFrame
 
@@ -64,7 +64,8 @@ class TrackWriter(Transactional):
         size: (H, W) of the clip's frames.
         settings: what the run was asked to do, for the record; must be plain values.
         part: where it grows; a hidden name of its own beside `path` where None.
-    Raises: UsageError, the file exists and `overwrite` was not asked for; MediaError, it cannot be written.
+    Raises: UsageError, the file exists and `overwrite` was not asked for, or another run is writing it; MediaError, it
+        cannot be written.
     """
 
     def __init__(
@@ -78,10 +79,13 @@ class TrackWriter(Transactional):
         part: Path | None = None,
     ) -> None:
         self.path = Path(path)
-        if self.path.exists() and not overwrite:
+        self._before = stamp(self.path)
+        if self._before is not None and not overwrite:
             raise UsageError(f"{self.path}: exists already; give another name or --overwrite")
-        unique = self.path.with_name(f".{self.path.stem}.part-{secrets.token_hex(4)}{self.path.suffix}")
-        self._part = part or unique
+        self._part = part or hidden_beside(self.path)
+        refuse_running(self.path)
+        if part is not None and in_use(part):
+            raise UsageError(f"{self.path}: another run is writing this file now; wait for it, or choose another name")
         self._first: int | None = None
         self._count = 0
         header = {
@@ -98,6 +102,7 @@ class TrackWriter(Transactional):
             )
         except OSError as error:
             raise MediaError(f"{self.path}: cannot write the track ({error.strerror or error})") from error
+        self._lock = Lock(self._part)
         self._size = size
         self._mask_size = model.mask_size
         self._put("track.json", json.dumps(header, indent=1).encode())
@@ -130,14 +135,20 @@ class TrackWriter(Transactional):
         try:
             self._zip.close()
             self._zip = None
-            self._part.replace(self.path)
+            with folders_locked([self.path.parent]):
+                give_name(self._part, self.path, self._before)
         except OSError as error:
             self.abort()
             raise MediaError(f"{self.path}: cannot write the track ({error.strerror or error})") from error
+        except BaseException:
+            self.abort()
+            raise
+        self._lock.close()
 
     def abort(self) -> None:
         """Leave nothing."""
         archive, self._zip = self._zip, None
+        self._lock.close()
         if archive is not None:
             with suppress(OSError, ValueError):
                 archive.close()

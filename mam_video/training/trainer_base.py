@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mam_video.core.errors import MamVideoError
 from mam_video.core.untrusted import parse_toml
+from mam_video.media.name_guard import NameGuard
 
 Config = TypeVar("Config")
 
@@ -41,7 +42,24 @@ def read_config(kind: type[Config], path: Path, changes: Mapping[str, Any] | Non
             values[name] = float(value)
         elif default is not dataclasses.MISSING and type(value) is not type(default):
             raise MamVideoError(f"{path}: '{name}' must be of the kind {type(default).__name__}, is {value!r}")
-    return kind(**values)
+    config = kind(**values)
+    _check_names(config, path)
+    return config
+
+
+_WRITTEN = ("run.pt", "average.safetensors", "mam.pth", "checks.txt")  # by the trainers, into `out`
+
+
+def _check_names(config: Any, path: Path) -> None:
+    """Raises: UsageError, a file that the config names, or the config itself, would be overwritten in its `out`."""
+    guard = NameGuard()
+    guard.reads("the config", path)
+    for each in dataclasses.fields(config):
+        value = getattr(config, each.name)
+        if each.name != "out" and isinstance(value, str) and value and Path(value).is_file():
+            guard.reads(f"`{each.name}`", value)
+    if getattr(config, "out", None):
+        guard.writes_folder("`out`", config.out, _WRITTEN)
 
 
 class MovingAverage:

@@ -283,6 +283,10 @@ class MovieWriter(TwoPhaseOutput):
         if missing:
             self.notes.append(f"{self.path.name}: {', '.join(missing)} of the clip are not kept in it")
 
+    def check(self) -> None:
+        """Raises: MediaError, another run has written the file since this one began."""
+        self._output.check()
+
     def publish(self) -> None:
         """Give the finished file its name."""
         self._output.publish()

@@ -1,6 +1,9 @@
 """Sequences by name: which files are the frames of `plate.%04d.exr`, `plate.####.exr`, `plate.$F4.exr`,
 `plate.1001-1100.exr`, `plate.1001-1100x5####.exr`, of a folder, or of one file. Patterns are parsed by fileseq.
 
+Signs for the frame number are signs in the file's name alone. A file or folder of just that name is taken literally,
+and of several signs the one that stands for numbers of files that exist is the frame number: `hero@2x.%04d.png`.
+
 Nothing is opened here but a PNG's head, since one that is animated is a movie, and nothing is counted that a hostile
 name could make endless. Numbers may lie below zero, as in `plate.-0002.exr`: the sign stands behind a point, an
 underscore or nothing, or beside frames from 0 on; a dash in another place is part of the name.
@@ -13,6 +16,7 @@ import re
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +30,10 @@ from mam_video.runtime.os_errors import reason
 
 MAX_FRAMES: Final = 1_000_000
 _MAX_DIGITS: Final = 9
-_SIGNS: Final = re.compile(r"%\d*d|#|@|\$F\d*")
+_SIGNS: Final = re.compile(r"%\d*d|#+|@+|\$F\d*")
+_PLAIN: Final = re.compile(r"%0\d+d|##+|@@+|\$F\d+")  # signs that say how many digits
+_HIDE: Final = {ord(sign): 0xE000 + k for k, sign in enumerate("%#@$")}  # private characters, for what is literal
+_SHOW: Final = {hidden: sign for sign, hidden in _HIDE.items()}
 _FIRST: Final = r"(?:(?<![^._,])-)?\d+"  # a number at the beginning of a range, with its sign
 _RANGE: Final = rf"{_FIRST}(?:--?\d+(?:x\d+)?)?(?:,{_FIRST}(?:--?\d+(?:x\d+)?)?)*"
 # name.1001-1100.exr: a range without a sign for the digits, which then are as many as the first number has
@@ -115,17 +122,16 @@ def find_sequence(text: str, suffixes: frozenset[str]) -> SequencePattern:
     try:
         if path.is_dir():
             return _in_folder(path, suffixes)
-        if path.exists() and not _SIGNS.search(path.name):
+        if path.exists():
             return _one_file(path)
     except (OSError, ValueError) as error:
         raise MediaError(f"{text}: cannot be read ({reason(error)})") from error
     if not _SIGNS.search(path.name) and not _BARE_RANGE.fullmatch(path.name):
         raise MediaError(f"{text}: no such file")
-    folder, head, tail, padding, wanted = _parsed(text)
+    (folder, head, tail, padding, wanted), found, below = _chosen(text, _parsed(text), suffixes)
     if tail.lower() not in suffixes:
         known = ", ".join(sorted(suffixes))
         raise MediaError(f"{text}: sequences of '{tail}' are not read; those of {known} are")
-    found, below = _fitting(text, _standing(folder, head, tail), head, padding)
     if not found:
         raise MediaError(f"{text}: no such file; nothing in {folder} has a name like {head}{'1':0>{padding}}{tail}")
     if wanted is None:
@@ -139,27 +145,70 @@ def find_sequence(text: str, suffixes: frozenset[str]) -> SequencePattern:
     return SequencePattern(folder, head, tail, padding, wanted, present, below)
 
 
-def _parsed(text: str) -> tuple[Path, str, str, int, Sequence[int] | None]:
-    """Folder, head, tail, padding and the numbers asked for (None: all there are)."""
+_Parsed = tuple[Path, str, str, int, Sequence[int] | None]  # folder, head, tail, padding, numbers asked for (None: all)
+
+
+def _chosen(text: str, parsed: list[_Parsed], suffixes: frozenset[str]) -> tuple[_Parsed, list[int], int | None]:
+    """Of the ways to read a pattern the first whose files exist, with `_fitting`'s answer; else the first.
+
+    Raises: UsageError, there is no file, and the name does not say which sign is the frame number.
+    """
+    for each in parsed:
+        folder, head, tail, padding, _ = each
+        if tail.lower() in suffixes:
+            found, below = _fitting(text, _standing(folder, head, tail), head, padding)
+            if found:
+                return each, found, below
+    signs = _SIGNS.findall(Path(text).name)
+    plain = [sign for sign in signs if _PLAIN.fullmatch(sign)]
+    if len(plain or signs) > 1:
+        raise UsageError(
+            f"{text}: no such file; give one place for the frame number, as name.%04d.exr, name.####.exr or "
+            "name.$F4.exr"
+        )
+    return parsed[0], [], None
+
+
+def _parsed(text: str) -> list[_Parsed]:
+    """The ways to read a pattern: one for each sign, those that say how many digits first."""
     path = Path(text)
-    if "\0" in text or _SIGNS.search(str(path.parent)):
+    if "\0" in text or (_SIGNS.search(str(path.parent)) and not path.parent.is_dir()):
         raise UsageError(f"{text}: the frame number belongs into the file's name, not the folder's")
     if any(len(digits) > _MAX_DIGITS for digits in re.findall(r"\d+", path.name)):
         raise UsageError(f"{text}: a number in this pattern is too long; {_MAX_DIGITS} digits at most")
     if bare := _BARE_RANGE.fullmatch(path.name):
         first = re.match(r"-?(\d+)", bare["range"])
         assert first is not None
-        return path.parent, bare["head"], bare["tail"], len(first[1]), _numbers(text, bare["range"])
-    try:
-        parsed = fileseq.FileSequence(path.name, pad_style=fileseq.PAD_STYLE_HASH1)
-        head, tail, padding = parsed.basename(), parsed.extension(), parsed.zfill()
-        signs = parsed.padding()
-    except (fileseq.FileSeqException, ValueError) as error:
-        raise UsageError(f"{text}: not a pattern of a sequence ({reason(error)}); write it as name.%04d.exr") from None
-    if not _SIGNS.search(signs) or len(re.findall(r"%\d*d|#+|@+|\$F\d*", signs)) != 1 or _SIGNS.search(head + tail):
+        return [(path.parent, bare["head"], bare["tail"], len(first[1]), _numbers(text, bare["range"]))]
+    signs = sorted(_SIGNS.finditer(path.name), key=lambda sign: _PLAIN.fullmatch(sign[0]) is None)
+    if len(signs) == 1:
+        try:
+            return [_parsed_at(text, path, signs[0])]
+        except UsageError:
+            if _PLAIN.fullmatch(signs[0][0]):
+                raise
+            raise MediaError(f"{text}: no such file") from None  # hero@2x.mov: the sign is none
+    ways = []
+    for sign in signs:
+        with suppress(UsageError):
+            ways.append(_parsed_at(text, path, sign))
+    if not ways:
         raise UsageError(
             f"{text}: give one place for the frame number, as name.%04d.exr, name.####.exr or name.$F4.exr"
         )
+    return ways
+
+
+def _parsed_at(text: str, path: Path, sign: re.Match[str]) -> _Parsed:
+    """The pattern with the frame number at one of its signs; others are letters. Raises: UsageError, it is none."""
+    name = path.name[: sign.start()].translate(_HIDE) + sign[0] + path.name[sign.end() :].translate(_HIDE)
+    try:
+        parsed = fileseq.FileSequence(name, pad_style=fileseq.PAD_STYLE_HASH1)
+        head, tail, padding = parsed.basename().translate(_SHOW), parsed.extension().translate(_SHOW), parsed.zfill()
+    except (fileseq.FileSeqException, ValueError) as error:
+        raise UsageError(f"{text}: not a pattern of a sequence ({reason(error)}); write it as name.%04d.exr") from None
+    if parsed.padding() != sign[0]:
+        raise UsageError(f"{text}: not a pattern of a sequence; write it as name.%04d.exr")
     if padding > _MAX_DIGITS:
         raise UsageError(f"{text}: {padding} digits are too many; {_MAX_DIGITS} at most")
     found = re.search(rf"({_RANGE})$", head)  # fileseq takes the range off where it can

@@ -16,8 +16,9 @@ import numpy as np
 
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.frames import Frame
-from mam_video.core.settings import InputSettings, parse_rate
+from mam_video.core.settings import InputSettings, OutputSettings, parse_rate
 from mam_video.core.timecode import Timecode, nominal_rate
+from mam_video.media.atomic_output import Numbers
 from mam_video.media.base import XYXY, ClipInfo, Colour, Windows
 from mam_video.media.plate_alpha import IGNORED, alpha_notes, settled, straight_picture
 from mam_video.media.sequence.dpx import Dpx
@@ -287,3 +288,26 @@ def _timecode(label: str | None, rate: Fraction) -> Timecode | None:
 
 def _by(size: tuple[int, int]) -> str:
     return f"{size[1]}x{size[0]}"
+
+
+def number_of(info: ClipInfo, start_number: int, index: int) -> int:
+    """The number that frame `index` of a clip is written under; `start_number` as in `OutputSettings`."""
+    if start_number >= 0:
+        return start_number + index
+    if info.numbers is not None:
+        return info.numbers[index]
+    return FIRST_OF_A_MOVIE + index
+
+
+def numbers_of(info: ClipInfo, settings: OutputSettings, frames: tuple[int, int | None] | None) -> Numbers:
+    """First and last number that a range of frames is written under; its last one is None where that is not known.
+
+    `frames` are the first and last index of the range; None: the whole clip.
+    """
+    first, last = frames or (0, None)
+    if info.numbers is not None:
+        end = len(info.numbers) - 1
+        first, last = min(first, end), end if last is None else min(last, end)
+    numbers = [None if index is None else number_of(info, settings.start_number, index) for index in (first, last)]
+    assert numbers[0] is not None
+    return numbers[0], numbers[1]
