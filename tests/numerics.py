@@ -39,7 +39,7 @@ class Truth:
 
     exact   any shape, float64
     most    the largest difference of float32
-    mean    the mean difference of float32
+    mean    the mean difference of float32; of several results the largest mean
     """
 
     exact: np.ndarray
@@ -47,14 +47,18 @@ class Truth:
     mean: float
 
     @classmethod
-    def of(cls, exact: Any, rounded: Any) -> Self:
-        """Take a float64 result and that of the same computation in float32. Raises: AssertionError, not float64."""
+    def of(cls, exact: Any, *rounded: Any) -> Self:
+        """Take a float64 result and those of the same computation in float32: several where a result has few values.
+
+        Raises: AssertionError, the truth is not float64.
+        """
         assert exact.dtype in (torch.float64, np.float64), f"the truth is {exact.dtype}"
         truth = float64(exact)
-        differences = np.abs(float64(rounded) - truth)
+        differences = [np.abs(float64(each) - truth) for each in rounded]
         # Equal by chance, as zeros are: float32 still cannot tell values closer than its own steps.
         step = float(np.finfo(np.float32).eps * np.abs(truth).max())
-        return cls(truth, max(float(differences.max()), step), max(float(differences.mean()), step))
+        most, mean = (max(float(measure(d)) for d in differences) for measure in (np.max, np.mean))
+        return cls(truth, max(most, step), max(mean, step))
 
     @classmethod
     def run(cls, compute: Callable[[torch.dtype], torch.Tensor]) -> Self:

@@ -124,17 +124,20 @@ class SamTruth:
         pe._pe_encoding = lambda places: encode(places.to(pe.positional_encoding_gaussian_matrix.dtype))
         square = self._rounded.preprocess(torch.tensor(cut).permute(2, 0, 1)[None].float())
         with torch.inference_mode():
-            self._embeddings = [
-                sam.image_encoder(square.to(dtype))
-                for sam, dtype in ((self._exact, torch.float64), (self._rounded, torch.float32))
-            ]
-        self.embedding = Truth.of(*self._embeddings)
+            exact = self._exact.image_encoder(square.double())
+            rounded = self._rounded.image_encoder(square)
+        self.embedding = Truth.of(exact, rounded)
+        # The decoder enlarges what the embedding is off. Its three scores alone would not tell how far: so it gets
+        # errors of the same size in other places too.
+        off = rounded.double() - exact
+        moved = [(exact + off.roll((17 * k, 29 * k), (-2, -1))).float() for k in range(1, 5)]
+        self._embeddings = [(self._exact, exact), *((self._rounded, each) for each in (rounded, *moved))]
 
     @torch.inference_mode()
     def offered(self, prompt: ViewPrompt) -> tuple[Truth, Truth]:
         """Logits (3, 256, 256) and scores (3,) for a prompt in pixels of the square."""
         found = []
-        for sam, embedding in zip((self._exact, self._rounded), self._embeddings, strict=True):
+        for sam, embedding in self._embeddings:
             box = None if prompt.box is None else torch.tensor([prompt.box.xyxy])
             points = torch.tensor(prompt.points).float()[None], torch.tensor(prompt.labels).long()[None]
             mask = None if prompt.logits is None else torch.tensor(prompt.logits)[None, None].to(embedding.dtype)
@@ -147,8 +150,8 @@ class SamTruth:
                 multimask_output=True,
             )
             found.append((masks[0], scores[0]))
-        (exact, exact_scores), (rounded, rounded_scores) = found
-        return Truth.of(exact, rounded), Truth.of(exact_scores, rounded_scores)
+        masks_of, scores_of = zip(*found, strict=True)
+        return Truth.of(*masks_of), Truth.of(*scores_of)
 
     def in_picture(self, logits: np.ndarray, content: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
         """Logits at the picture's own `size`, float64, from (256, 256); `content` is its size in the square."""

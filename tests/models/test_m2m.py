@@ -13,6 +13,8 @@ from tests.models import formula
 from tests.models.make_fixtures import m2m_float64
 from tests.numerics import Truth
 
+pytestmark = pytest.mark.numeric
+
 CASES = {"square": (2, 5, 5), "wide": (1, 3, 6)}
 TRUTH = Path(__file__).parent / "data" / "m2m.npz"
 

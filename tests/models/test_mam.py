@@ -27,6 +27,8 @@ from tests.models import formula
 from tests.models.make_fixtures import SamTruth, m2m_float64
 from tests.numerics import Truth
 
+pytestmark = pytest.mark.numeric
+
 TRUTH = Path(__file__).parent / "data" / "whole.npz"
 SIZE = (150, 200)
 VIEW = Crop.whole(SIZE, 1024)

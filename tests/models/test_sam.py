@@ -10,6 +10,8 @@ from mam_video.models.sam import VARIANTS, FastEncoder, Sam, build_encoder, norm
 from tests.models import formula
 from tests.numerics import Truth
 
+pytestmark = pytest.mark.numeric
+
 SQUARE = normalised(formula.picture(700, 1024))[None]
 
 
