@@ -176,7 +176,7 @@ def test_from_picture_and_prompt_to_alpha(name: str) -> None:
         logits = offered.logits[best]
         np.testing.assert_allclose(logits, data["low_res_chosen"], atol=1e-3)
         levels = tiny.matte(embedding, logits[None])[0]
-    for setting, expected in ((s, data[f"final_u8/{s}"]) for s in SETTINGS):
+    for setting, expected in ((s, data[f"final_u8/{s}"].astype(int)) for s in SETTINGS):
         found = merge.compose_alpha(levels, logits, view, SETTINGS[setting])
         # The reference truncates, and many alphas lie on a code but for float32's rounding: a code is an interval.
         codes = found.astype(np.float64) * 255
