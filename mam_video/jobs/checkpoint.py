@@ -6,6 +6,7 @@ output has also
     run.json    what the run was asked: input, settings, model, weights, device. Something else is not resumed
     done        one entry for each frame that every output was given: its alpha's range, and the seconds it took
     track       what was found in each frame; the tracker goes through it again without asking the model
+    tracks      an empty file: the tracks that are saved are whole, and are being renamed
     publishing  an empty file: every output is whole, and they are being renamed
     published   an empty file: all have their names, and what was kept is being removed
 
@@ -52,6 +53,7 @@ class Checkpoint:
     """What is kept of one run. A context manager over the run: when all is well, or nothing is done, it is removed.
 
     publishing  the run was cut off while its outputs got their names
+    tracks_named  the run was cut off when the tracks that it saves got theirs, or later
     done        frames that the outputs were given, in order; see `agree`
 
     Raises: UsageError, where the kept run was asked for something else, which is named, or is still going on.
@@ -86,6 +88,7 @@ class Checkpoint:
             lock = _locked(place / "lock")
             self._locks += [] if lock is None else [lock]
         self.publishing = (self._main / "publishing").exists()
+        self.tracks_named = (self._main / "tracks").exists()
         self.track = TrackLog(self._main / "track")
         self._log = AppendLog(self._main / "done")
         self.done = [Done(*_DONE.unpack(entry)) for entry in self._log]
@@ -104,6 +107,11 @@ class Checkpoint:
         """One more frame is written."""
         self._log.append(_DONE.pack(*done))
         self.done.append(done)
+
+    def mark_tracks(self) -> None:
+        """Every track is whole; from here on they get their names."""
+        with writing(self._main):
+            (self._main / "tracks").touch()
 
     def mark(self) -> None:
         """Every output is whole; from here on names are given."""
@@ -145,8 +153,13 @@ def refuse_checkpoint(places: Sequence[Path], overwrite: bool) -> None:
 
 
 def discard(places: Sequence[Path]) -> None:
-    """Remove what is kept; the first place last, since it says what the others are."""
+    """Remove what is kept; the first place last, since it says what the others are.
+
+    What a run was asked goes before the rest: a removal that is cut off must leave nothing that looks like a run.
+    """
     for place in reversed(places):
+        with suppress(OSError):
+            (place / "run.json").unlink(missing_ok=True)
         remove(place)
 
 

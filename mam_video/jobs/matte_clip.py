@@ -384,8 +384,11 @@ def _track_writers(
             if kept is None:
                 part.unlink(missing_ok=True)
             writer = TrackWriter(
-                path, info.size, model, settings.as_dict(), overwrite=settings.output.overwrite,
-                part=part if kept is not None else None,
+                path, info.size, model, settings.as_dict(), part=part if kept is not None else None,
+                # A run that was cut off after its tracks got their names finds its own files under them.
+                overwrite=settings.output.overwrite or (kept is not None and kept.tracks_named),
             )  # fmt: skip
             writers[whose] = stack.enter_context(writer)
         yield writers
+        if kept is not None:
+            kept.mark_tracks()

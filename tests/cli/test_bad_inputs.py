@@ -213,9 +213,9 @@ def test_ctrl_c(clips: Path, tmp_path: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
-        assert wait_for(lambda: any(p.stat().st_size > 0 for p in out.iterdir()), 60), "nothing was begun"
+        assert wait_for(lambda: any(p.stat().st_size > 0 for p in out.iterdir()), 180), "nothing was begun"
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=180)
     finally:
         process.kill()
     assert process.returncode == 130

