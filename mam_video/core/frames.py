@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from mam_video.core.geometry import Box
+from mam_video.core.reasons import Finding
 
 _PIXEL_TYPES = (np.uint8, np.uint16, np.float16, np.float32)
 
@@ -127,7 +128,7 @@ class Record:
     box      tight box of the mask in frame pixels, or where the subject is thought to be when lost
     score    how good the segmenter thinks its mask is, 0..1
     area     mask area as a share of the frame, 0..1
-    reasons  what speaks against it, in words; of a frame that is not flagged, what is no cause to look
+    findings  why it has its state; of a frame that is not flagged, what needs no review
     subject  whose it is, where several subjects are matted; empty otherwise
     cut      a new shot begins with this frame: no motion leads to it, and smoothing does not reach across
 
@@ -143,7 +144,7 @@ class Record:
     box: Box
     score: float
     area: float
-    reasons: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     agreement: float | None = None
     flicker: float | None = None
     subject: str = ""

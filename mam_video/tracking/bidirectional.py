@@ -32,6 +32,7 @@ from pathlib import Path
 
 from mam_video.core.errors import UsageError
 from mam_video.core.frames import Frame, Record, State
+from mam_video.core.reasons import Finding, Reason
 from mam_video.core.settings import Settings
 from mam_video.models.base import Model, Reference, wants_references
 from mam_video.motion.flow import Motion, with_motion
@@ -289,9 +290,9 @@ class BidirectionalTracker:
         if overlap >= self.settings.track.review_overlap:
             return found
         record = found[0]
-        reason = f"followed from the prompts before and after, whose masks overlap by {overlap:.2f} here"
+        differ = Finding(Reason.PASSES_DIFFER, overlap, self.settings.track.review_overlap)
         state = record.state if record.state.flagged else State.UNCERTAIN
-        return replace(record, state=state, reasons=(*record.reasons, reason)), *found[1:]
+        return replace(record, state=state, findings=(*record.findings, differ)), *found[1:]
 
     def _beyond(self, place: int) -> UsageError:
         if self.cuts.settings.on_cut == "stop" and self.cuts.found:

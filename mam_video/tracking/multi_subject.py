@@ -28,6 +28,7 @@ import torch
 from mam_video.core.crop import Crop
 from mam_video.core.frames import Frame, State
 from mam_video.core.geometry import union_of
+from mam_video.core.reasons import Finding, Reason
 from mam_video.core.settings import TrackSettings, ViewSettings
 from mam_video.models.base import Candidates, Embedding, Model, ViewPrompt, wants_motion
 from mam_video.motion.flow import Motion
@@ -102,7 +103,7 @@ class MaskClaim:
     mask: np.ndarray
     seen: np.ndarray
     denied: np.ndarray = field(init=False)
-    doubts: list[str] = field(default_factory=list)
+    doubts: list[Finding] = field(default_factory=list)
     meets: bool = False
 
     def __post_init__(self) -> None:
@@ -215,9 +216,9 @@ class MultiSubjectTracker:
                 record, logits, _ = member._continue(step, guess, view, embedding, index)
                 if claim.doubts:
                     state = State.UNCERTAIN if record.state is State.TRACKED else record.state
-                    record = replace(record, state=state, reasons=(*record.reasons, *claim.doubts))
+                    record = replace(record, state=state, findings=(*record.findings, *claim.doubts))
                     member.references = known
-            if not record.state.flagged and not record.reasons and not (claim is not None and claim.meets):
+            if not record.state.flagged and not record.findings and not (claim is not None and claim.meets):
                 member.colours.learn(_cells(picture, view, len(logits))[logits > 0])
             record = replace(record, subject=member.name)
             found.append(TrackedFrame(step.frame, step.motion, record, view, logits, standing=member.standing))
@@ -268,9 +269,7 @@ def resolve_overlaps(claims: Sequence[MaskClaim], before: Container[tuple[str, s
         alike = min(float(own @ ratio), float(other @ -ratio)) < _TOLD_APART
         if alike or _may_be_other(a, ratio) or _may_be_other(b, -ratio):
             for claim, other_one in ((a, b), (b, a)):
-                claim.doubts.append(
-                    f"meets {other_one.member.name} and looks like it: they may be swapped from here on"
-                )
+                claim.doubts.append(Finding(Reason.MEETS_SUBJECT, other=other_one.member.name))
     return met
 
 

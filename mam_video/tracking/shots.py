@@ -15,6 +15,7 @@ import numpy as np
 from mam_video.core.crop import Crop
 from mam_video.core.frames import Frame, Record, State
 from mam_video.core.geometry import Box
+from mam_video.core.reasons import Finding, Reason
 from mam_video.models.base import Model
 from mam_video.motion.flow import Motion
 from mam_video.motion.shot_detection import CutFinder, Moved
@@ -111,7 +112,7 @@ def without_prompt(frame: Frame, motion: Motion | None, begin: int, model: Model
     h, w = frame.size
     record = Record(
         frame.index, frame.pts, State.CUT, Box(0, 0, w, h), 0.0, 0.0,
-        (f"no prompt shows the subject in the shot that begins at frame {begin}",),
+        (Finding(Reason.NO_PROMPT_IN_SHOT, float(begin)),),
     )  # fmt: skip
     logits = np.full((model.mask_size, model.mask_size), _EMPTY, np.float16)
     standing = np.zeros((0, 0), np.float32)
@@ -145,5 +146,5 @@ def with_cut(record: Record, cuts: CutFinder) -> Record:
         return record
     if cuts.settings.on_cut != "continue":
         return replace(record, cut=True)
-    reasons = ("a hard cut lies before this frame, and tracking went on through it", *record.reasons)
-    return replace(record, state=State.CUT, reasons=reasons, cut=True)
+    findings = (Finding(Reason.TRACKED_THROUGH_CUT), *record.findings)
+    return replace(record, state=State.CUT, findings=findings, cut=True)

@@ -31,6 +31,7 @@ from mam_video.core.crop import Crop
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.frames import Frame, Record, State
 from mam_video.core.geometry import Box
+from mam_video.core.reasons import Finding
 from mam_video.models.base import Model
 from mam_video.motion.flow import Motion
 from mam_video.runtime.lifecycle import Closeable, Transactional
@@ -316,7 +317,8 @@ def _as_json(record: Record, view: Crop) -> dict[str, Any]:
         "box": record.box.xyxy,
         "score": record.score,
         "area": record.area,
-        "reasons": record.reasons,
+        "reasons": [str(f.reason) for f in record.findings],  # programs that know no findings read this
+        "findings": [f.as_dict() for f in record.findings],
         "view": [view.x0, view.y0, view.width, view.height, view.size],
         **({"cut": True} if record.cut else {}),
     }
@@ -324,9 +326,13 @@ def _as_json(record: Record, view: Crop) -> dict[str, Any]:
 
 def _from_json(index: int, entry: dict[str, Any]) -> tuple[Record, Crop]:
     box = Box(*(float(v) for v in entry["box"]))
+    if "findings" in entry:
+        findings = tuple(Finding.from_dict(finding) for finding in entry["findings"])
+    else:
+        findings = tuple(Finding.from_text(str(text)) for text in entry["reasons"])
     record = Record(
         index, int(entry["pts"]), State(entry["state"]), box, float(entry["score"]), float(entry["area"]),
-        tuple(str(r) for r in entry["reasons"]), cut=bool(entry.get("cut", False)),
+        findings, cut=bool(entry.get("cut", False)),
     )  # fmt: skip
     return record, Crop(*(int(v) for v in entry["view"]))
 

@@ -58,6 +58,7 @@ from mam_video.core.crop import Crop
 from mam_video.core.errors import UsageError
 from mam_video.core.frames import Frame, Record, State
 from mam_video.core.geometry import Box, gap_between, union_of
+from mam_video.core.reasons import Finding, Reason
 from mam_video.core.settings import TrackSettings, ViewSettings
 from mam_video.models.base import Candidates, Embedding, Model, Reference, ViewPrompt, wants_motion, wants_references
 from mam_video.motion.flow import Motion
@@ -202,7 +203,7 @@ class SubjectTracker:
         self.contact: DistractorContact | None = None  # a look-alike has touched it, and they have not parted since
         self.filter: BoxFilter | None = None
         self.lost = 0  # frames since it was last seen
-        self.memory = confidence.WarningMemory()
+        self.memory = confidence.ReviewHistory()
         self.references = ReferenceMemory(wants_references(model), anchors)
         self.begun: MaskObservation | None = None
         self.passed: tuple[Reference, ...] = ()  # what was followed up to the prompt
@@ -348,10 +349,10 @@ class SubjectTracker:
         logits, score = offered.logits[best].astype(np.float16), float(offered.scores[best])
         box = self._box_of(logits.astype(np.float32), view)
         state = State.PROMPTED
-        reasons: tuple[str, ...] = ()
+        reasons: tuple[Finding, ...] = ()
         if box is None:
             state = State.LOST
-            reasons = ("nothing was found where the prompt points",)
+            reasons = (Finding(Reason.NOTHING_AT_PROMPT),)
             box = asked or keep_connected(Box(0, 0, 1, 1).moved(*first_point_of(self.prompt)), frame.size)
             logits = empty_logits(self.model.mask_size)
         self.filter = BoxFilter(box)
@@ -408,23 +409,23 @@ class SubjectTracker:
             if elsewhere is not None:
                 record, chosen, view, embedding = elsewhere
                 if not self.lost:
-                    record = replace(record, reasons=(*missing, *record.reasons))
+                    record = replace(record, findings=(*missing, *record.findings))
                 self._follow_box(record)
                 self.standing = np.zeros((m, m), np.float32)
                 self._remember(step, record, chosen, view, embedding, 0, guess)
                 return record, chosen, view
-            record = Record(frame.index, frame.pts, State.LOST, guess.box, score, 0.0, tuple(missing))
+            record = Record(frame.index, frame.pts, State.LOST, guess.box, score, 0.0, missing)
             self._follow_box(record)
             self._remember(step, record, self._thought(step, guess, guess.box, view), view, embedding, index, guess)
             return record, empty_logits(m), view
         evidence = self._evidence(frame, chosen, view, score, best_overlap)
-        doubts = confidence.warnings(evidence, self.settings, sought=self.lost > 0)
+        doubts = confidence.warnings(evidence, self.settings, searching=self.lost > 0)
         if self._touched(frame, box, area):
-            doubts.append(confidence.TOUCHED)
+            doubts.append(Finding(Reason.DISTRACTOR_CONTACT))
         if left_behind.any():
-            doubts.append(confidence.TAKEN_OFF)
+            doubts.append(Finding(Reason.STATIC_PART_REMOVED))
         parted = self.contact is not None and self.contact.apart
-        news = self.memory.news(doubts, evidence, self.settings, parted)
+        news = self.memory.needs_review(doubts, evidence, self.settings, parted)
         state = State.RECOVERED if self.lost else State.UNCERTAIN if news else State.TRACKED
         if self.lost:
             doubts.insert(0, self._again())
@@ -442,13 +443,12 @@ class SubjectTracker:
         score: float,
         overlap: float,
         guess: Prediction | None,
-    ) -> list[str]:
+    ) -> tuple[Finding, ...]:
         """Why a mask is not the subject's; empty where it may be. Without a guess it was found elsewhere."""
         if box is None or not (logits > 0).any():
-            return ["it has left the picture" if guess is not None and guess.leaves else "nothing was found"]
+            return (Finding(Reason.LEFT_FRAME if guess is not None and guess.leaves else Reason.NOTHING_FOUND),)
         evidence = self._evidence(frame, logits, view, score, overlap)
-        reason = confidence.rejection(evidence, self.settings, sought=self.lost > 0 or guess is None)
-        return [reason] if reason is not None else []
+        return confidence.rejection(evidence, self.settings, searching=self.lost > 0 or guess is None)
 
     def _evidence(
         self, frame: Frame, logits: np.ndarray, view: Crop, score: float, overlap: float
@@ -457,10 +457,8 @@ class SubjectTracker:
         jump, share = area / max(self.good_area, 1e-9), area / max(self.full_area, 1e-9)
         return confidence.MaskEvidence(score, overlap, jump, share, self._alike(frame, logits, view), self.light.step)
 
-    def _again(self) -> str:
-        if not self.lost:
-            return "found again by its colours"
-        return f"found again after {self.lost} lost frame{'s' if self.lost > 1 else ''}"
+    def _again(self) -> Finding:
+        return Finding(Reason.FOUND_AGAIN, float(self.lost)) if self.lost else Finding(Reason.FOUND_ELSEWHERE)
 
     def _alike(self, frame: Frame, logits: np.ndarray, view: Crop) -> float:
         return max(self.appearance.alike(histogram_of(frame, view, logits, gain)) for gain in self.light.gains)
@@ -652,7 +650,7 @@ class SubjectTracker:
         guess: Prediction | None,
     ) -> None:
         """What the next frames go by. `logits`: of a lost frame, where the subject is thought to be."""
-        self.memory.keep(record.reasons)
+        self.memory.add(record.findings)
         reach = guess.reach if guess is not None else None
         if record.state is State.RECOVERED or reach is None or self.reach is None:
             self.reach = record.box
@@ -672,10 +670,10 @@ class SubjectTracker:
         low, high = self.full_area / _SHRINKS, self.full_area * _GROWS
         self.full_area = record.area if prompted else float(np.clip(record.area, low, high))
         seen = record.state is not State.RECOVERED
-        if seen and not record.reasons:
+        if seen and not record.findings:
             self.full_box = record.box
             self.appearance.learn(histogram_of(step.frame, view, self.logits, self.light.gain), record.index, prompted)
-        if seen and confidence.safe_to_learn(record.reasons):
+        if seen and confidence.safe_to_learn(record.findings):
             if isinstance(embedding, TrackBatch):
                 self.references.offer(LaterAnswer(embedding, index, self.logits, prompted), record.index)
             else:

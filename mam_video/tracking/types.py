@@ -101,13 +101,13 @@ _WORSE = (State.PROMPTED, State.TRACKED, State.RECOVERED, State.UNCERTAIN, State
 
 def worst_of(records: Sequence[Record]) -> Record:
     worst = max(records, key=lambda r: (_WORSE.index(r.state), -r.score))
-    reasons = tuple(f"{r.subject}: {reason}" for r in records if r.state.flagged for reason in r.reasons)
+    findings = tuple(replace(finding, subject=r.subject) for r in records if r.state.flagged for finding in r.findings)
     agreements = [r.agreement for r in records if r.agreement is not None]
     flickers = [r.flicker for r in records if r.flicker is not None]
     return replace(
         worst,
         area=min(sum(r.area for r in records), 1.0),
-        reasons=reasons,
+        findings=findings,
         agreement=min(agreements, default=None),
         flicker=max(flickers, default=None),
     )

@@ -15,6 +15,7 @@ from mam_video.core.crop import Crop
 from mam_video.core.errors import UsageError
 from mam_video.core.frames import Frame, Matted, Record, State
 from mam_video.core.geometry import Box
+from mam_video.core.reasons import Reason
 from mam_video.core.settings import MotionSettings, Settings
 from mam_video.jobs.matte_clip import matte_clip
 from mam_video.media import open_clip
@@ -187,7 +188,7 @@ def test_a_correction_improves_what_lies_before_and_after(tmp_path: Path) -> Non
 def test_where_halves_never_agree_the_joint_is_flagged(tmp_path: Path) -> None:
     alone = Settings().with_values({"track": {"search": False}}, "test")  # the search would find each half the other
     found = found_of(Clip(24, lambda i: marked(i, 1, 22)), prompts_on(0, 23), tmp_path, Drifting(), alone)
-    joints = [f for f in found if any("prompts before and after" in reason for reason in f[0].reasons)]
+    joints = [f for f in found if any(finding.reason is Reason.PASSES_DIFFER for finding in f[0].findings)]
     assert len(joints) == 1 and 1 <= joints[0][0].index < 23
     assert joints[0][0].state.flagged
 

@@ -18,6 +18,7 @@ from mam_video.core.crop import Crop
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.frames import Frame, State
 from mam_video.core.geometry import Box, Point
+from mam_video.core.reasons import Finding, Reason
 from mam_video.core.settings import MotionSettings, TrackSettings, ViewSettings
 from mam_video.models.base import Candidates, Embedding, ViewPrompt
 from mam_video.models.colour_model import ColourModel
@@ -76,6 +77,10 @@ def mask_of(tracked: TrackedFrame) -> np.ndarray:
     return tracked.view.paste(part, tracked.frame.size)
 
 
+def codes(tracked: TrackedFrame) -> list[Reason]:
+    return [finding.reason for finding in tracked.record.findings]
+
+
 def iou(tracked: TrackedFrame, disc: Disc) -> float:
     mask, truth = mask_of(tracked), covered(disc) > 0.5
     return float((mask & truth).sum() / max((mask | truth).sum(), 1))
@@ -104,7 +109,7 @@ def test_a_walk_is_followed_to_the_pixel(roi: str, batch: int) -> None:
         assert close(t.record.box, box_of(truth), 1.0 if roi == "auto" else 1.5)
         assert iou(t, truth) > 0.95
         assert t.record.area == pytest.approx(np.pi * 24**2 / (240 * 320), rel=0.05)
-        assert t.record.pts == t.frame.pts and t.record.reasons == ()
+        assert t.record.pts == t.frame.pts and t.record.findings == ()
 
 
 def test_what_grows_is_followed_and_gets_new_views() -> None:
@@ -147,8 +152,8 @@ def test_hidden_is_lost_and_found_again() -> None:
     followed = list(track(clip(path, 26), ColourModel(), Prompt(box_of(walking(0)))))
     states = [t.record.state for t in followed]
     assert all(states[i] is State.LOST for i in hidden)
-    assert all(followed[i].record.reasons for i in hidden)
-    assert states[18] is State.RECOVERED and followed[18].record.reasons == ("found again after 8 lost frames",)
+    assert all(followed[i].record.findings for i in hidden)
+    assert states[18] is State.RECOVERED and followed[18].record.findings == (Finding(Reason.FOUND_AGAIN, 8.0),)
     assert all(s is State.TRACKED for s in states[1:10] + states[19:])
     assert all(iou(followed[i], walking(i)) > 0.95 for i in range(18, 26))
     assert all(not (followed[i].logits > 0).any() and followed[i].record.area == 0 for i in hidden)
@@ -163,7 +168,7 @@ def test_what_leaves_the_picture_is_lost_with_an_empty_mask() -> None:
     assert all(s is not State.LOST for s in states[:10])
     assert all(s is State.LOST for s in states[14:])
     assert not mask_of(followed[-1]).any()
-    assert followed[-1].record.reasons == ("it has left the picture",)
+    assert codes(followed[-1]) == [Reason.LEFT_FRAME]
     h, w = SIZE
     for t in followed:
         assert t.record.box.clipped((h, w)) is not None
@@ -194,7 +199,7 @@ def test_points_alone_find_the_subject_and_then_its_view() -> None:
 def test_nothing_where_the_prompt_points_is_said() -> None:
     followed = list(track(clip(lambda i: None, 3), ColourModel(), Prompt(Box(100, 50, 160, 110))))
     assert followed[0].record.state is State.LOST
-    assert followed[0].record.reasons == ("nothing was found where the prompt points",)
+    assert codes(followed[0]) == [Reason.NOTHING_AT_PROMPT]
     assert followed[0].record.box == Box(100, 50, 160, 110)
     assert all(t.record.state is State.LOST for t in followed)
 
@@ -347,8 +352,8 @@ def test_what_stays_behind_is_taken_off_and_said() -> None:
     followed = list(track(textured(16, 6, patch), ColourModel(), Prompt(Box(40, 84, 126, 156))))
     there = [bool(mask_of(t)[110:130, 45 - t.frame.index : 70 - t.frame.index].any()) for t in followed]
     assert there[:5] == [True] * 5 and there[-4:] == [False] * 4
-    said = [t.record.reasons for t in followed if any("stood still" in r for r in t.record.reasons)]
-    assert said and all(t.record.state is State.UNCERTAIN for t in followed if t.record.reasons in said)
+    removed = [t.record for t in followed if Reason.STATIC_PART_REMOVED in codes(t)]
+    assert removed and all(record.state is State.UNCERTAIN for record in removed)
     assert close(followed[-1].record.box, box_of((90 + 6 * 15, 120, 36)), 2)
 
 
@@ -362,7 +367,7 @@ def test_what_stays_behind_is_not_the_subject_though_that_one_is_half_out_of_the
     followed = list(track(textured(14, 4, patch, start=276), ColourModel(), Prompt(Box(205, 84, 312, 156))))
     there = [bool(mask_of(t)[90:150, 210:240].any()) for t in followed]
     assert there[:5] == [True] * 5 and there[-2:] == [False] * 2
-    assert any("stood still" in reason for t in followed for reason in t.record.reasons)
+    assert any(Reason.STATIC_PART_REMOVED in codes(t) for t in followed)
     assert close(followed[-1].record.box, Box(276 + 4 * 13 - 36, 84, 320, 156), 3)
 
 
@@ -381,7 +386,7 @@ class Leaking(ColourModel):
 def test_what_is_taken_off_again_is_said_again_and_flagged_once() -> None:
     moved = textured(16, 4, lambda rgb, index: None, start=104)
     followed = list(track(moved, Leaking(), Prompt(Box(56, 84, 140, 156)), view=ViewSettings(roi="frame")))
-    said = [any("stood still" in reason for reason in t.record.reasons) for t in followed]
+    said = [Reason.STATIC_PART_REMOVED in codes(t) for t in followed]
     assert sum(said) == 2
     states = [t.record.state for t in followed if t.record.state is not State.TRACKED]
     assert states == [State.PROMPTED, State.UNCERTAIN]
@@ -554,6 +559,24 @@ def test_what_is_in_the_file_can_be_read_by_hand(written: tuple[Path, list[Track
         low, high = np.frombuffer(archive.read("frames/00000003.f16"), np.uint8).reshape(2, -1)
     by_hand = (low.astype(np.uint16) | high.astype(np.uint16) << 8).view(np.float16).reshape(64, 64)
     np.testing.assert_array_equal(by_hand, live[3].logits)
+
+
+def test_a_track_without_codes_still_loads(written: tuple[Path, list[TrackedFrame]], walk: Moved) -> None:
+    path, live = written
+    texts = ["score 0.55 is below 0.6", "only 40% of it is seen"]
+
+    def older(name: str, content: bytes) -> bytes:
+        if not name.endswith("7.json"):
+            return content
+        entry = json.loads(content)
+        del entry["findings"]
+        return json.dumps({**entry, "reasons": texts}).encode()
+
+    with Track.load(rewritten(path, older)) as loaded:
+        found = list(loaded.follow(walk))
+    assert [finding.text for finding in found[7].record.findings] == texts
+    assert codes(found[7]) == [Reason.OTHER, Reason.PARTLY_SEEN]
+    assert [t.record for t in found[8:]] == [t.record for t in live[8:]]
 
 
 @pytest.mark.parametrize("cut", [5, 6, 7, 8, 10])
