@@ -27,7 +27,7 @@ from mam_video.prompts.prompt import Prompt
 from mam_video.tracking.mask_ops import mask_logits
 from mam_video.tracking.search_region import held_view
 from mam_video.tracking.track_file import TrackWriter
-from mam_video.tracking.types import TrackedFrame
+from mam_video.tracking.types import MaskObservation, TrackedFrame
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def track_masks(
             area = float((mask > 0.5).mean())
             record = Record(frame.index, frame.pts, State.PROMPTED, around, 1.0, area)
             record = replace(record, cut=frame.index in cuts.found)
-            writer.write(TrackedFrame(frame, motion, record, view, logits))
+            writer.write(TrackedFrame(frame, motion, MaskObservation(record, view, logits)))
             seen += 1
         if not seen:
             raise UsageError(f"{masks.option} {masks.source}: holds no mask of a frame of this clip")

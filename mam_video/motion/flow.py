@@ -59,6 +59,9 @@ class Motion:
     forward: np.ndarray = field(repr=False)
     backward: np.ndarray = field(repr=False)
     _trusted: dict[bool, np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _camera: dict[tuple[Box | None, bool], np.ndarray] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         for flow in (self.forward, self.backward):
@@ -168,8 +171,16 @@ class Motion:
         """The camera's part of the motion: (h, w, 2) float32, motion-picture pixels, from target frame to source.
 
         A homography fitted robustly (RANSAC) to the flow outside `box` (frame pixels), since the subject inside it
-        moves by itself; zero where none can be fitted. `back`: from the source to the target.
+        moves by itself; zero where none can be fitted. `back`: from the source to the target. Read-only; fitted
+        once for each box.
         """
+        if (box, back) not in self._camera:
+            camera = self._fit_camera(box, back)
+            camera.flags.writeable = False
+            self._camera[box, back] = camera
+        return self._camera[box, back]
+
+    def _fit_camera(self, box: Box | None, back: bool) -> np.ndarray:
         h, w = self.size
         flow = self.forward if back else self.backward
         step = max(min(h, w) // 32, 2)

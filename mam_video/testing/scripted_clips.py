@@ -500,7 +500,7 @@ def tight_box(mask: np.ndarray) -> Box:
 def mask_of(tracked: TrackedFrame) -> np.ndarray:
     """(H, W) bool: the track's mask at the frame's resolution."""
     logits = torch.from_numpy(tracked.logits.astype(np.float32))[None, None]
-    return tracked.view.paste(tracked.view.to_rectangle(logits)[0, 0].numpy() > 0, tracked.frame.size)
+    return tracked.crop.paste(tracked.crop.to_rectangle(logits)[0, 0].numpy() > 0, tracked.frame.size)
 
 
 def overlap(mask: np.ndarray, truth: np.ndarray) -> float:

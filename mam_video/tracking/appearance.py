@@ -90,10 +90,10 @@ class Appearance:
             self._recent.append(look)
             self._last = index
 
-    def alike(self, look: ColourHistogram) -> float:
+    def similarity(self, look: ColourHistogram) -> float:
         """How much a mask looks like the subject in the prompted frame or in one of the recent ones, 0..1."""
         known = [self.anchor, *self._recent] if self.anchor is not None else []
-        return max((_alike(look.inside, k.inside) for k in known if k is not None), default=1.0)
+        return max((_similarity(look.inside, k.inside) for k in known if k is not None), default=1.0)
 
     def _evidence(self, frame: Frame, gain: float) -> tuple[np.ndarray, np.ndarray]:
         """Over the small whole frame: (h, w) bool, cells whose colour is the subject's rather than this picture's; and
@@ -105,7 +105,7 @@ class Appearance:
         likely = (own > 2 * picture) & (own > 1e-3)
         return likely[cells], cells
 
-    def places(
+    def candidate_regions(
         self, frame: Frame, gain: float, box: Box, apart_from: Box | None = None, most: int = 2
     ) -> list[CandidateRegion]:
         """Where in the whole frame something of about the size of `box` has the subject's colours, best first.
@@ -133,11 +133,11 @@ class Appearance:
             if part.sum() < 4:
                 break
             rows, columns = np.flatnonzero(part.any(1)), np.flatnonzero(part.any(0))
-            alike = max(_alike(_histogram(cells, part), look.inside) for look in (self.anchor, *self._recent))
+            similarity = max(_similarity(_histogram(cells, part), look.inside) for look in (self.anchor, *self._recent))
             tight = Box(
                 float(columns[0] * sx), float(rows[0] * sy), float((columns[-1] + 1) * sx), float((rows[-1] + 1) * sy)
             )
-            places.append(CandidateRegion(tight, float(part.sum()) / (h * w), alike))
+            places.append(CandidateRegion(tight, float(part.sum()) / (h * w), similarity))
             found = found & ~part
         return places
 
@@ -148,7 +148,7 @@ class CandidateRegion:
 
     box: Box
     area: float
-    alike: float
+    similarity: float
 
 
 def histogram_of(frame: Frame, view: Crop, logits: np.ndarray, gain: float) -> ColourHistogram:
@@ -204,5 +204,5 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float((a * b).sum()) / spread if spread > 0 else 1.0
 
 
-def _alike(a: np.ndarray, b: np.ndarray) -> float:
+def _similarity(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.sqrt(a * b).sum())

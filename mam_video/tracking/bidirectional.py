@@ -42,11 +42,11 @@ from mam_video.runtime.append_log import AppendLog
 from mam_video.runtime.stage_timer import StageTimer
 from mam_video.runtime.streams import ahead
 from mam_video.tracking.mask_ops import agreement
-from mam_video.tracking.references import anchors_beside
+from mam_video.tracking.references import anchor_capacity
 from mam_video.tracking.shots import Shots, with_cut, without_prompt
 from mam_video.tracking.track_file import packed, unpacked
-from mam_video.tracking.tracker import anchor, track
-from mam_video.tracking.types import MaskObservation
+from mam_video.tracking.tracker import reference_of, track
+from mam_video.tracking.types import MaskObservation, TrackStart
 
 # Frames start <= index < stop of a clip, as `media.Reader.frames` gives them; may be asked again and again.
 FramesOf = Callable[[int, int | None], Iterable[Frame]]
@@ -80,7 +80,7 @@ def track_prompts(
     clock: StageTimer | None = None,
     on_frame: Callable[[], None] | None = None,
 ) -> Generator[MaskObservation, None, None]:
-    """What is found in each of the frames first <= index < stop: record, view, logits, and `Tracked.standing`.
+    """Track a subject with prompts on several frames through the frames first <= index < stop.
 
     Args:
         frames_of: the clip.
@@ -125,7 +125,7 @@ class BidirectionalTracker:
         self.cuts = cuts
         self.batch, self.clock, self.on_frame = batch, clock, on_frame
         self.places = prompts.frames
-        self.most_near = anchors_beside(wants_references(model))
+        self.most_near = anchor_capacity(wants_references(model))
         self.anchors: dict[int, Reference] = {}  # those last used
         self.passed: deque[Frame] = deque(maxlen=max(_RECENT))  # those last followed
         self.forth = AppendLog(folder / "forwards")  # from the first prompt on, a frame after the other
@@ -146,7 +146,7 @@ class BidirectionalTracker:
                 if frame.index > self.places[0]:
                     break
                 begin = frame.index if frame.index in finder.found else begin
-                self.early.append(packed(without_prompt(frame, motion, begin, self.model)))
+                self.early.append(packed(without_prompt(frame, motion, begin, self.model).observation))
         self.cuts.found += [cut for cut in finder.found if cut <= self.places[0]]
 
     def forwards(self, stop: int | None) -> None:
@@ -166,7 +166,7 @@ class BidirectionalTracker:
                 while shots.next is not None and (end is None or shots.next[0].index < end):
                     begin = shots.next[0].index
                     for frame, motion in shots.take(end):
-                        self.forth.append(packed(without_prompt(frame, motion, begin, self.model)))
+                        self.forth.append(packed(without_prompt(frame, motion, begin, self.model).observation))
                         self.on_frame()
 
     def _between(self, low: int, high: int) -> list[int]:
@@ -208,16 +208,16 @@ class BidirectionalTracker:
         `near` are the other prompted frames that it may be told, most telling first.
         """
         settings = self.settings
-        known = [other for other in near if self._forward(other)[0].state is State.PROMPTED]
+        known = [other for other in near if self._forward(other).record.state is State.PROMPTED]
         anchors = [self._anchor(other) for other in known[: self.most_near]]
         followed = track(
             moved, self.model, self.prompts[place], settings=settings.track, view=settings.view, batch=self.batch,
-            anchors=anchors, before=before, recent=recent, begun=begun,
+            start=TrackStart(anchors, before, recent, begun),
         )  # fmt: skip
         count = 0
         with closing(followed):
             for tracked in followed:
-                log.append(packed(tracked))
+                log.append(packed(tracked.observation))
                 self.passed.append(tracked.frame)
                 self.on_frame()
                 count += 1
@@ -228,8 +228,8 @@ class BidirectionalTracker:
         frames = {frame.index: frame for frame in self.passed}
         recent = []
         for index in (place - back for back in _RECENT):
-            if index in frames and self._forward(index)[0].state is State.TRACKED:
-                recent.append(replace(anchor(frames[index], self._forward(index), self.model), prompted=False))
+            if index in frames and self._forward(index).record.state is State.TRACKED:
+                recent.append(replace(reference_of(frames[index], self._forward(index), self.model), prompted=False))
         return recent
 
     def _anchor(self, place: int) -> Reference:
@@ -237,13 +237,13 @@ class BidirectionalTracker:
             while len(self.anchors) > self.most_near:
                 del self.anchors[next(iter(self.anchors))]
             frame = next(iter(self.frames_of(place, place + 1)))
-            self.anchors[place] = anchor(frame, self._forward(place), self.model)
+            self.anchors[place] = reference_of(frame, self._forward(place), self.model)
         return self.anchors[place]
 
     def joined(self, first: int) -> Generator[MaskObservation, None, None]:
         """One of both halves for each frame from `first` on, which says where a shot begins."""
-        for record, view, logits, standing in self._joined(first):
-            yield with_cut(record, self.cuts), view, logits, standing
+        for found in self._joined(first):
+            yield found.with_record(with_cut(found.record, self.cuts))
 
     def _joined(self, first: int) -> Generator[MaskObservation, None, None]:
         for index in range(first, self.places[0]):
@@ -267,8 +267,10 @@ class BidirectionalTracker:
     def _both(self, gap: range) -> Generator[MaskObservation, None, None]:
         """A gap of one shot, followed from both sides."""
         overlaps = [self._agree(index) for index in gap]
-        halves = [(self._forward(index)[0], self._backward(index)[0]) for index in gap]
-        later = blend_passes(halves, overlaps, (self._forward(gap[0] - 1)[0].area, self._forward(gap[-1] + 1)[0].area))
+        halves = [(self._forward(index).record, self._backward(index).record) for index in gap]
+        later = blend_passes(
+            halves, overlaps, (self._forward(gap[0] - 1).record.area, self._forward(gap[-1] + 1).record.area)
+        )
         for place, index in enumerate(gap):
             found = self._backward(index) if later[place] else self._forward(index)
             over = place + 1 < len(gap) and later[place] != later[place + 1]
@@ -282,17 +284,17 @@ class BidirectionalTracker:
         return unpacked(self.back[self.back_at[index]])
 
     def _agree(self, index: int) -> float:
-        (_, view, logits, _), (_, other_view, other, _) = self._forward(index), self._backward(index)
-        return agreement(logits, view, other, other_view)
+        earlier, later = self._forward(index), self._backward(index)
+        return agreement(earlier.logits, earlier.crop, later.logits, later.crop)
 
     def _doubted(self, found: MaskObservation, overlap: float) -> MaskObservation:
         """The frame before one half is left for the other, flagged where that says something else."""
         if overlap >= self.settings.track.review_overlap:
             return found
-        record = found[0]
+        record = found.record
         differ = Finding(Reason.PASSES_DIFFER, overlap, self.settings.track.review_overlap)
         state = record.state if record.state.flagged else State.UNCERTAIN
-        return replace(record, state=state, findings=(*record.findings, differ)), *found[1:]
+        return found.with_record(replace(record, state=state, findings=(*record.findings, differ)))
 
     def _beyond(self, place: int) -> UsageError:
         if self.cuts.settings.on_cut == "stop" and self.cuts.found:

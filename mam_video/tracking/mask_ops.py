@@ -40,7 +40,7 @@ def carried_logits(logits: np.ndarray, old: Crop, new: Crop, motion: Motion, m: 
     h, w = motion.frame_size
     x = np.clip(x + dx, 0.5, w - 0.5)
     y = np.clip(y + dy, 0.5, h - 0.5)
-    carried = _read(logits, old, x, y)
+    carried = sample_logits(logits, old, x, y)
     rows, columns = new.content
     cell = new.size / m
     carried[int(np.ceil(rows / cell)) :] = BACKGROUND_LOGIT
@@ -56,7 +56,10 @@ def agreement(a: np.ndarray, view_a: Crop, b: np.ndarray, view_b: Crop) -> float
     n = 2 * max(a.shape[0], b.shape[0])
     x, y = np.meshgrid(x0 + (np.arange(n) + 0.5) * ((x1 - x0) / n), y0 + (np.arange(n) + 0.5) * ((y1 - y0) / n))
     x, y = x.astype(np.float32), y.astype(np.float32)
-    one, other = _read(a.astype(np.float32), view_a, x, y) > 0, _read(b.astype(np.float32), view_b, x, y) > 0
+    one, other = (
+        sample_logits(a.astype(np.float32), view_a, x, y) > 0,
+        sample_logits(b.astype(np.float32), view_b, x, y) > 0,
+    )
     return mask_iou(one, other) if one.any() or other.any() else 1.0
 
 
@@ -68,7 +71,7 @@ def cell_centres_of(view: Crop, m: int) -> tuple[np.ndarray, np.ndarray]:
     return x.astype(np.float32), y.astype(np.float32)
 
 
-def _read(logits: np.ndarray, view: Crop, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def sample_logits(logits: np.ndarray, view: Crop, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Logits (n, n) of a view's square at frame positions; background outside the view."""
     n = logits.shape[0]
     sx, sy = view.scale
@@ -85,7 +88,7 @@ def to_frame_pixels(logits: np.ndarray, view: Crop, motion: Motion) -> np.ndarra
     h, w = motion.size
     sx, sy = motion.scale
     x, y = np.meshgrid((np.arange(w, dtype=np.float32) + 0.5) * sx, (np.arange(h, dtype=np.float32) + 0.5) * sy)
-    return _read(logits, view, x.astype(np.float32), y.astype(np.float32))
+    return sample_logits(logits, view, x.astype(np.float32), y.astype(np.float32))
 
 
 def drop_specks(mask: np.ndarray, speck: float) -> np.ndarray:
@@ -161,6 +164,29 @@ def mask_area(logits: np.ndarray, view: Crop, frame_size: tuple[int, int]) -> fl
     sx, sy = view.scale
     inside = np.count_nonzero(logits > 0)
     return min(inside * cell * cell / (sx * sy * frame_size[0] * frame_size[1]), 1.0)
+
+
+def box_of_logits(logits: np.ndarray, crop: Crop, speck: float) -> Box | None:
+    """Return the tight box of a mask in frame pixels, without specks; None where the mask is empty."""
+    h, w = crop.content
+    kept = drop_specks(logits > 0, speck)
+    clean = np.where(kept | (logits <= 0), logits, np.float32(BACKGROUND_LOGIT)).astype(np.float32)
+    fine = cv2.resize(clean, (crop.size, crop.size), interpolation=cv2.INTER_LINEAR)[:h, :w] > 0
+    sx, sy = crop.scale
+    box = mask_bounds(fine, 1 / sx, 1 / sy)
+    return box.moved(crop.x0, crop.y0) if box is not None else None
+
+
+def relative_motion(motion: Motion, box: Box | None, crop: Crop, m: int, *, ahead: bool = False) -> np.ndarray:
+    """Return the motion relative to the camera over a crop's square, (m, m, 2) float32, crop pixels a frame.
+
+    The camera's part is fitted outside `box` (frame pixels). `ahead`: of the source frame, the way it will go.
+    """
+    flow = motion.apart(box, back=ahead)
+    x, y = cell_centres_of(crop, m)
+    sx, sy = motion.scale
+    found = cv2.remap(flow, x / sx - 0.5, y / sy - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(found * np.array([sx * crop.scale[0], sy * crop.scale[1]], np.float32), np.float32)
 
 
 def mask_iou(a: np.ndarray, b: np.ndarray) -> float:

@@ -21,11 +21,10 @@ from mam_video.motion.flow import Motion
 from mam_video.motion.shot_detection import CutFinder, Moved
 from mam_video.runtime.stage_timer import StageTimer
 from mam_video.runtime.streams import closing_iter
-from mam_video.tracking.types import TrackedFrame
+from mam_video.tracking.mask_ops import empty_logits
+from mam_video.tracking.types import MaskObservation, TrackedFrame
 
 T = TypeVar("T")
-
-_EMPTY = -8.0  # logit: surely background
 
 
 class Shots:
@@ -87,7 +86,7 @@ def each_in_first_shot(
 
     def missing(frame: Frame, motion: Motion | None, begin: int) -> tuple[TrackedFrame, ...]:
         empty = without_prompt(frame, motion, begin, model)
-        return tuple(replace(empty, record=replace(empty.record, subject=name)) for name in names)
+        return tuple(empty.with_record(replace(empty.record, subject=name)) for name in names)
 
     return _in_first_shot(cuts.watch(moved, clock), follow, missing)
 
@@ -114,9 +113,9 @@ def without_prompt(frame: Frame, motion: Motion | None, begin: int, model: Model
         frame.index, frame.pts, State.CUT, Box(0, 0, w, h), 0.0, 0.0,
         (Finding(Reason.NO_PROMPT_IN_SHOT, float(begin)),),
     )  # fmt: skip
-    logits = np.full((model.mask_size, model.mask_size), _EMPTY, np.float16)
-    standing = np.zeros((0, 0), np.float32)
-    return TrackedFrame(frame, motion, record, Crop.whole(frame.size, model.view_size), logits, standing=standing)
+    logits = empty_logits(model.mask_size)
+    crop = Crop.whole(frame.size, model.view_size)
+    return TrackedFrame(frame, motion, MaskObservation(record, crop, logits, np.zeros((0, 0), np.float32)))
 
 
 def with_cuts(tracked: Iterable[TrackedFrame], cuts: CutFinder) -> Generator[TrackedFrame, None, None]:
@@ -137,7 +136,7 @@ def each_with_cuts(
 
 def _with_cut(item: TrackedFrame, cuts: CutFinder) -> TrackedFrame:
     record = with_cut(item.record, cuts)
-    return replace(item, motion=None, record=record) if record.cut else item
+    return replace(item.with_record(record), motion=None) if record.cut else item
 
 
 def with_cut(record: Record, cuts: CutFinder) -> Record:

@@ -42,7 +42,7 @@ class TrackLog(Sequence[MaskObservation]):
         with closing_iter(tracked) as source:
             for place, item in enumerate(source):
                 if place >= len(self):
-                    self._log.append(packed(item))
+                    self._log.append(packed(item.observation))
                 yield item
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ import pytest
 from mam_video.cli.main import main
 from mam_video.core.frames import Frame, Matted, Record, State
 from mam_video.core.geometry import Box
+from mam_video.core.reasons import Finding, Reason
 from mam_video.core.settings import Settings
 from mam_video.core.timecode import Timecode
 from mam_video.media import open_clip
@@ -143,7 +144,8 @@ def test_the_browser_tells_of_requests(plate: Path, tmp_path: Path) -> None:
 
 def record(i: int, state: State, score: float = 0.9) -> Record:
     box = Box(10 + i % 7, 10, 50, 50)
-    return Record(i, i, state, box, score, 0.1, ("why",) if state.flagged else (), 0.9, None if i == 0 else 0.01)
+    why = (Finding(Reason.OTHER, text="why"),) if state.flagged else ()
+    return Record(i, i, state, box, score, 0.1, why, 0.9, None if i == 0 else 0.01)
 
 
 def report_of(records: list[Record], plate: Path) -> RunReport:

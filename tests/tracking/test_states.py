@@ -121,10 +121,10 @@ def test_a_track_goes_on_bit_for_bit_through_what_was_lost_and_found(name: str) 
     prompt = Prompt(tight_box(next(script.shots()).seen))
     whole = [t for t, _ in run(name)]
     for cut in (22, 35, len(whole) - 8):
-        known = [unpacked(packed(t)) for t in whole[:cut]]
+        known = [unpacked(packed(t.observation)) for t in whole[:cut]]
         again: Iterator[TrackedFrame] = track(moved, ColourModel(view_size=128), prompt, known=known)
         for a, b in zip(whole, again, strict=True):
-            assert (a.record, a.view) == (b.record, b.view) and (a.logits == b.logits).all()
+            assert (a.record, a.crop) == (b.record, b.crop) and (a.logits == b.logits).all()
 
 
 def test_alpha_is_empty_where_the_subject_is_lost_and_smoothing_leaves_it_so() -> None:
