@@ -5,6 +5,7 @@ The tracker decides by codes alone. `report/sentences.py` makes the sentences th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -65,7 +66,11 @@ class Finding:
     @classmethod
     def from_dict(cls, entry: dict[str, Any]) -> Finding:
         """Read what `as_dict` gave. Raises: KeyError, TypeError or ValueError, the entry is damaged."""
+        if not isinstance(entry, dict):
+            raise TypeError("a finding is not a table")
         value, bound = (None if entry.get(name) is None else float(entry[name]) for name in ("value", "bound"))
+        if not all(math.isfinite(number) for number in (value, bound) if number is not None):
+            raise ValueError("a number is not finite")
         names = (str(entry.get(name, "")) for name in ("other", "subject", "text"))
         return cls(Reason(entry["code"]), value, bound, *names)
 

@@ -22,7 +22,7 @@ from mam_video.core.errors import UsageError
 from mam_video.core.frames import Frame, Matted
 from mam_video.core.settings import Settings
 from mam_video.matting.compositing import divided, united
-from mam_video.matting.edge_ops import NOT_FORCED, Overrides, apply_edge_ops
+from mam_video.matting.edge_ops import NOT_FORCED, Overrides, apply_edge_ops, with_plate_alpha
 from mam_video.matting.quality import agreement, with_flicker
 from mam_video.matting.upsample import refine
 from mam_video.models.base import Candidates, Embedding, Model, ViewPrompt
@@ -100,7 +100,7 @@ def matte_frames(
     mattes = ahead(matte(tracked, timed, settings, clock), _MATTED_AHEAD, "model")
     with closing(mattes):
         for matted in with_flicker(mattes, settings.smooth, clock):
-            yield apply_edge_ops(matted, settings.finish, forced, clock)
+            yield with_plate_alpha(apply_edge_ops(matted, settings.finish, forced, clock))
 
 
 def matte_subjects(
@@ -146,7 +146,7 @@ def matte_subjects(
             done = [
                 apply_edge_ops(part, settings.finish_of(part.record.subject), forced, clock) for part in divided(parts)
             ]
-            yield united(divided(done))
+            yield united([with_plate_alpha(part) for part in divided(done)])
 
 
 def _column(

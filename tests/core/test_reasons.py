@@ -1,6 +1,7 @@
 """Reason codes travel through JSON, and sentences of files without codes are kept."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -24,9 +25,12 @@ def test_fields_that_are_not_set_are_left_out() -> None:
     assert Finding(Reason.LEFT_FRAME).as_dict() == {"code": "left_frame"}
 
 
-@pytest.mark.parametrize("entry", [{}, {"code": "nonsense"}, {"code": "low_score", "value": "much"}])
-def test_a_damaged_entry_is_an_error(entry: dict[str, object]) -> None:
-    with pytest.raises((KeyError, ValueError)):
+@pytest.mark.parametrize(
+    "entry",
+    [{}, [], "x", {"code": "nonsense"}, {"code": "low_score", "value": "much"}, {"code": "low_score", "value": 1e999}],
+)
+def test_a_damaged_entry_is_an_error(entry: Any) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
         Finding.from_dict(entry)
 
 
