@@ -39,47 +39,47 @@ class MaskEvidence:
     flash: float
 
 
-def rejection(seen: MaskEvidence, bounds: TrackSettings, searching: bool) -> tuple[Finding, ...]:
+def rejection(evidence: MaskEvidence, bounds: TrackSettings, searching: bool) -> tuple[Finding, ...]:
     """Say why a mask is not the subject's; empty where it may be.
 
     `searching`: the subject was lost before, or the mask is elsewhere in the frame.
     """
-    lit = abs(seen.flash) < _FLASH
-    if seen.score < bounds.min_score:
-        return (Finding(Reason.LOW_SCORE, seen.score, bounds.min_score),)
-    if seen.share < bounds.min_area:
-        return (Finding(Reason.PARTLY_SEEN, seen.share, bounds.min_area),)
+    lit = abs(evidence.flash) < _FLASH
+    if evidence.score < bounds.min_score:
+        return (Finding(Reason.LOW_SCORE, evidence.score, bounds.min_score),)
+    if evidence.share < bounds.min_area:
+        return (Finding(Reason.PARTLY_SEEN, evidence.share, bounds.min_area),)
     if searching:
-        if seen.share > _MAX_GROWTH:
-            return (Finding(Reason.TOO_LARGE, seen.share, _MAX_GROWTH),)
-        if seen.similarity < bounds.review_similarity:
-            return (Finding(Reason.COLOURS_DIFFER, seen.similarity, bounds.review_similarity),)
-    elif seen.overlap < bounds.min_overlap and lit:
-        return (Finding(Reason.LOW_OVERLAP, seen.overlap, bounds.min_overlap),)
-    elif seen.similarity < bounds.min_similarity and lit:
-        return (Finding(Reason.COLOURS_DIFFER, seen.similarity, bounds.min_similarity),)
-    elif seen.similarity < bounds.review_similarity and seen.share < bounds.review_share and lit:
+        if evidence.share > _MAX_GROWTH:
+            return (Finding(Reason.TOO_LARGE, evidence.share, _MAX_GROWTH),)
+        if evidence.similarity < bounds.review_similarity:
+            return (Finding(Reason.COLOURS_DIFFER, evidence.similarity, bounds.review_similarity),)
+    elif evidence.overlap < bounds.min_overlap and lit:
+        return (Finding(Reason.LOW_OVERLAP, evidence.overlap, bounds.min_overlap),)
+    elif evidence.similarity < bounds.min_similarity and lit:
+        return (Finding(Reason.COLOURS_DIFFER, evidence.similarity, bounds.min_similarity),)
+    elif evidence.similarity < bounds.review_similarity and evidence.share < bounds.review_share and lit:
         return (
-            Finding(Reason.PARTLY_SEEN, seen.share, bounds.review_share),
-            Finding(Reason.COLOURS_DIFFER, seen.similarity, bounds.review_similarity),
+            Finding(Reason.PARTLY_SEEN, evidence.share, bounds.review_share),
+            Finding(Reason.COLOURS_DIFFER, evidence.similarity, bounds.review_similarity),
         )
     return ()
 
 
-def warnings(seen: MaskEvidence, bounds: TrackSettings, searching: bool) -> list[Finding]:
+def warnings(evidence: MaskEvidence, bounds: TrackSettings, searching: bool) -> list[Finding]:
     """List all warnings about a mask that is accepted. `searching`: the subject was lost in the previous frame."""
     found = []
     if not searching:
-        if seen.overlap < bounds.review_overlap:
-            found.append(Finding(Reason.LOW_OVERLAP, seen.overlap, bounds.review_overlap))
-        if not 1 / bounds.review_area <= seen.jump <= bounds.review_area:
-            found.append(Finding(Reason.AREA_JUMP, seen.jump, bounds.review_area))
-    if seen.share < bounds.review_share:
-        found.append(Finding(Reason.PARTLY_SEEN, seen.share, bounds.review_share))
-    if seen.similarity < bounds.review_similarity:
-        found.append(Finding(Reason.COLOURS_DIFFER, seen.similarity, bounds.review_similarity))
-    if seen.score < bounds.review_score:
-        found.append(Finding(Reason.LOW_SCORE, seen.score, bounds.review_score))
+        if evidence.overlap < bounds.review_overlap:
+            found.append(Finding(Reason.LOW_OVERLAP, evidence.overlap, bounds.review_overlap))
+        if not 1 / bounds.review_area <= evidence.jump <= bounds.review_area:
+            found.append(Finding(Reason.AREA_JUMP, evidence.jump, bounds.review_area))
+    if evidence.share < bounds.review_share:
+        found.append(Finding(Reason.PARTLY_SEEN, evidence.share, bounds.review_share))
+    if evidence.similarity < bounds.review_similarity:
+        found.append(Finding(Reason.COLOURS_DIFFER, evidence.similarity, bounds.review_similarity))
+    if evidence.score < bounds.review_score:
+        found.append(Finding(Reason.LOW_SCORE, evidence.score, bounds.review_score))
     return found
 
 
@@ -95,7 +95,7 @@ class ReviewHistory:
         self._removal_age = _LONG_AGO  # frames since a static part was last removed
 
     def needs_review(
-        self, findings: Sequence[Finding], seen: MaskEvidence, bounds: TrackSettings, contact_resolved: bool
+        self, findings: Sequence[Finding], evidence: MaskEvidence, bounds: TrackSettings, contact_resolved: bool
     ) -> list[Finding]:
         """Select the findings that need review.
 
@@ -109,7 +109,7 @@ class ReviewHistory:
                 case Reason.DISTRACTOR_CONTACT:
                     return not contact_resolved
                 case Reason.PARTLY_SEEN:
-                    return seen.share < bounds.hidden_share
+                    return evidence.share < bounds.hidden_share
             return True
 
         return [finding for finding in findings if needs(finding)]

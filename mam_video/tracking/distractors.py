@@ -92,13 +92,13 @@ class DistractorMemory:
             min_similarity: of a region that is followed.
         """
         alike = [r for r in regions if r.area > _MIN_AREA * area and r.similarity > min_similarity]
-        own = surroundings_of(subject)
-        self._follow(alike, own, whole=area >= _WHOLE * full_area)
+        around = surroundings_of(subject)
+        self._follow(alike, around, whole=area >= _WHOLE * full_area)
         density = _DENSITY * area * pixels / (subject.width * subject.height)
         rivals = [
             r.box for r in alike if r.similarity > _SIMILAR and r.area * pixels > density * r.box.width * r.box.height
         ]
-        touching = next((box for box in rivals if gap_between(own, box) < _NEAR), None)
+        touching = next((box for box in rivals if gap_between(around, box) < _NEAR), None)
         if touching is not None:
             self.contact = self.contact or DistractorContact(subject.centre, speed, touching)
             self.contact.distractor, self.contact.resolved = touching, False
@@ -106,9 +106,9 @@ class DistractorMemory:
             return True
         if self.contact is None:
             return False
-        return self._resolve(self.contact, alike, rivals, subject, own)
+        return self._resolve(self.contact, alike, rivals, subject, around)
 
-    def _follow(self, alike: Sequence[CandidateRegion], own: Box, *, whole: bool) -> None:
+    def _follow(self, alike: Sequence[CandidateRegion], around: Box, *, whole: bool) -> None:
         """Update the boxes.
 
         New distractors are added only where the whole subject is seen: what comes out behind a pole is the subject. Of
@@ -119,7 +119,7 @@ class DistractorMemory:
             for box in self.boxes
             if (parts := [r.box for r in alike if gap_between(r.box, box) < _NEAR])
         ]
-        self.boxes = [r.box for r in alike if gap_between(own, r.box) >= _NEAR] if whole else known
+        self.boxes = [r.box for r in alike if gap_between(around, r.box) >= _NEAR] if whole else known
 
     def _resolve(
         self,
@@ -127,14 +127,14 @@ class DistractorMemory:
         alike: Sequence[CandidateRegion],
         rivals: Sequence[Box],
         subject: Box,
-        own: Box,
+        around: Box,
     ) -> bool:
         """Go on with a contact in a frame in which nothing touches; return whether it lasts."""
         contact.frames += 1
         if contact.frames > _FORGET or contact.subject_is_nearest(subject, rivals):
             self.contact = None
         # Apart from the subject, what has touched it is known again by less similarity than began the contact.
-        apart = [r.box for r in alike if gap_between(r.box, contact.distractor) < _NEAR <= gap_between(own, r.box)]
+        apart = [r.box for r in alike if gap_between(r.box, contact.distractor) < _NEAR <= gap_between(around, r.box)]
         contact.resolved |= contact.subject_is_nearest(subject, apart)
         return self.contact is not None
 

@@ -29,7 +29,7 @@ class FrameEmbedding:
 
 @dataclass(frozen=True, slots=True)
 class DeferredEmbedding:
-    """The same where a model has not been asked: the frames of the batch, embedded only when they are needed."""
+    """A frame that is not embedded yet: the frames of its batch, embedded only when they are needed."""
 
     crop: Crop
     frames: Sequence[Frame] = field(repr=False)
@@ -41,7 +41,7 @@ class DeferredEmbedding:
 
 @dataclass(frozen=True, slots=True)
 class DeferredReference:
-    """A reference that is embedded only if it is still one when the model is asked again."""
+    """A reference that is embedded only if it is still one when the model is used again."""
 
     source: DeferredEmbedding
     logits: np.ndarray = field(repr=False)

@@ -1,17 +1,18 @@
-"""Several subjects by name, followed side by side: one embedding a frame, and each pixel one subject's.
+"""Track several subjects side by side: one embedding a frame, and each pixel belongs to one subject.
 
-Each subject has a follower of its own, as `track.py` has it, and they go through the frames in step. What they share:
+Each subject has a `SubjectTracker` of its own, and all go through the frames together. They share:
 
-1. The view. It holds what all of them ask for, and is held as one subject's is; so a frame is embedded once for all
-   (`ViewSettings.subjects`: "own" gives each its view, and an embedding).
-2. The pixels. Two subjects meet where their masks share more than 0.3 of the smaller one, and until they share hardly
-   anything. Each cell of what they share goes to the one that explains it better: whose moved mask it lies in, and
-   whose colours it has. What a follower then chooses, doubts and remembers is without the cells that are another's. A
-   subject that keeps nothing is hidden: lost.
-3. Doubt. Where they meet and their colours cannot tell them apart, both frames are uncertain, and the reasons name the
-   other one. Such frames teach nothing.
+1. The crop. It holds the query boxes of all, so that a frame is embedded once for all subjects
+   (`ViewSettings.subjects`; with "own" each has its crop and its embeddings).
+2. The pixels. Two subjects meet when their masks share more than 0.3 of the smaller one, until they share hardly
+   anything. Each shared cell goes to the subject that explains it better: whose predicted mask covers it, and whose
+   colours it has. Each tracker then selects from masks without the cells of others. A subject that keeps no cell is
+   hidden: lost.
+3. Findings. Where two subjects meet and their colours are too similar to tell them apart, both frames are uncertain,
+   and each finding names the other subject. Such frames do not become references.
 
-Afterwards no pixel is given out twice: where the alphas of several add up to more than 1 each is divided by the sum.
+Afterwards no pixel is given out twice: where the alphas of several subjects add up to more than 1, each is divided by
+their sum.
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ from mam_video.runtime.streams import closing_iter
 from mam_video.tracking.embeddings import FrameEmbedding, GroupEmbeddings, SharedEmbeddings
 from mam_video.tracking.mask_ops import BACKGROUND_LOGIT, cell_centres_of, keep_supported, mask_iou, sample_logits
 from mam_video.tracking.query import Query, segment
-from mam_video.tracking.search_region import held_view
+from mam_video.tracking.search_region import held_crop
 from mam_video.tracking.subject_colours import SURE, SubjectColours, bin_of, colour_ratio
 from mam_video.tracking.tracker import SubjectTracker, frame_groups
 from mam_video.tracking.types import Prediction, TrackedFrame, TrackStep
 
-_MEET = 0.3  # of the smaller mask: two masks that share more want the same pixels ...
+_MEET = 0.3  # share of the smaller mask from which on two masks meet ...
 _PART = 0.02  # ... until they share no more than this
-_COLOUR = 3.0  # how much colours count beside the moved masks: where they are plain they decide
-_TOLD_APART = 1.0  # mean log-likelihood ratio of a subject's colours; below, it may be the other one
+_COLOUR_WEIGHT = 3.0  # of colours beside the predicted masks: where colours are distinct they decide
+_DISTINCT = 1.0  # mean log-likelihood ratio of a subject's colours; below, it may be the other subject
 
 
 def track_subjects(
@@ -56,10 +57,10 @@ def track_subjects(
     view: ViewSettings | None = None,
     batch: int = 1,
 ) -> Generator[tuple[TrackedFrame, ...], None, None]:
-    """Follow the subjects that `prompts` point at, by name, in the first of `frames`.
+    """Track the subjects that `prompts` point at, by name, in the first of `frames`.
 
-    Arguments are as for `track.track`. Yields for each frame what was found of each subject, in the order of `prompts`;
-    each record has its subject's name. At most one group of frames is held (and one frame more).
+    Arguments are as for `tracker.track`. Yields a `TrackedFrame` for each subject of each frame, in the order of
+    `prompts`; each record has its subject's name. At most one group of frames is held (and one frame more).
     Raises: UsageError, a prompt lies outside the frame.
     """
     tracker = MultiSubjectTracker(model, prompts, settings or TrackSettings(), view or ViewSettings())
@@ -171,7 +172,7 @@ class MultiSubjectTracker:
         if len(boxes) < len(wanted):  # a point says nothing of its subject's size
             self.crop = self.crop or Crop.whole(frame_size, size)
         else:
-            self.crop = held_view(self.crop, reduce(union_of, boxes), frame_size, size, self.crop_settings)
+            self.crop = held_crop(self.crop, reduce(union_of, boxes), frame_size, size, self.crop_settings)
         return [self.crop] * len(self.members)
 
     def _observe(
@@ -220,24 +221,24 @@ def _claim(
     crop = source.crop
     query = member.tracker.query(step, prediction, crop)
     offered = segment(member.tracker.model, source, query.prompt)
-    asked = crop.to_view(prediction.query_box)
-    masks = [keep_supported(logits, query.predicted, asked, crop.size) for logits in offered.logits]
+    query_box = crop.to_view(prediction.query_box)
+    masks = [keep_supported(logits, query.predicted, query_box, crop.size) for logits in offered.logits]
     values = [float(s) + mask_iou(mask > 0, query.predicted > 0) for s, mask in zip(offered.scores, masks, strict=True)]
     colours = bin_of(_cells(picture, crop, len(query.predicted)))
     return MaskClaim(member, crop, query, offered, masks[int(np.argmax(values))], colours)
 
 
-def _cells(picture: np.ndarray, view: Crop, m: int) -> np.ndarray:
-    """(m, m, 3) uint8: the mean colour of each cell of a view's square; the padding is black."""
-    square = np.zeros((view.size, view.size, 3), np.uint8)
+def _cells(picture: np.ndarray, crop: Crop, m: int) -> np.ndarray:
+    """Return the mean colour of each cell of a crop's square, (m, m, 3) uint8; the padding is black."""
+    square = np.zeros((crop.size, crop.size, 3), np.uint8)
     square[: picture.shape[0], : picture.shape[1]] = picture
     return np.asarray(cv2.resize(square, (m, m), interpolation=cv2.INTER_AREA))
 
 
 def resolve_overlaps(claims: Sequence[MaskClaim], before: Container[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Deny each claim the cells that another one explains better, and say where that cannot be told.
+    """Deny each claim the cells that another one explains better, and add findings where colours do not tell.
 
-    `before` are the pairs that met in the frame before. Returns those that meet now.
+    `before` are the pairs of subjects that met in the previous frame. Returns the pairs that meet now.
     """
     met: set[tuple[str, str]] = set()
     for a, b in combinations(claims, 2):
@@ -250,15 +251,15 @@ def resolve_overlaps(claims: Sequence[MaskClaim], before: Container[tuple[str, s
         ratio = colour_ratio(own, other)
         assign_pixels(a, b, ratio, tie=False)
         assign_pixels(b, a, -ratio, tie=True)
-        alike = min(float(own @ ratio), float(other @ -ratio)) < _TOLD_APART
-        if alike or _may_be_other(a, ratio) or _may_be_other(b, -ratio):
+        similar = min(float(own @ ratio), float(other @ -ratio)) < _DISTINCT
+        if similar or _may_be_other(a, ratio) or _may_be_other(b, -ratio):
             for claim, other_one in ((a, b), (b, a)):
                 claim.findings.append(Finding(Reason.MEETS_SUBJECT, other=other_one.member.name))
     return met
 
 
 def _share(a: MaskClaim, b: MaskClaim) -> float:
-    """What two masks share, as a share of the smaller one."""
+    """Return the area that two masks share, divided by that of the smaller one."""
 
     def cell(claim: MaskClaim) -> float:
         sx, sy = claim.crop.scale
@@ -270,30 +271,34 @@ def _share(a: MaskClaim, b: MaskClaim) -> float:
 
 
 def assign_pixels(claim: MaskClaim, other: MaskClaim, ratio: np.ndarray, *, tie: bool) -> None:
-    """Take from `claim` what both want and `other` explains better; or as well, with `tie`."""
+    """Deny `claim` the shared cells that `other` explains better; with `tie` also those it explains as well.
+
+    `ratio` is the log-likelihood ratio of each colour bin, `claim` against `other`.
+    """
     colour = cv2.blur(ratio[claim.colours].astype(np.float32), (3, 3))
-    evidence = claim.prior - other.at(other.prior.astype(np.float32), claim) + _COLOUR * colour
+    evidence = claim.prior - other.at(other.prior.astype(np.float32), claim) + _COLOUR_WEIGHT * colour
     both = (claim.mask > 0) & (other.at(other.mask, claim) > 0)
     claim.denied |= both & ((evidence <= 0) if tie else (evidence < 0))
 
 
 def _may_be_other(claim: MaskClaim, ratio: np.ndarray) -> bool:
+    """Return whether the cells that a claim keeps may be the other subject, by their colours."""
     kept = (claim.mask > 0) & ~claim.denied
-    return bool(kept.any()) and float(ratio[claim.colours[kept]].mean()) < _TOLD_APART
+    return bool(kept.any()) and float(ratio[claim.colours[kept]].mean()) < _DISTINCT
 
 
 def _without_others(found: list[TrackedFrame]) -> list[TrackedFrame]:
-    """Where a subject is lost, what stands in for it is not seen where another one is."""
-    seen = [t for t in found if not t.observation.lost]
-    if len(seen) == len(found):
+    """Remove from the masks of lost subjects the cells of subjects that are seen."""
+    visible = [t for t in found if not t.observation.lost]
+    if len(visible) == len(found):
         return found
-    kept = []
+    cleaned = []
     for tracked in found:
         if tracked.observation.lost:
             logits = tracked.logits.copy()
             x, y = cell_centres_of(tracked.crop, len(logits))
-            for other in seen:
+            for other in visible:
                 logits[sample_logits(other.logits.astype(np.float32), other.crop, x, y) > 0] = BACKGROUND_LOGIT
             tracked = replace(tracked, observation=replace(tracked.observation, logits=logits))
-        kept.append(tracked)
-    return kept
+        cleaned.append(tracked)
+    return cleaned

@@ -59,9 +59,9 @@ class PositionModel:
         expected = self.filter.predict()
         sx, sy = motion.scale
         warped = motion.carry((before > 0).astype(np.float32)) > 0.5
-        own = mask_bounds(drop_specks(warped, settings.speck), sx, sy)
-        exiting = own is None or is_exiting(self.box, self.filter.speed, frame_size)
-        box = median_box_of([moved_box, expected, own]) if own is not None and not lost else moved_box
+        warped_box = mask_bounds(drop_specks(warped, settings.speck), sx, sy)
+        exiting = warped_box is None or is_exiting(self.box, self.filter.speed, frame_size)
+        box = median_box_of([moved_box, expected, warped_box]) if warped_box is not None and not lost else moved_box
         box = keep_connected(box, frame_size)
         margin = settings.margin * max(box.width, box.height) + shift.spread
         query_box = box.grown(margin)

@@ -1,4 +1,4 @@
-"""Query: build the prompts that the segmenter is asked with."""
+"""Query: build the prompts for the segmenter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mam_video.tracking.types import Prediction, TrackStep
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What the segmenter is asked for in one frame.
+    """The prompt for the segmenter in one frame.
 
     predicted  (m, m) float32 logits over the crop's square: the last mask, moved by the motion
     """
@@ -29,7 +29,7 @@ class Query:
 
 
 def segment(model: Model, source: FrameEmbedding, prompt: ViewPrompt) -> Candidates:
-    """Ask the segmenter about an embedded frame, without gradients."""
+    """Run the segmenter on an embedded frame, without gradients."""
     with torch.inference_mode():
         return model.segment(source.embedding, source.index, prompt)
 
@@ -59,7 +59,7 @@ def first_prompts(
     crop: Crop,
     references: tuple[Reference, ...],
 ) -> Sequence[ViewPrompt]:
-    """Build the prompts for a frame with box or points, each of which is asked.
+    """Build the prompts for a frame with box or points; the best answer to any of them is selected.
 
     Where the prompt corrects what was tracked until here, there are prompts with and without the last mask, and one
     without references: what was tracked may be what has to be corrected.

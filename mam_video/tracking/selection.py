@@ -48,14 +48,14 @@ def select(offered: Candidates, predicted: np.ndarray, prediction: Prediction, c
     return Selection(best.logits.astype(np.float16), best.box, best.score, best.overlap)
 
 
-def select_prompted(answers: Sequence[Candidates], asked: Box | None, crop: Crop, speck: float) -> Selection:
+def select_prompted(answers: Sequence[Candidates], prompted: Box | None, crop: Crop, speck: float) -> Selection:
     """Select the mask for a prompt: by score and, where a box was given, by agreement with it. float16 logits."""
     masks = np.concatenate([answer.logits for answer in answers])
     scores = np.concatenate([answer.scores for answer in answers])
     values = []
     for logits, score in zip(masks, scores, strict=True):
         box = box_of_logits(logits, crop, speck)
-        values.append(float(score) + (0.5 * asked.iou(box) if asked and box else 0.0))
+        values.append(float(score) + (0.5 * prompted.iou(box) if prompted and box else 0.0))
     best = int(np.argmax(values))
     logits = masks[best].astype(np.float16)
     return Selection(logits, box_of_logits(logits.astype(np.float32), crop, speck), float(scores[best]))

@@ -1,6 +1,6 @@
-"""Several shots in one clip: what is known of one never reaches the next.
+"""Split a clip into shots: nothing is tracked or smoothed across a cut.
 
-A shot begins with a clip's first frame, and wherever no motion leads to a frame: `cuts.CutFinder` takes it away there.
+A shot begins with the clip's first frame, and wherever no motion leads to a frame: `CutFinder` removes it there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Shots:
-    """A stream of frames with their motion, taken shot by shot."""
+    """A stream of frames with their motion, read shot by shot."""
 
     def __init__(self, moved: Iterator[Moved]) -> None:
         self._source = moved
@@ -36,13 +36,13 @@ class Shots:
 
     @property
     def next(self) -> Moved | None:
-        """What comes next, which stays there; None at the end."""
+        """Return the next frame without taking it; None at the end."""
         if self._next is None:
             self._next = next(self._source, None)
         return self._next
 
     def take(self, end: int | None = None) -> Generator[Moved, None, None]:
-        """What is left of the shot that the next frame is of; with `end` only the frames before that index."""
+        """Take the rest of the next frame's shot; with `end` only the frames before that index."""
         begun = False
         while (item := self.next) is not None:
             frame, motion = item
@@ -59,12 +59,12 @@ def in_first_shot(
     cuts: CutFinder,
     clock: StageTimer | None = None,
 ) -> Generator[TrackedFrame, None, None]:
-    """Follow the subject through the first shot; in later ones nobody points at it. One `TrackedFrame` a frame.
+    """Track the subject through the first shot, and yield empty masks for the later ones, which have no prompt.
 
     Args:
         moved: the frames of the clip with their motion.
         follow: the tracker, given the frames of the first shot.
-        cuts: finds where it ends, and says what is done there.
+        cuts: finds where it ends, and does there what its settings say.
     """
 
     def missing(frame: Frame, motion: Motion | None, begin: int) -> TrackedFrame:
@@ -81,7 +81,7 @@ def each_in_first_shot(
     cuts: CutFinder,
     clock: StageTimer | None = None,
 ) -> Generator[tuple[TrackedFrame, ...], None, None]:
-    """The same of several `subjects`, by name: of each frame a `TrackedFrame` for each."""
+    """Do the same for several subjects, by name: a `TrackedFrame` for each of them and each frame."""
     names = tuple(subjects)
 
     def missing(frame: Frame, motion: Motion | None, begin: int) -> tuple[TrackedFrame, ...]:
@@ -107,7 +107,7 @@ def _in_first_shot(
 
 
 def without_prompt(frame: Frame, motion: Motion | None, begin: int, model: Model) -> TrackedFrame:
-    """An empty mask: nobody pointed at the subject in the frame's shot, which begins at index `begin`."""
+    """Return an empty mask for a frame whose shot, which begins at index `begin`, has no prompt."""
     h, w = frame.size
     record = Record(
         frame.index, frame.pts, State.CUT, Box(0, 0, w, h), 0.0, 0.0,
@@ -119,7 +119,7 @@ def without_prompt(frame: Frame, motion: Motion | None, begin: int, model: Model
 
 
 def with_cuts(tracked: Iterable[TrackedFrame], cuts: CutFinder) -> Generator[TrackedFrame, None, None]:
-    """`tracked`, where the first frame of each shot says so, and no motion leads to it."""
+    """Pass frames on; the first one of each shot is marked as such, and no motion leads to it."""
     with closing_iter(tracked) as source:
         for item in source:
             yield _with_cut(item, cuts)
@@ -128,7 +128,7 @@ def with_cuts(tracked: Iterable[TrackedFrame], cuts: CutFinder) -> Generator[Tra
 def each_with_cuts(
     rows: Iterable[tuple[TrackedFrame, ...]], cuts: CutFinder
 ) -> Generator[tuple[TrackedFrame, ...], None, None]:
-    """The same of several subjects."""
+    """Do the same for several subjects."""
     with closing_iter(rows) as source:
         for row in source:
             yield tuple(_with_cut(item, cuts) for item in row)
@@ -140,7 +140,7 @@ def _with_cut(item: TrackedFrame, cuts: CutFinder) -> TrackedFrame:
 
 
 def with_cut(record: Record, cuts: CutFinder) -> Record:
-    """A record that says whether a shot begins with its frame; flagged where tracking went on through the cut."""
+    """Mark a record with which a shot begins; it is flagged where tracking went on through the cut."""
     if record.cut or record.index not in cuts.found:
         return record
     if cuts.settings.on_cut != "continue":

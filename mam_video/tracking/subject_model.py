@@ -66,7 +66,7 @@ class SubjectModel:
 
     def next_frame(self, step: TrackStep) -> None:
         """Begin a frame: follow the light."""
-        self.light.see(step.frame, step.motion)
+        self.light.update(step.frame, step.motion)
         self.distractors.next_frame()
 
     def evidence(self, frame: Frame, found: Selection, crop: Crop) -> MaskEvidence:

@@ -1,10 +1,10 @@
-"""A track as a file: what was found in every frame, to matte again without tracking again.
+"""Track files: the observation of every frame, to matte again without tracking again.
 
 A zip that any tool opens:
 
     track.json              {"kind": "mam-video track", "version": 2, "size": [H, W], "model": ..., "mask_size": m,
                             "settings": {...}}
-    frames/00000012.json    the record of frame 12, and the view that was looked at
+    frames/00000012.json    the record of frame 12, and the crop that the model looked at
     frames/00000012.f16     its logits, (m, m) float16 little-endian, all low bytes before all high bytes (the high ones
                             change slowly, so that they deflate better)
     end.json                {"frames": count, "first": index}: written last, so that its absence tells a cut file
@@ -48,7 +48,7 @@ _LARGEST_JSON = 1 << 20  # bytes of a member
 
 
 class Finder(Protocol):
-    """What found a track: a model, or masks made elsewhere."""
+    """What made a track: a model, or masks of other programs."""
 
     @property
     def name(self) -> str: ...
@@ -64,9 +64,9 @@ class TrackWriter(Transactional):
 
     Args:
         size: (H, W) of the clip's frames.
-        settings: what the run was asked to do, for the record; must be plain values.
+        settings: of the run, for the record; plain values.
         part: where it grows; a hidden name of its own beside `path` where None.
-    Raises: UsageError, the file exists and `overwrite` was not asked for, or another run is writing it; MediaError, it
+    Raises: UsageError, the file exists and `overwrite` is false, or another run is writing it; MediaError, it
         cannot be written.
     """
 
@@ -173,13 +173,13 @@ class TrackWriter(Transactional):
 
 @dataclass(frozen=True, slots=True)
 class Track(Closeable):
-    """A saved track, opened. Frames are read from the file when asked for.
+    """An open track file. Frames are read from it when they are needed.
 
     size       (H, W) of the clip's frames
     first      index of its first frame; `count` frames follow each other
     model      name of the model that found it
     mask_size  m of its (m, m) logits
-    settings   what the run was asked to do
+    settings   of the run that made it
     """
 
     path: Path
@@ -268,9 +268,9 @@ class Track(Closeable):
     def follow(
         self, frames: Iterable[tuple[Frame, Motion | None]], model: Model | None = None
     ) -> Generator[TrackedFrame, None, None]:
-        """What `track` gave for these frames, without a model; `embedding` is None.
+        """Yield what `tracker.track` gave for these frames, without a model; `embedding` is None.
 
-        With `model`, views and masks found by a model of another size are brought to its own.
+        With `model`, crops and masks of a model of another size are resized to its own.
         Raises: UsageError, a frame is not in the track, or the track was made from another clip.
         """
         with closing_iter(frames) as source:
@@ -302,7 +302,7 @@ def _resized(found: MaskObservation, model: Model) -> MaskObservation:
 
 
 def saved(tracked: Iterable[TrackedFrame], writer: TrackWriter) -> Generator[TrackedFrame, None, None]:
-    """`tracked`, unchanged, with each frame written on its way. The writer is left open: its owner closes or aborts."""
+    """Pass frames on unchanged, and write each. The writer is left open: its owner closes or aborts it."""
     with closing_iter(tracked) as source:
         for item in source:
             writer.write(item)

@@ -9,7 +9,7 @@ For every frame, in order (`SubjectTracker`):
 3. Select. One of the offered masks is taken, by score, overlap and agreement with the box filter (`selection.py`), and
    components that stand still are removed from it (`static_parts.py`).
 4. Assess. Measurements of the mask become findings, and these decide the frame's state (`confidence.py`).
-5. Update. All models of the subject take over the frame; a frame without doubt becomes a reference (`references.py`).
+5. Update. All models of the subject take over the frame; a confident frame becomes a reference (`references.py`).
 
 States:
 
@@ -35,7 +35,7 @@ Frames may come in reverse order, with the motion that leads backwards; the same
 one track of several prompts.
 
 A track can be continued where it broke off: the state follows from what was found and from the motion. Known frames are
-replayed without asking the model, and then every bit is as if tracking had never stopped.
+replayed without the model, and then every bit is as if tracking had never stopped.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ from mam_video.tracking.position import PositionModel
 from mam_video.tracking.query import Query, build_query, first_prompts, segment
 from mam_video.tracking.reacquisition import segment_regions
 from mam_video.tracking.references import ReferenceMemory
-from mam_video.tracking.search_region import held_view, keep_connected
+from mam_video.tracking.search_region import held_crop, keep_connected
 from mam_video.tracking.selection import select, select_prompted
 from mam_video.tracking.static_parts import StaticParts
 from mam_video.tracking.subject_model import SubjectModel
@@ -95,8 +95,8 @@ def track(
             one, or down.
         model: any of the model contract; `torch.inference_mode()` is entered for its calls.
         batch: frames embedded at once; the groups fall on absolute frame numbers.
-        known: what this same call found in its first frames, when it was broken off. The model is not asked for whole
-            groups of them.
+        known: what this same call found in its first frames, when it was broken off. Whole groups of
+            them are replayed without the model.
         start: what else is known of the subject.
 
     Yields one `TrackedFrame` a frame, in order. At most one group of frames is held (and one frame more).
@@ -164,7 +164,7 @@ def _track_group(tracker: SubjectTracker, group: list[TrackStep]) -> Iterator[Tr
 def _replay_group(
     tracker: SubjectTracker, group: list[TrackStep], known: list[MaskObservation]
 ) -> Iterator[TrackedFrame]:
-    """Take over the known frames of one group, without asking the model."""
+    """Take over the known frames of one group, without the model."""
     start = 0
     for place, (step, found) in enumerate(zip(group, known, strict=True)):
         prediction = tracker.predict(step)
@@ -222,13 +222,13 @@ class SubjectTracker:
         elif box is None:
             self.held_crop = self.held_crop or Crop.whole(frame_size, size)
         else:
-            self.held_crop = held_view(self.held_crop, box, frame_size, size, self.crop_settings)
+            self.held_crop = held_crop(self.held_crop, box, frame_size, size, self.crop_settings)
         return self.held_crop
 
     def replay(
         self, step: TrackStep, prediction: Prediction | None, found: MaskObservation, source: DeferredEmbedding
     ) -> None:
-        """Take over a known frame without asking the model: the state afterwards is the same."""
+        """Take over a known frame without the model: the state afterwards is the same."""
         record, logits = found.record, found.logits
         if prediction is not None and record.state not in (State.LOST, State.RECOVERED):
             self.subject.touches_distractor(step.frame, record.box, record.area, self.position.speed)
@@ -243,7 +243,7 @@ class SubjectTracker:
     # Query
 
     def query(self, step: TrackStep, prediction: Prediction, crop: Crop) -> Query:
-        """Build what the segmenter is asked for in a frame after the prompted one."""
+        """Build the query for a frame after the prompted one."""
         return build_query(self.model, step, self.position, prediction, crop, self.references.all())
 
     # Select, assess, update
@@ -280,7 +280,7 @@ class SubjectTracker:
 
         Args:
             query: the frame's query; built where None.
-            candidates: the masks to select from; the segmenter is asked where None.
+            candidates: the masks to select from; the segmenter is run where None.
             learn: whether the frame may become a reference.
         """
         frame, crop = step.frame, source.crop
@@ -307,13 +307,13 @@ class SubjectTracker:
     def _answer_prompt(self, step: TrackStep, source: FrameEmbedding) -> tuple[Record, np.ndarray]:
         """Segment the prompted frame: its record and its (m, m) float16 logits."""
         frame, crop = step.frame, source.crop
-        asked = self.prompt.box.clipped(frame.size) if self.prompt.box is not None else None
+        prompted = self.prompt.box.clipped(frame.size) if self.prompt.box is not None else None
         references = self.references.all(self.start.recent)
         prompts = first_prompts(self.model, step, self.prompt, self.position, crop, references)
         answers = [segment(self.model, source, prompt) for prompt in prompts]
-        found = select_prompted(answers, asked, crop, self.settings.speck)
+        found = select_prompted(answers, prompted, crop, self.settings.speck)
         if found.box is None:
-            box = asked or keep_connected(Box(0, 0, 1, 1).moved(*first_point_of(self.prompt)), frame.size)
+            box = prompted or keep_connected(Box(0, 0, 1, 1).moved(*first_point_of(self.prompt)), frame.size)
             nothing = (Finding(Reason.NOTHING_AT_PROMPT),)
             record = Record(frame.index, frame.pts, State.LOST, box, found.score, 0.0, nothing)
             return record, empty_logits(self.model.mask_size)

@@ -88,7 +88,7 @@ def test_nothing_flagged_is_said(plate: Path, tmp_path: Path, capsys: pytest.Cap
 
 
 def test_ranges_are_told_with_timecode() -> None:
-    found = FlaggedRange(2, 3, State.LOST, ("why",))
+    found = FlaggedRange(2, 3, State.LOST, (Finding(Reason.OTHER, text="why"),))
     start = Timecode.parse("01:00:00:22", 24)
     assert found.message(None, start) == "frames 2-3 [01:00:01:00 - 01:00:01:01]: lost (why)"
     assert found.message(range(1001, 1010), start) == "frames 1003-1004 [01:00:01:00 - 01:00:01:01]: lost (why)"

@@ -191,7 +191,7 @@ def test_points_alone_find_the_subject_and_then_its_view() -> None:
     followed = list(track(clip(walking, 6), ColourModel(), prompt))
     assert followed[0].record.state is State.PROMPTED
     assert close(followed[0].record.box, box_of(walking(0)), 1.5)
-    assert followed[3].view.width < SIZE[1]
+    assert followed[3].crop.width < SIZE[1]
     assert close(followed[3].record.box, box_of(walking(3)), 1)
 
 
