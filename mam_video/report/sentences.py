@@ -62,20 +62,20 @@ def _measured(reason: Reason, low: float, high: float, bound: float | None) -> s
     least = "" if bound is None else f", at least {bound:g} expected"
     match reason:
         case Reason.LOW_SCORE:
-            return f"the model is unsure of the mask (score {_span(low, high)}{least})"
+            return f"the model is unsure of the mask: score {_span(low, high)}{least}"
         case Reason.LOW_OVERLAP:
             return (
-                f"the mask changed shape suddenly: it may be on something else (overlap with the frame before "
-                f"{_span(low, high)}{least})"
+                "the mask changed shape suddenly, it may be on something else: overlap with the frame before "
+                f"{_span(low, high)}{least}"
             )
         case Reason.AREA_JUMP:
             return _jump(low, high)
         case Reason.PARTLY_SEEN:
             return f"the mask has only {_percent(low, high)} of its usual size: partly hidden, or partly missed"
         case Reason.TOO_LARGE:
-            return f"what was found is {high:.2g} times larger than the subject was"
+            return f"what was found is {_times(high)} times larger than the subject was"
         case Reason.COLOURS_DIFFER:
-            return f"its colours are not the subject's (similarity {_span(low, high)}{least})"
+            return f"its colours are not the subject's: similarity {_span(low, high)}{least}"
         case Reason.FOUND_AGAIN:
             frames = f"{high:.0f} lost frame{'s' if high > 1 else ''}"
             return f"found again after {frames}: check that it is the same subject"
@@ -83,8 +83,8 @@ def _measured(reason: Reason, low: float, high: float, bound: float | None) -> s
             return f"no prompt shows the subject in the shot that begins at frame {high:.0f}"
         case Reason.PASSES_DIFFER:
             return (
-                f"tracked from the prompts before and after, which differ here (overlap {_span(low, high)}{least}): "
-                "a prompt near this frame helps"
+                "tracking from the prompts before and after differs here, a prompt near this frame helps: overlap "
+                f"{_span(low, high)}{least}"
             )
     return str(reason).replace("_", " ")
 
@@ -97,8 +97,12 @@ def _percent(low: float, high: float) -> str:
     return f"{low:.0%}" if f"{low:.0%}" == f"{high:.0%}" else f"{100 * low:.0f}-{high:.0%}"
 
 
+def _times(ratio: float) -> str:
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}".removesuffix(".0")
+
+
 def _jump(low: float, high: float) -> str:
     """Return the sentence for a jump of the area; several may go either way."""
-    ways = [f"{high:.2g} times larger"] if high > 1 else []
-    ways += [f"{1 / max(low, 1e-9):.2g} times smaller"] if low < 1 else []
+    ways = [f"{_times(high)} times larger"] if high > 1 else []
+    ways += [f"{_times(1 / max(low, 1e-9))} times smaller"] if low < 1 else []
     return f"the mask is suddenly {' or '.join(ways)}: it may be on something else"

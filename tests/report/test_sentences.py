@@ -26,6 +26,7 @@ def test_findings_that_differ_only_in_numbers_share_a_sentence() -> None:
 
 def test_a_jump_is_told_in_its_direction() -> None:
     assert "2.4 times larger" in sentence([Finding(Reason.AREA_JUMP, 2.4)])
+    assert "123 times larger" in sentence([Finding(Reason.AREA_JUMP, 123.4)])
     assert "2 times smaller" in sentence([Finding(Reason.AREA_JUMP, 0.5)])
 
 
