@@ -13,6 +13,7 @@ from mam_video.cli.prompts import prompt_of
 from mam_video.cli.say import say
 from mam_video.core.errors import UsageError
 from mam_video.core.settings import presets
+from mam_video.report.sentences import sentences
 
 if TYPE_CHECKING:
     from mam_video.jobs.preview import Preview
@@ -91,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
 def _lines(seen: Preview, info: ClipInfo, index: int, output: Path, planned: list[str]) -> list[str]:
     record = seen.matted.record
     number = index if info.numbers is None else info.numbers[index]
-    reasons = f" ({'; '.join(record.reasons)})" if record.reasons else ""
+    reasons = f" ({'; '.join(sentences(record.findings))})" if record.findings else ""
     lines = [f"wrote {output}: frame {number}, {record.state}{reasons}, {record.area:.1%} of the picture"]
     count = info.frames_in_header
     whole = f"all {count} frames" if count is not None else "the whole clip, whose length it does not say"

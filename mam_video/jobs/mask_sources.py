@@ -185,8 +185,8 @@ class MaskSource:
 
 def _write(found: Generator[MaskObservation, None, None], writer: TrackWriter) -> None:
     with closing(found):
-        for record, view, logits, _ in found:
-            writer.write_found(record, view, logits)
+        for observation in found:
+            writer.write_observation(observation)
 
 
 def _on_first(several: Sequence[Prompts], first: int) -> dict[str, Prompt]:

@@ -309,7 +309,7 @@ def _take_over(
     most = len(kept.done) if given is not None else min(len(kept.done), len(kept.track))
     kept.agree(writers.resume_from(first, most, named=kept.publishing))
     for k, done in enumerate(kept.done):
-        record = (given.frame(first + k) if given is not None else kept.track[k])[0]
+        record = (given.frame(first + k) if given is not None else kept.track[k]).record
         known = [None if math.isnan(v) else v for v in (done.agreement, done.flicker)]
         report.records.append(replace(record, agreement=known[0], flicker=known[1]))
         report.frame_seconds.append(done.seconds)

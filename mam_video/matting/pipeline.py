@@ -195,7 +195,7 @@ def matte(
 ) -> Generator[tuple[Matted, Motion | None], None, None]:
     """How opaque is each pixel? Frame by frame, with the motion that led to it; batches fall on absolute numbers."""
     size = batch_size(model, settings)
-    for (_, view), group in groupby(tracked, key=lambda t: (t.frame.index // size, t.view)):
+    for (_, view), group in groupby(tracked, key=lambda t: (t.frame.index // size, t.crop)):
         batch = list(group)
         logits = np.stack([t.logits for t in batch]).astype(np.float32)
         seen = [bool((mask > 0).any()) for mask in logits]
@@ -218,7 +218,7 @@ def _embedding(batch: Sequence[TrackedFrame], model: Model) -> Embedding:
     """The tracker's embedding where it holds just these frames; else made again: batches are always the same."""
     if batch[0].embedding is not None:
         return batch[0].embedding[0]
-    return model.embed([t.view.cut(t.frame.rgb8) for t in batch])
+    return model.embed([t.crop.cut(t.frame.rgb8) for t in batch])
 
 
 def device_of(model: Model) -> str:

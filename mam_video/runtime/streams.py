@@ -1,8 +1,8 @@
-"""Generators that run beside each other: work ahead in threads, through bounded queues, with an orderly end.
+"""Generators that work ahead in threads, through bounded queues, and end in order.
 
-Whatever ends first ends all: an error in a producer is raised in the consumer, and a consumer that stops early (or
-fails, or is interrupted) stops its producers. A thread ends with the generator that started it; only one that is in the
-middle of something long, as a large model on a CPU, is waited for no longer than a few seconds and ends after it.
+An error in a producer is raised in the consumer. A consumer that stops early, fails or is interrupted stops its
+producers. A thread ends with the generator that started it. If it is in the middle of long work, such as a large model
+on a CPU, it is waited for at most a few seconds, and ends when that work is done.
 """
 
 from __future__ import annotations
@@ -10,25 +10,40 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_POLL = 0.1  # seconds between two looks at whether the other side has gone
-_PATIENCE = 5.0  # seconds that a thread is waited for
+_POLL = 0.1  # seconds between two checks whether the other side has ended
+_PATIENCE = 5.0  # seconds to wait for a thread
+
+
+@contextmanager
+def closing_iter(items: Iterable[T]) -> Generator[Iterator[T], None, None]:
+    """Iterate over `items`, and close them at the end of the block if they can be closed.
+
+    A generator that is left early so ends at once, and with it its threads and open files. Lists pass unchanged.
+    """
+    try:
+        yield iter(items)
+    finally:
+        close = getattr(items, "close", None)
+        if close is not None:
+            close()
 
 
 class _End:
-    """Put in the queue when the producer is done."""
+    """Marks the end of the queue."""
 
 
 def ahead(items: Iterable[T], depth: int, name: str) -> Generator[T, None, None]:
-    """`items`, produced in a thread that runs at most `depth` items ahead.
+    """Yield `items` in order, produced in a thread called `name` that runs at most `depth` items ahead.
 
-    Order is kept. An exception of `items` is raised here; closing this generator closes `items` in its thread.
+    An exception of `items` is raised here; closing this generator closes `items` in its thread.
     """
     box: queue.Queue[T | type[_End]] = queue.Queue(maxsize=depth)
     stop = threading.Event()
@@ -45,18 +60,13 @@ def ahead(items: Iterable[T], depth: int, name: str) -> Generator[T, None, None]
 
     def produce() -> None:
         try:
-            for item in items:
-                if not put(item):
-                    break
+            with closing_iter(items) as source:
+                for item in source:
+                    if not put(item):
+                        break
         except BaseException as error:  # noqa: BLE001 - handed to the consumer
             failure.append(error)
         finally:
-            close = getattr(items, "close", None)
-            if close is not None:
-                try:
-                    close()
-                except BaseException as error:  # noqa: BLE001
-                    failure.append(error)
             put(_End)
 
     thread = threading.Thread(target=produce, name=name, daemon=True)
@@ -75,11 +85,11 @@ def ahead(items: Iterable[T], depth: int, name: str) -> Generator[T, None, None]
 
 
 def ordered_map(work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R, None, None]:
-    """`work` of each item, in order, done in `threads` threads up to as many items ahead (and one more)."""
+    """Yield `work` of each item in order, done in `threads` threads, at most as many items ahead (and one more)."""
     pending: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="work") as pool:
+    with ThreadPoolExecutor(threads, thread_name_prefix="work") as pool, closing_iter(items) as source:
         try:
-            for item in items:
+            for item in source:
                 pending.append(pool.submit(work, item))
                 if len(pending) > threads:
                     yield pending.popleft().result()
@@ -88,6 +98,3 @@ def ordered_map(work: Callable[[T], R], items: Iterable[T], threads: int) -> Gen
         finally:
             for future in pending:
                 future.cancel()
-            close = getattr(items, "close", None)
-            if close is not None:
-                close()
