@@ -16,7 +16,7 @@ import numpy as np
 
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.frames import Frame
-from mam_video.core.settings import InputSettings, parse_rate
+from mam_video.core.settings import InputSettings
 from mam_video.core.timecode import Timecode, nominal_rate
 from mam_video.media.base import XYXY, ClipInfo, Colour, Windows
 from mam_video.media.plate_alpha import IGNORED, alpha_notes, settled, straight_picture
@@ -221,8 +221,8 @@ class SequenceReader(Closeable):
 
     def _describe(self, settings: InputSettings, notes: list[str]) -> ClipInfo:
         first, files = self._first, self._files
-        if settings.fps:
-            rate = parse_rate(settings.fps)
+        if settings.frame_rate is not None:
+            rate = settings.frame_rate
         elif first.rate is not None:
             rate = first.rate
         else:

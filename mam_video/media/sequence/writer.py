@@ -44,7 +44,7 @@ class SequenceWriter(TwoPhaseOutput):
 
     def number(self, index: int) -> int:
         """The number that the frame `index` is written under."""
-        if self._start >= 0:
+        if self._start is not None:
             return self._start + index
         if self.info.numbers is not None:
             return self.info.numbers[index]
