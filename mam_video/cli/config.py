@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mam_video.cli.options import Groups, add_config, add_debug, add_edges, add_knobs, layers_from
+from mam_video.cli.say import say
 from mam_video.cli.settings_text import shown_settings
 from mam_video.core.settings import Layer, Settings, configs_folder, presets
 
@@ -59,7 +60,8 @@ def _show(options: argparse.Namespace) -> int:
     settings = Settings()
     for layer in layers:
         settings = settings.with_layer(layer)
-    print(shown_settings(settings, sources_of(layers)))
+    for line in shown_settings(settings, sources_of(layers)).splitlines():
+        say(line)
     return 0
 
 
@@ -69,5 +71,5 @@ def _list(options: argparse.Namespace) -> int:
     for name in names:
         text = (configs_folder() / f"{name}.toml").read_text(encoding="utf-8")
         first = text.partition("\n")[0].removeprefix("#").strip()
-        print(f"{name:{width}}  {first}")
+        say(f"{name:{width}}  {first}")
     return 0

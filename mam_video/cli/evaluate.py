@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mam_video.cli.options import add_debug
+from mam_video.cli.say import say
 from mam_video.core.errors import UsageError
+from mam_video.core.untrusted import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -99,11 +101,25 @@ class EvaluateOptions:
         for path in (found.json, found.plot):
             if path is not None and not path.resolve().parent.is_dir():
                 raise UsageError(f"{path}: the folder {path.resolve().parent} does not exist")
+        found.check_names()
         if found.instances and (found.plot or found.masks or found.stills):
             raise UsageError(
                 "--instances compares pictures of several subjects: no --plot, --masks or --stills with it"
             )
         return found
+
+    def check_names(self) -> None:
+        """Raises: UsageError, an output would overwrite an input or the other output."""
+        from mam_video.media.alphas import MOVIE_SUFFIXES
+        from mam_video.media.name_guard import NameGuard
+        from mam_video.media.still_images import SUFFIXES
+
+        guard = NameGuard()
+        for what, name in (("PRED", self.prediction), ("TRUE", self.truth)):
+            guard.reads(what, name, below=(*SUFFIXES, *MOVIE_SUFFIXES))
+        for option, path in (("--json", self.json), ("--plot", self.plot)):
+            if path is not None:
+                guard.writes(option, path)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -155,14 +171,14 @@ def print_evaluation(found: Evaluation, worst: int = 5) -> None:
     labels = [METRICS[name].label for name in found.metrics]
     table = _table("", "frames", *labels)
     for clip in found.clips if len(found.clips) > 1 else ():
-        table.add_row(clip.name, str(len(clip.frames)), *_numbers(clip.mean()))
+        table.add_row(_cell(clip.name), str(len(clip.frames)), *_numbers(clip.mean()))
     table.add_row("mean", str(sum(len(clip.frames) for clip in found.clips)), *_numbers(found.mean()))
     bad = found.worst(worst)
     if bad:
         table.add_section()
         table.add_row(f"worst by {METRICS[found.judge].label.split()[0]}")
     for clip_name, frame, values in bad:
-        table.add_row(f"{clip_name}/{frame}".lstrip("/"), "", *_numbers(values))
+        table.add_row(_cell(f"{clip_name}/{frame}".lstrip("/")), "", *_numbers(values))
     _show(table)
 
 
@@ -176,12 +192,12 @@ def print_instances(found: InstanceEvaluation, worst: int = 5) -> None:
     table.add_section()
     table.add_row(f"worst by IMQ {next(iter(quality.imq))}")
     for name, value in found.worst(worst):
-        table.add_row(name, f"{100 * value:.4g}")
+        table.add_row(_cell(name), f"{100 * value:.4g}")
     _show(table)
     counts = [sum(getattr(m, n) for m in found.pictures.values()) for n in
               ("true_positives", "false_positives", "false_negatives")]  # fmt: skip
-    print(f"{len(found.pictures)} pictures: {counts[0]} subjects found, {counts[1]} false, {counts[2]} missed", end="")
-    print(f"; nothing was predicted for {len(found.absent)} of them" if found.absent else "")
+    say(f"{len(found.pictures)} pictures: {counts[0]} subjects found, {counts[1]} false, {counts[2]} missed", end="")
+    say(f"; nothing was predicted for {len(found.absent)} of them" if found.absent else "")
 
 
 def _draw(found: Evaluation, path: Path, worst: int, title: str) -> None:
@@ -196,7 +212,7 @@ def _draw(found: Evaluation, path: Path, worst: int, title: str) -> None:
         [(clip, places[clip][frame]) for clip, frame, _ in found.worst(worst)],
         title,
     )
-    print(f"wrote {path}")
+    say(f"wrote {path}")
 
 
 def _table(first: str, *columns: str) -> Table:
@@ -207,6 +223,13 @@ def _table(first: str, *columns: str) -> Table:
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     return table
+
+
+def _cell(name: str) -> str:
+    """Escape a name for rich, which prints it with its brackets."""
+    from rich.markup import escape
+
+    return escape(printable(name))
 
 
 def _show(table: Table) -> None:
@@ -234,6 +257,6 @@ def _progress(quiet: bool) -> Iterator[Callable[[str, str], None] | None]:
         task = bar.add_task("", total=None, at="")
 
         def show(clip: str, frame: str) -> None:
-            bar.update(task, advance=1, at=f"{clip}/{frame}".strip("/"))
+            bar.update(task, advance=1, at=_cell(f"{clip}/{frame}".strip("/")))
 
         yield show

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mam_video.cli.options import READING, Groups, add_debug, add_knobs, reading_from
+from mam_video.cli.say import say
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.settings import parse_rate
 from mam_video.core.timecode import Timecode, frame_range, nominal_rate
@@ -99,9 +101,9 @@ def _info(options: argparse.Namespace) -> int:
             lines["first frame at"] = f"{float(times[0] * unit):.6f} s"
     width = max(map(len, lines))
     for name, value in lines.items():
-        print(f"{name:{width}}  {value}")
+        say(f"{name:{width}}  {value}")
     for note in reader.info.notes:
-        print(f"note: {note}")
+        say(f"note: {note}")
     return 0
 
 
@@ -171,6 +173,7 @@ def _frame(options: argparse.Namespace) -> int:
     import cv2
 
     from mam_video.media import open_clip
+    from mam_video.media.name_guard import NameGuard
     from mam_video.prompts.prompt import Prompt
 
     output = Path(options.output)
@@ -178,6 +181,9 @@ def _frame(options: argparse.Namespace) -> int:
         raise UsageError(f"{output}: a frame is written as .png or .jpg")
     with open_clip(options.input, reading_from(options)) as reader:
         info = reader.info
+        guard = NameGuard()
+        guard.reads("the clip", options.input)
+        guard.writes("the frame", output)
         index = frame_index(options.frame, info)
         box = Prompt.parse(options.box, [], info.size).box if options.box else None
         frame = next(iter(reader.frames(index, index + 1)), None)
@@ -191,7 +197,7 @@ def _frame(options: argparse.Namespace) -> int:
     write_picture(output, info.path, picture, options.overwrite)
     label = f", {info.timecode + index}" if info.timecode else ""
     number = index if info.numbers is None else info.numbers[index]
-    print(f"wrote {output}: frame {number}{label}, {info.width}x{info.height}")
+    say(f"wrote {output}: frame {number}{label}, {info.width}x{info.height}")
     return 0
 
 
@@ -219,9 +225,10 @@ def frame_index(text: str, info: ClipInfo) -> int:
     counted = "counted from 0"
     if info.numbers is not None:
         counted = f"of its files, {info.numbers[0]} to {info.numbers[-1]},"
-        if text.isdigit() and int(text) in info.numbers:
+        number = re.fullmatch(r"-?\d+", text)
+        if number and int(text) in info.numbers:
             return info.numbers.index(int(text))
-        if text.isdigit():
+        if number:
             raise UsageError(f"frame {text}: there is no such frame; give a number {counted} or a timecode")
     if text.isdigit():
         return int(text)
@@ -252,7 +259,7 @@ def _verify(options: argparse.Namespace) -> int:
             promise = promise_of_plate(plate, frames, rate)
             checks = verify_movie(Path(options.input), promise, every_frame=not options.quick)
     for check in checks:
-        print(f"{'ok   ' if check.good else 'WRONG'} {check}")
+        say(f"{'ok   ' if check.good else 'WRONG'} {check}")
     wrong = [check.what for check in checks if not check.good]
     if wrong:
         raise MediaError(f"{options.input}: not as promised by {options.against}: {', '.join(wrong)}")

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 done with flagged frames (`--
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import threading
@@ -14,7 +15,9 @@ from importlib import import_module
 from typing import Any
 
 from mam_video.cli.parser import HelpFormatter, Parser, check_command
+from mam_video.cli.say import say
 from mam_video.core.errors import MamVideoError
+from mam_video.core.untrusted import line_of
 
 # Each command: its module, the function there that adds its options, and its line in `mam-video --help`. Only the
 # module of the command that is run is imported.
@@ -44,29 +47,31 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def build_parser(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
-    """The program's parser, and that of each command. Only `command` gets its options; all do where it is None."""
+def build_parser(command: str | None = None) -> Parser:
+    """Make the program's parser. Only `command` gets its options; every command does where it is None."""
     parser = Parser(prog="mam-video", description="Matte a whole clip from one box on its first frame.")
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    parsers: dict[str, Parser] = {}
     for name, (module, configure, says) in COMMANDS.items():
-        parsers[name] = commands.add_parser(name, help=says, formatter_class=HelpFormatter)
+        parser.commands[name] = commands.add_parser(name, help=says, formatter_class=HelpFormatter)
         if command in (None, name):
-            getattr(import_module(f"mam_video.cli.{module}"), configure)(parsers[name])
-    return parser, parsers
+            getattr(import_module(f"mam_video.cli.{module}"), configure)(parser.commands[name])
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
+    for stream in (sys.stdout, sys.stderr):  # a file's name need not be UTF-8: other bytes are printed escaped
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         command = check_command(given, list(COMMANDS))
-        parser, parsers = build_parser(command)
+        parser = build_parser(command)
         options, extras = parser.parse_known_args(given)
         if extras:
-            parsers[command].refuse(extras)
+            parser.commands[command].refuse(extras)
         options.given = given  # for a report: what to run again
         return int(options.run(options))
     except MamVideoError as error:
@@ -94,4 +99,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _say(line: str) -> None:
-    print(f"mam-video: {' '.join(line.split())}", file=sys.stderr)
+    say(f"mam-video: {line_of(line)}", file=sys.stderr)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mam_video.cli.names import guard_of
 from mam_video.cli.options import Groups, add_config, add_debug, add_edges, add_knobs, settings_from
 from mam_video.cli.progress import end_line, print_line, show_progress
 from mam_video.cli.prompts import prompts_of
+from mam_video.cli.say import say
 from mam_video.cli.subject import SubjectOptions, add_subject
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.settings import Settings
@@ -56,6 +59,7 @@ class MatteOptions:
     strict: bool
     progress: str
     quiet: bool
+    configs: tuple[str, ...]
     command: tuple[str, ...]
 
     @property
@@ -86,6 +90,7 @@ class MatteOptions:
             strict=options.strict,
             progress=options.progress,
             quiet=options.quiet,
+            configs=tuple(options.config or ()),
             command=("mam-video", *options.given),
         )
 
@@ -173,6 +178,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _matte(job: MatteOptions) -> int:
     from mam_video.media import open_clip, parse_output
+    from mam_video.media.atomic_output import SUBJECT
     from mam_video.media.open import check_resumable
     from mam_video.report.page import check_folder, save_report
     from mam_video.report.thumbnails import Thumbnails
@@ -186,15 +192,19 @@ def _matte(job: MatteOptions) -> int:
     with open_clip(job.input, job.settings.input) as reader:
         info = reader.info
         frames = _frames_of(job, info)
+        _check_names(job, info, frames)
         prompts = prompts_of(job.subject, reader, frames[0] if frames else 0, job.settings)
+    if any(SUBJECT in name for name in (*job.outputs, job.save_track or "")):
+        _check_names(job, info, frames, [each.subject for each in prompts])
     count = _count_of(frames, info.frames_in_header)
 
     from mam_video.jobs.matte_clip import matte_clip
 
     thumbnails = Thumbnails() if job.report else None
+    printed: list[str] = []
     with show_progress(count, progress=job.progress, quiet=job.quiet) as (shown, tracked):
         if job.talks:
-            _print_start(job, info, frames[0] if frames else 0, count, prompts)
+            printed = _print_start(job, info, frames[0] if frames else 0, count, prompts)
         report = matte_clip(
             job.input,
             list(job.outputs),
@@ -216,12 +226,31 @@ def _matte(job: MatteOptions) -> int:
     if thumbnails is not None:
         save_report(report, thumbnails, Path(job.report or ""))
     if job.talks:
-        _print_end(report, job.report)
+        _print_end(report, job.report, printed)
     elif job.progress == "json":
         print_line(end_line(report))
     if report.failed_checks:
         raise MediaError(f"written, but not as promised: {'; '.join(report.failed_checks)}")
     return 3 if job.strict and report.flagged else 0
+
+
+def _check_names(
+    job: MatteOptions, info: ClipInfo, frames: tuple[int, int | None] | None, subjects: Sequence[str] = ()
+) -> None:
+    """Raises: UsageError, an output would overwrite an input or another output. No `subjects`: not known yet."""
+    from mam_video.media.atomic_output import of_subjects
+    from mam_video.media.open import check_names
+    from mam_video.report.page import FILES
+
+    def named(template: str) -> list[str]:
+        return list(of_subjects(template, subjects).values()) if subjects else [template]
+
+    guard = guard_of(job.input, job.subject, job.settings, job.configs)
+    outputs = [name for template in job.outputs for name in named(template)]
+    tracks = named(job.save_track) if job.save_track else []
+    check_names(guard, outputs, info, job.settings.output, frames, tracks=tracks)
+    if job.report:
+        guard.writes_folder("--report", job.report, FILES)
 
 
 def _frames_of(job: MatteOptions, info: ClipInfo) -> tuple[int, int | None] | None:
@@ -242,19 +271,21 @@ def _count_of(frames: tuple[int, int | None] | None, header: int | None) -> int 
     return max((header if last is None else min(last + 1, header)) - first, 0)
 
 
-def _print_start(job: MatteOptions, info: ClipInfo, first: int, count: int | None, prompts: list[Prompts]) -> None:
-    """Print what is assumed of the clip, and what the run will take."""
+def _print_start(job: MatteOptions, info: ClipInfo, first: int, count: int | None, prompts: list[Prompts]) -> list[str]:
+    """Print what is assumed of the clip and what the run will take; returns the notes that were printed."""
     from mam_video.media import expected_bytes, notes
     from mam_video.media.atomic_output import SUBJECT
 
-    for note in notes(list(job.outputs), info):
-        print(f"note: {note}")
+    printed = notes(list(job.outputs), info, job.settings.output.audio)
+    for note in printed:
+        say(f"note: {note}")
     sizes = [
         size and size * (len(prompts) or 1 if SUBJECT in output else 1)
         for output in job.outputs
         for size in [expected_bytes(output, info, count)]
     ]
-    print(_announcement(info, first, count, sizes))
+    say(_announcement(info, first, count, sizes))
+    return printed
 
 
 def _each(shown: OnFrame | None, thumbnails: Thumbnails | None) -> OnFrame:
@@ -278,25 +309,25 @@ def _announcement(info: ClipInfo, first: int, count: int | None, sizes: list[int
     return f"{info.path.name}: {info.width}x{info.height}, {float(info.rate):.6g} fps, {frames}{start}{disk}"
 
 
-def _print_end(report: RunReport, folder: str | None) -> None:
-    """Print what came of a run; `folder` is that of its report."""
-    print(report.summary())
+def _print_end(report: RunReport, folder: str | None, printed: Collection[str]) -> None:
+    """Print what came of a run; `folder` is that of its report, `printed` are the notes before the run."""
+    say(report.summary())
     for path in report.outputs:
         kept = report.checks.get(path)
-        print(f"wrote {path}" + (f" (read back: {'; '.join(map(str, kept))})" if kept else ""))
+        say(f"wrote {path}" + (f" (read back: {'; '.join(map(str, kept))})" if kept else ""))
     for note in report.notes:
-        if note not in report.clip.notes:  # those were printed before the run
-            print(f"note: {note}")
+        if note not in printed and note not in report.clip.notes:
+            say(f"note: {note}")
     flagged = report.flagged
     if not flagged:
-        print("no frame was flagged")
+        say("no frame was flagged")
         return
-    print(f"look at {'this range' if len(flagged) == 1 else f'these {len(flagged)} ranges'}:")
+    say(f"look at {'this range' if len(flagged) == 1 else f'these {len(flagged)} ranges'}:")
     for found in flagged[:_SHOWN_RANGES]:
-        print(f"  {found.message(report.clip.numbers, report.clip.timecode)}")
+        say(f"  {found.message(report.clip.numbers, report.clip.timecode)}")
     if len(flagged) > _SHOWN_RANGES:
         hint = f"; all of them are in {folder}" if folder else "; --report DIR lists them all"
-        print(f"  and {len(flagged) - _SHOWN_RANGES} more{hint}")
+        say(f"  and {len(flagged) - _SHOWN_RANGES} more{hint}")
 
 
 def readable(size: int) -> str:

@@ -7,14 +7,18 @@ import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mam_video.core.errors import UsageError
 from mam_video.core.tables import suggestion
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises UsageError."""
+    """An argument parser that raises UsageError. `commands` are the parsers of its commands, by name."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.commands: dict[str, Parser] = {}
 
     def error(self, message: str) -> NoReturn:
         found = re.fullmatch(r"argument (\S+): expected one argument", message)

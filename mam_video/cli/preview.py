@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from mam_video.cli.inspect import frame_index, write_picture
 from mam_video.cli.matte import readable
+from mam_video.cli.names import guard_of
 from mam_video.cli.options import Groups, add_config, add_debug, add_edges, add_knobs, settings_from
 from mam_video.cli.prompts import prompt_of
+from mam_video.cli.say import say
 from mam_video.cli.subject import SubjectOptions, add_subject
 from mam_video.core.errors import UsageError
 from mam_video.core.settings import Settings
@@ -44,6 +46,7 @@ class PreviewOptions:
     overwrite: bool
     subject: SubjectOptions
     settings: Settings
+    configs: tuple[str, ...]
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> PreviewOptions:
@@ -55,6 +58,7 @@ class PreviewOptions:
             planned=tuple(options.planned or ("matte.mov",)),
             overwrite=options.overwrite,
             settings=settings_from(options, _FORCED),
+            configs=tuple(options.config or ()),
             subject=SubjectOptions.of(options),
         )
 
@@ -111,19 +115,20 @@ def run(options: argparse.Namespace) -> int:
     )
     write_picture(output, info.path, seen.over_checker, job.overwrite)
     for line in _lines(seen, info, index, output, list(job.planned)):
-        print(line)
+        say(line)
     return 0
 
 
 def _output_of(job: PreviewOptions, info: ClipInfo) -> Path:
     """The picture's file. Raises: UsageError, it cannot be written there."""
     name = info.path.name
-    stem = name.partition("%")[0].rstrip("._") if "%" in name else info.path.stem
+    stem = name.rpartition("%")[0].rstrip("._") if info.numbers is not None and "%" in name else info.path.stem
     output = Path(job.output or f"{stem or 'clip'}.preview.png")
     if output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UsageError(f"{output}: a preview is written as .png or .jpg")
     if not output.absolute().parent.is_dir():
         raise UsageError(f"{output}: the folder {output.absolute().parent} does not exist")
+    guard_of(job.input, job.subject, job.settings, job.configs).writes("the preview", output)
     if output.exists() and not job.overwrite:
         raise UsageError(f"{output}: exists already; give another name with -o, or --overwrite")
     return output

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mam_video.cli.inspect import add_reading, frame_index
 from mam_video.cli.options import reading_from
+from mam_video.cli.say import say
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.prompts.parse import PromptClip, PromptEntry, by_subject, parse_entry, read_entries
 from mam_video.prompts.prompt import Prompt, Prompts
@@ -81,7 +82,7 @@ def _box_of_text(text: str, reader: Reader, first: int, settings: Settings) -> s
         raise UsageError(f"--text: the clip ends before frame {first}, counted from 0")
     found = find_by_text(frame.rgb8, text, settings.text, settings.model.device)
     more = f"; {found.others} more boxes are good enough" if found.others else ""
-    print(f"--text '{text}' is --box {found.box} (score {found.score:.2f}{more})", file=sys.stderr)
+    say(f"--text '{text}' is --box {found.box} (score {found.score:.2f}{more})", file=sys.stderr)
     return str(found.box)
 
 
@@ -105,14 +106,20 @@ def _run(options: argparse.Namespace) -> int:
         return 0
 
     from mam_video.media import open_clip
+    from mam_video.media.name_guard import NameGuard
 
+    if options.output is not None:
+        guard = NameGuard()
+        guard.reads("the prompts", options.file)
+        guard.reads("the clip", options.input)
+        guard.writes("-o", options.output)
     with open_clip(options.input, reading_from(options)) as reader:
         info = reader.info
         entries = read_entries(options.file, clip_of(info))
         _print(entries, info)
         if options.output is not None:
             _draw(entries, reader, Path(options.output), options.overwrite)
-            print(f"wrote {options.output}")
+            say(f"wrote {options.output}")
     return 0
 
 
@@ -144,10 +151,10 @@ def _print(entries: list[PromptEntry], info: ClipInfo | None) -> None:
     subjects = by_subject(entries)
     for entry in entries:
         said = str(entry.prompt) if info is not None else entry.given
-        print(f"frame {_called(entry, info)}  {entry.subject}  {said}")
+        say(f"frame {_called(entry, info)}  {entry.subject}  {said}")
     named = "" if len(subjects) == 1 else f", {len(subjects)} subjects"
     unchecked = "" if info is not None else "; name the clip too to check them against it"
-    print(f"{len(entries)} prompt{'s' if len(entries) > 1 else ''}{named}{unchecked}")
+    say(f"{len(entries)} prompt{'s' if len(entries) > 1 else ''}{named}{unchecked}")
 
 
 def _called(entry: PromptEntry, info: ClipInfo | None) -> str:

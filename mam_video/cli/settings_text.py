@@ -76,11 +76,11 @@ def settings_page() -> str:
         "```",
     ]
     for section in SECTIONS:
-        lines += ["", f"## [{section.section}]", "", *_table(section)]
+        lines += ["", f"## `[{section.section}]`", "", *_table(section)]
     keys = ", ".join(f"`{each.name}`" for each in EDGE_KEYS)
     lines += [
         "",
-        "## [edges.SUBJECT]",
+        "## `[edges.SUBJECT]`",
         "",
         f"For one of several subjects, in place of the values in `[finish]`: {keys}.",
         "On the command line: `--edge 'dancer:grow=2;feather=1.5'`.",

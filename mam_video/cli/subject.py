@@ -65,6 +65,19 @@ class SubjectOptions:
         }
         return {name: value for name, value in each.items() if value}
 
+    @property
+    def files(self) -> dict[str, str | None]:
+        """The files that the options name, by option."""
+        return {
+            "--mask": self.mask,
+            "--masks": self.masks,
+            "--trimaps": self.trimaps,
+            "--include": self.include,
+            "--exclude": self.exclude,
+            "--track": self.track,
+            "--prompts": self.prompts_file,
+        }
+
     def check(self) -> None:
         """Raises: UsageError, nothing says where the subject is, or two options contradict each other."""
         given = self.named

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mam_video.cli.options import add_debug
+from mam_video.cli.say import say
 from mam_video.core.errors import WeightsError
+from mam_video.core.untrusted import printable
 
 _DESCRIPTION = """\
 Weight files are kept in your cache, or in the folder that MAM_VIDEO_WEIGHTS names.
@@ -45,6 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _list(options: argparse.Namespace) -> int:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from mam_video.models import weights
@@ -53,10 +56,11 @@ def _list(options: argparse.Namespace) -> int:
     for item in weights.list_weights():
         size = f"{item.size / 1e6:.0f}" if item.size is not None else "?"
         comes = f"mam-video weights get {item.name}" if item.url else "mam-video weights add PATH"
-        table.add_row(item.name, item.path.name, size, "yes" if item.present else "no", comes)
+        name, file = escape(printable(item.name)), escape(printable(item.path.name))
+        table.add_row(name, file, size, "yes" if item.present else "no", comes)
     console = Console(soft_wrap=True)
     console.print(table)
-    console.print(f"folder: {weights.folder()}", highlight=False)
+    say(f"folder: {weights.folder()}")
     return 0
 
 
@@ -66,7 +70,7 @@ def _get(options: argparse.Namespace) -> int:
     for name in options.name:
         with _bar(name) as progress:
             path = weights.get(name, progress)
-        print(f"{name}: {path}")
+        say(f"{name}: {path}")
     return 0
 
 
@@ -75,7 +79,7 @@ def _add(options: argparse.Namespace) -> int:
 
     with _bar(options.path.name) as progress:
         path = weights.add(options.path, options.name, link=options.link, progress=progress)
-    print(f"{options.path.name}: {path} (SHA-256 {weights.hash_of(path)})")
+    say(f"{options.path.name}: {path} (SHA-256 {weights.hash_of(path)})")
     return 0
 
 
@@ -84,9 +88,9 @@ def _verify(options: argparse.Namespace) -> int:
 
     found = weights.verify()
     for item in found:
-        print(f"{item.name}: {item.problem or 'unchanged'} ({item.path})")
+        say(f"{item.name}: {item.problem or 'unchanged'} ({item.path})")
     if not found:
-        print(f"no weight files in {weights.folder()}")
+        say(f"no weight files in {weights.folder()}")
     wrong = [item for item in found if item.problem]
     if wrong:
         raise WeightsError(f"{len(wrong)} of {len(found)} files are damaged or missing: {wrong[0].path.name}")

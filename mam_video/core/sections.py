@@ -294,9 +294,10 @@ class OutputSettings(Section, section="output"):
     premultiply: bool = knob(
         False, help="Write colour premultiplied by alpha; EXR always is.", flag="--premultiply", group="matte"
     )
-    audio: bool = knob(
-        True, help="Copy the clip's sound into movies.", flag="--no-audio", flag_help="leave the sound out"
-    )
+    audio: Literal["copy", "pcm", "none"] = knob(
+        "copy", help="The sound of movies: copy it, decode it to linear PCM, or leave it out.", flag="--audio",
+        shortcuts={"--no-audio": ("none", "leave the sound out, as --audio none")},
+    )  # fmt: skip
     verify: bool = knob(
         True,
         help="Read each output back and compare it with what was to be written.",

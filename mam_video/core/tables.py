@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Iterable, Mapping
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from mam_video.core.errors import UsageError
+from mam_video.core.untrusted import parse_toml
 
 T = TypeVar("T")
 
@@ -20,12 +20,12 @@ def read_toml(file: Path | Traversable, where: str, what: str) -> dict[str, Any]
     Raises: UsageError, there is no such file, or it is no TOML.
     """
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return parse_toml(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{where}: no such file of {what}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{where}: cannot read these {what} ({error})") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise UsageError(f"{where}: not valid TOML ({error})") from None
 
 
@@ -50,8 +50,8 @@ def suggestion(given: str, known: Iterable[str]) -> str:
 def parse_value(text: str) -> Any:
     """A value as TOML writes it (3, 0.5, true, "text", [1, 2]); anything else is a text."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {text}")["value"]
+    except ValueError:
         return text
 
 

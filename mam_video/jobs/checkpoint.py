@@ -25,11 +25,14 @@ from types import TracebackType
 from typing import IO, Any, Final, NamedTuple, Self
 
 from mam_video.core.errors import UsageError
+from mam_video.core.untrusted import parse_json
 from mam_video.media.ffmpeg_compat import writing
 from mam_video.runtime.append_log import AppendLog, remove
+from mam_video.runtime.commit import in_use
 from mam_video.tracking.track_log import ANEW, TrackLog
 
 _DONE: Final = struct.Struct("<ffddd")
+_DAMAGED: Final = "damaged"  # in place of what a run was asked, where that cannot be read
 
 
 class Done(NamedTuple):
@@ -58,12 +61,16 @@ class Checkpoint:
         """`places` are the hidden folders of the outputs; `key` says what the run is asked, in plain values."""
         self.places = list(places)
         self._main = self.places[0]
-        self._lock: IO[str] | None = None
+        self._locks: list[IO[str]] = []
+        for place in self.places:
+            _refuse_running(place)
         if (self._main / "published").exists():
             discard(self.places)
         wanted = json.loads(json.dumps(key))
         for place in self.places:
             asked = _asked(place)
+            if asked is not None and _DAMAGED in asked:
+                raise UsageError(f"{place / 'run.json'}: is damaged ({asked[_DAMAGED]}); {ANEW}")
             if asked is not None and asked != wanted:
                 raise UsageError(f"{place}: this run cannot be resumed: {_difference(asked, wanted)}; {ANEW}")
         if _asked(self._main) is None:  # nothing was begun, or what is there was being removed
@@ -75,7 +82,9 @@ class Checkpoint:
                     growing = place / "run.json.part"
                     growing.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
                     growing.replace(place / "run.json")
-        self._lock = _locked(self._main / "lock")
+        for place in self.places:
+            lock = _locked(place / "lock")
+            self._locks += [] if lock is None else [lock]
         self.publishing = (self._main / "publishing").exists()
         self.track = TrackLog(self._main / "track")
         self._log = AppendLog(self._main / "done")
@@ -112,8 +121,8 @@ class Checkpoint:
         if kind is None:
             with suppress(OSError):
                 (self._main / "published").touch()
-        if self._lock is not None:
-            self._lock.close()
+        for lock in self._locks:
+            lock.close()
         if kind is None or not (self.done or self.ahead.exists()):
             discard(self.places)
         elif issubclass(kind, KeyboardInterrupt):
@@ -123,7 +132,12 @@ class Checkpoint:
 
 
 def refuse_checkpoint(places: Sequence[Path], overwrite: bool) -> None:
-    """Of a run that keeps nothing: remove what another one kept. Raises: UsageError, where that was not asked for."""
+    """Of a run that keeps nothing: remove what another one kept.
+
+    Raises: UsageError, where that was not asked for, or the other one is still going on.
+    """
+    for place in places:
+        _refuse_running(place)
     standing = [place for place in places if _asked(place) is not None and not (place / "published").exists()]
     if standing and not overwrite:
         raise UsageError(f"{standing[0]}: a run was cut off here: --resume goes on with it, --overwrite begins anew")
@@ -138,9 +152,11 @@ def discard(places: Sequence[Path]) -> None:
 
 def _asked(place: Path) -> dict[str, Any] | None:
     try:
-        asked = json.loads((place / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        asked = parse_json((place / "run.json").read_text(encoding="utf-8") or "null")
+    except OSError:
         return None
+    except ValueError as error:
+        asked = {_DAMAGED: str(error)}
     return asked if isinstance(asked, dict) else None
 
 
@@ -159,6 +175,12 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any], above: str = "")
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def _refuse_running(place: Path) -> None:
+    """Raises: UsageError, a living run keeps its frames there."""
+    if in_use(place / "lock"):
+        raise UsageError(f"{place}: this run is going on already; wait for it, or stop it first")
 
 
 def _locked(path: Path) -> IO[str] | None:

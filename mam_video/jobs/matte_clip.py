@@ -27,9 +27,10 @@ from mam_video.matting.pipeline import TimedModel, batch_size, device_of, matte_
 from mam_video.media import ClipInfo, Reader, WriterGroup, open_clip, open_writers, parse_output, verify_output
 from mam_video.media.atomic_output import SUBJECT
 from mam_video.media.mask_reader import Masks
-from mam_video.media.open import checkpoint_place, identity_of, is_resumable
+from mam_video.media.name_guard import NameGuard
+from mam_video.media.open import check_names, checkpoint_place, identity_of, is_resumable
 from mam_video.models.base import Model
-from mam_video.models.registry import load_model
+from mam_video.models.registry import load_model, weight_files
 from mam_video.motion.shot_detection import CutFinder
 from mam_video.prompts.prompt import Prompt, Prompts
 from mam_video.report.run import RunReport
@@ -98,6 +99,12 @@ def matte_clip(
         wanted = OutputPlan.of(templates, sought, track_to)
         if sought.each:
             _refuse_for_several(sought, settings, wanted, resume, include)
+        guard = NameGuard()
+        by_name = {"--masks": masks, "--trimaps": trimaps, "--include": include, "--exclude": exclude}
+        read = {"the clip": source, **by_name, "--track": track_from, **weight_files(settings.model)}
+        for what, name in read.items():
+            guard.reads(what, name)
+        check_names(guard, wanted.names, reader.info, settings.output, frames, tracks=wanted.tracks.values())
         info = _since(reader.info, span.first)
         with ExitStack() as stack:
             given = stack.enter_context(Track.load(track_from, reader.info.size)) if track_from is not None else None
@@ -114,13 +121,14 @@ def matte_clip(
                 key = run_fingerprint(
                     source, wanted.names, sought, span, settings, model, {"include": include, "exclude": exclude}
                 )
-                kept = stack.enter_context(Checkpoint([checkpoint_place(name, info) for name in wanted.names], key))
-            else:
-                refuse_checkpoint(
-                    [checkpoint_place(n, info) for n in wanted.names if is_resumable(n)], settings.output.overwrite
+                kept = stack.enter_context(
+                    Checkpoint([checkpoint_place(name, info, frames) for name in wanted.names], key)
                 )
+            else:
+                places = [checkpoint_place(name, info, frames) for name in wanted.names if is_resumable(name)]
+                refuse_checkpoint(places, settings.output.overwrite)
             wanted.make_folders(stack)
-            writers = stack.enter_context(_writers(wanted, info, settings, span.part, kept))
+            writers = stack.enter_context(_writers(wanted, info, settings, frames, kept))
             model = model or load_model(settings.model)
             batch = batch_size(model, settings)
             clock, cuts = StageTimer(), CutFinder(settings.cuts, settings.motion)
@@ -276,15 +284,20 @@ def run_fingerprint(
 
 
 def _writers(
-    wanted: OutputPlan, info: ClipInfo, settings: Settings, part: bool, kept: Checkpoint | None
+    wanted: OutputPlan,
+    info: ClipInfo,
+    settings: Settings,
+    frames: tuple[int, int | None] | None,
+    kept: Checkpoint | None,
 ) -> WriterGroup:
+    part = frames is not None
     if kept is None:
         return open_writers(
-            wanted.names, info, settings.output, part=part, subjects=wanted.subjects, whose=wanted.whose
+            wanted.names, info, settings.output, part=part, frames=frames, subjects=wanted.subjects, whose=wanted.whose
         )
     # A run that was cut off while it gave names finds its own files under them.
     output = replace(settings.output, overwrite=settings.output.overwrite or kept.publishing)
-    writers = open_writers(wanted.names, info, output, part=part, keep=kept.places)
+    writers = open_writers(wanted.names, info, output, part=part, frames=frames, keep=kept.places)
     writers.before_publish = kept.mark
     return writers
 

@@ -15,6 +15,7 @@ from typing import Protocol, Self
 from mam_video.core.frames import Frame, Matted
 from mam_video.core.timecode import Timecode
 from mam_video.media.light import Light
+from mam_video.media.movie.timeline import Timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class ClipInfo:
     """What is known of a clip before its frames are decoded.
 
     width, height     of the upright picture, in pixels
-    rate              frames a second, exact, as the container says (an average where it varies)
+    rate              frames a second, exact, as the container means it (an average where it varies)
     time_base         seconds a tick of every frame's pts
     frames_in_header  what the container claims, or None; the truth is what decoding gives
     rotation          degrees counter-clockwise that the reader turned the stored picture by to stand it upright
@@ -70,8 +71,10 @@ class ClipInfo:
     created           when it was made, as the container says; "" where it does not
     sound             a line about each audio stream
     interlaced        whether its first picture is flagged as two fields
+    timeline          how the times of its packets are moved where its clock restarts
     numbers           of a sequence: the number of each frame, as its file name has it; None for movies
     padding           digits that these numbers are padded to
+    padding_below     likewise those below zero, without the sign; None where there are none
     look              name of how pixels are seen: srgb, linear, log, none, a transfer function, or an OCIO colour space
     windows           where display and data windows differ (EXR)
     chromaticities    x, y of red, green, blue and white, where the file says so and the look keeps them
@@ -102,8 +105,10 @@ class ClipInfo:
     created: str = ""
     sound: tuple[str, ...] = ()
     interlaced: bool = False
+    timeline: Timeline = field(default_factory=Timeline)
     numbers: Sequence[int] | None = None
     padding: int = 0
+    padding_below: int | None = None
     look: str = "srgb"
     windows: Windows | None = None
     chromaticities: tuple[float, ...] | None = None

@@ -168,7 +168,7 @@ def expected_bytes(kind: OutputFormat | str | Path, info: ClipInfo, frames: int 
 
 
 def pattern_of(name: str, kind: OutputFormat, info: ClipInfo) -> Pattern:
-    return Pattern(name, kind.suffixes[0], info.padding or 4)
+    return Pattern(name, kind.suffixes[0], info.padding or 4, info.padding_below)
 
 
 def kept_by(look: ViewTransform, info: ClipInfo) -> tuple[float, ...] | None:

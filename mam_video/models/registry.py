@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
-from mam_video.core.errors import UsageError
+from mam_video.core.errors import UsageError, WeightsError
 from mam_video.core.settings import ModelSettings
 from mam_video.core.tables import suggestion
 from mam_video.models.base import Model
@@ -56,6 +57,23 @@ def load_model(settings: ModelSettings) -> Model:
         return MamModel.load(variant, sam, mam, device, settings.precision)
     names = [each for each in MODELS if each != "fake-colour"]
     raise UsageError(f"no model is called '{name}'; {suggestion(name, names)}choose one of: {', '.join(names)}")
+
+
+def weight_files(settings: ModelSettings) -> dict[str, Path]:
+    """The weight files that `load_model` would read, as far as they are here, by what asks for them."""
+    found: dict[str, Path] = {}
+    if settings.name.startswith(_LITE):
+        found["--model"] = Path(settings.name.removeprefix(_LITE))
+    variant = settings.name.removeprefix(_MAM) if settings.name.startswith(_MAM) else ""
+    for option, given, prefix in (
+        ("--sam-weights", settings.sam_weights, "sam-"),
+        ("--mam-weights", settings.mam_weights, _MAM),
+    ):
+        if given.partition(":")[0] == "random" or not (given or variant):
+            continue
+        with suppress(WeightsError):
+            found[option] = Path(_weights(given, f"{prefix}{variant}"))
+    return found
 
 
 def _weights(given: str, default: str) -> str | Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from mam_video.core.errors import MamVideoError, UsageError
 from mam_video.core.tables import from_table, read_toml
+from mam_video.media.name_guard import NameGuard
 
 Config = TypeVar("Config")
 
@@ -28,9 +30,26 @@ def read_config(kind: type[Config], path: Path, changes: Mapping[str, Any] | Non
     try:
         values = read_toml(path, str(path), "training settings")
         values.pop("recipe", None)
-        return from_table(kind, {**values, **(changes or {})}, str(path))
+        config = from_table(kind, {**values, **(changes or {})}, str(path))
     except UsageError as e:
         raise MamVideoError(str(e)) from e
+    _check_names(config, path)
+    return config
+
+
+_WRITTEN = ("run.pt", "average.safetensors", "mam.pth", "checks.txt")  # by the trainers, into `out`
+
+
+def _check_names(config: Any, path: Path) -> None:
+    """Raises: UsageError, a file that the config names, or the config itself, would be overwritten in its `out`."""
+    guard = NameGuard()
+    guard.reads("the config", path)
+    for each in dataclasses.fields(config):
+        value = getattr(config, each.name)
+        if each.name != "out" and isinstance(value, str) and value and Path(value).is_file():
+            guard.reads(f"`{each.name}`", value)
+    if getattr(config, "out", None):
+        guard.writes_folder("`out`", config.out, _WRITTEN)
 
 
 class MovingAverage:

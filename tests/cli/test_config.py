@@ -45,7 +45,7 @@ def test_every_option_sets_its_setting() -> None:
         else:
             value = each.knob.example or {str: "auto", int: 7, float: 0.5}[each.kind]
             given = [each.knob.flags[-1], str(value)]
-        parser, _ = build_parser("matte")
+        parser = build_parser("matte")
         settings = settings_from(parser.parse_args(["matte", "plate.mov", *given]))
         assert getattr(getattr(settings, each.section), each.name) == value, each.key
 

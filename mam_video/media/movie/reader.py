@@ -19,10 +19,12 @@ from mam_video.core.frames import Frame
 from mam_video.core.settings import InputSettings
 from mam_video.media import pixel_formats
 from mam_video.media.ffmpeg_compat import ticks
-from mam_video.media.movie.integrity import cut_off, hidden, promised_end
+from mam_video.media.movie.container_layout import is_animated_webp
+from mam_video.media.movie.integrity import cut_off, hidden, joined, promised_end, unread
 from mam_video.media.movie.repair import Shown, deinterlaced, mended, whole
 from mam_video.media.movie.seek_index import SeekIndex, SeekMismatch
 from mam_video.media.movie.stream_info import OpenedStream, describe_stream, stream_notes
+from mam_video.media.movie.timeline import Timeline, continued
 from mam_video.media.movie.writer import CONVERSIONS_AHEAD
 from mam_video.media.plate_alpha import IGNORED, alpha_notes, straight_picture
 from mam_video.runtime.lifecycle import Closeable
@@ -44,9 +46,9 @@ class _Decoded:
 class MovieReader(Closeable):
     """Frames of one movie, in display order, upright, as 16-bit RGB. See `Reader` for the promises.
 
-    Timestamps are the source's own, in its stream's time base. A frame without one gets its packet's decoding time
-    if that fits, else the previous frame's plus one frame's duration; one that does not come after the previous
-    frame's is moved to one tick behind it, so that times always grow.
+    Timestamps are the source's own, in its stream's time base; where its clock restarts they go on (`timeline.py`). A
+    frame without one gets its packet's decoding time if that fits, else the previous frame's plus one frame's duration;
+    one that does not come after the previous frame's is moved to one tick behind it, so that times always grow.
 
     broken   indices of frames that could not be decoded, as far as frames() has come; the frame before stands in for
              each. Empty unless `on_error` is "repeat".
@@ -67,13 +69,16 @@ class MovieReader(Closeable):
         with self._container() as (container, stream):
             if short := cut_off(path, container, stream):
                 raise MediaError(f"{path}: {short}; get a whole copy, or save what is there: ffmpeg -i IN -c copy OUT")
+            if is_animated_webp(path):
+                raise MediaError(f"{path}: an animated WebP is not read; convert it to a GIF or an animated PNG first")
             first = self._first_frame(container, stream)
             self._stored = (first.height, first.width)
+            timeline = continued(path, stream.index, anyway=joined(path, container))
             own = pixel_formats.alpha_of(first)  # before `describe_stream`, which spends the frame
-            info, self._decoding, self._turn = describe_stream(path, container, stream, first)
+            info, self._decoding, self._turn = describe_stream(path, container, stream, first, timeline)
             beside = _has_alpha_beside(stream)
             fewer = hidden(container, stream)
-            unknown = _tags_not_known(first)
+            unknown = (*_tags_not_known(first), *unread(path, container))
         asked = self._settings.alpha
         if beside and asked != "ignore":
             first = self._first_with_alpha()
@@ -187,7 +192,9 @@ class MovieReader(Closeable):
         with self._container() as (container, stream):
             promised = promised_end(container, stream)
             try:
-                shown = _shown(self.path, container, stream, with_alpha or self._reads_alpha, repeat)
+                shown = _shown(
+                    self.path, container, stream, self.info.timeline, with_alpha or self._reads_alpha, repeat
+                )
                 for picture, due in shown:
                     if picture is None or (picture.is_corrupt and not repeat):
                         if not repeat or last is None:
@@ -246,7 +253,7 @@ class MovieReader(Closeable):
         """The first frame with the alpha that stands beside it."""
         with self._container() as (container, stream):
             try:
-                for shown in _shown(self.path, container, stream, True, False):
+                for shown in _shown(self.path, container, stream, Timeline(), True, False):
                     if shown.picture is not None:
                         return shown.picture
             except (av.FFmpegError, OSError, ValueError) as error:
@@ -266,10 +273,13 @@ class MovieReader(Closeable):
         return OpenedStream(self.path)
 
 
-def _shown(path: Path, container: Any, stream: Any, with_alpha: bool, repeat: bool) -> Iterator[Shown]:
+def _shown(
+    path: Path, container: Any, stream: Any, timeline: Timeline, with_alpha: bool, repeat: bool
+) -> Iterator[Shown]:
     """The stream's frames in display order, with the alpha that stands beside them where that is asked for."""
     decoder = _alpha_decoder(path, stream) if with_alpha else None
-    yield from (mended if repeat else whole)(container, stream, decoder)
+    packets = timeline.packets(container, stream)
+    yield from mended(packets, decoder) if repeat else whole(packets, container, stream, decoder)
 
 
 _WITH_ALPHA_BESIDE: Final = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # codecs, and the decoders that read that alpha

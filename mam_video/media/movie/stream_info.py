@@ -23,6 +23,9 @@ from mam_video.media.ffmpeg_compat import fraction, url
 from mam_video.media.light import light_of
 from mam_video.media.movie import quicktime_timecode
 from mam_video.media.movie.audio import describe_audio
+from mam_video.media.movie.container_layout import lacks_index
+from mam_video.media.movie.rates import meant_rate
+from mam_video.media.movie.timeline import Timeline
 from mam_video.media.transfers import PRIMARIES
 from mam_video.runtime.os_errors import reason
 
@@ -75,6 +78,11 @@ class OpenedStream:
         try:
             self._container = av.open(str(path) if "%" in path.name else url(path), "r")
         except (av.FFmpegError, OSError, ValueError) as error:
+            if path.is_file() and lacks_index(path):
+                raise MediaError(
+                    f"{path}: not a video that can be read: its index (moov) is missing, since the recording was not "
+                    "finished or is cut off; get a whole copy"
+                ) from error
             raise MediaError(f"{path}: not a video that can be read ({reason(error)}); try `ffprobe` on it") from error
         try:
             self._stream = _video_stream(path, self._container)
@@ -98,6 +106,8 @@ def _video_stream(path: Path, container: Any) -> Any:
         raise MediaError(f"{path}: holds {what}; a clip with pictures is needed")
     best = container.streams.best("video")
     stream = best if best is not None and best.index in (s.index for s in movies) else movies[0]
+    if stream.frames == 1:  # AVIF has its first picture beside the animation
+        stream = max(movies, key=lambda each: int(each.frames))
     if stream.codec_context is None:
         raise MediaError(f"{path}: this FFmpeg has no decoder for its video; convert the clip first")
     return stream
@@ -139,7 +149,7 @@ def _tagged_center(stream: Any) -> bool:
 
 
 def describe_stream(
-    path: Path, container: Any, stream: Any, first: av.VideoFrame
+    path: Path, container: Any, stream: Any, first: av.VideoFrame, timeline: Timeline
 ) -> tuple[ClipInfo, pixel_formats.Decoding, _Upright]:
     turn = upright_picture(first)
     codec = stream.codec_context.name
@@ -149,6 +159,7 @@ def describe_stream(
     if turn.quarter_turns % 2:
         height, width, aspect = width, height, 1 / aspect
     rate = fraction(stream.average_rate) or fraction(stream.guessed_rate) or fraction(stream.base_rate) or Fraction(25)
+    rate = meant_rate(path, container, stream, rate, timeline)
     timecode, reel = frame_labels(path, container, stream, rate)
     light = light_of(first)
     siting = chroma_siting(stream, first)  # the last look at this frame
@@ -172,6 +183,7 @@ def describe_stream(
         chromaticities=PRIMARIES.get(tags.primaries),
         siting=siting,
         light=light,
+        timeline=timeline,
     )
     return info, pixel_formats.Decoding(tags.matrix, tags.range == "pc", siting or "left"), turn
 
@@ -208,7 +220,7 @@ def tag_of(name: str, *holders: Any) -> str:
 
 
 def stream_notes(info: ClipInfo, settings: InputSettings, fewer: tuple[int, int] | None) -> tuple[str, ...]:
-    notes = []
+    notes = info.timeline.message()
     if fewer is not None:
         shown, counted = fewer
         notes.append(

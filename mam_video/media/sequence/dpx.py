@@ -139,7 +139,7 @@ def encode_dpx(gray: np.ndarray, number: int, rate: Fraction, name: str) -> byte
     put(1408, "II", 0, 0)
     put(1416, "ffII", width / 2, height / 2, width, height)
     put(1628, "II", 1, 1)
-    put(1712, "I", number)
+    put(1712, "I", number if number >= 0 else 0xFFFFFFFF)
     put(1724, "f", float(rate))
     put(1940, "f", float(rate))
     words = gray.astype(np.uint32) * np.uint32((1 << 22) | (1 << 12) | (1 << 2))

@@ -9,7 +9,9 @@ the error.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -123,7 +125,8 @@ def read_channels(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 def _read_part(path: Path, parts: int, part: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Header and channels of one of the file's parts."""
     try:
-        read = OpenEXR.File(str(path), separate_channels=True)
+        with _utf8_name(path) as name:
+            read = OpenEXR.File(name, separate_channels=True)
         # A part whose pixels are damaged is left out, with a word on stdout only.
         if len(read.parts) != parts:
             raise refuse(path, "its pixels are damaged or cut off")
@@ -135,13 +138,28 @@ def _read_part(path: Path, parts: int, part: int) -> tuple[dict[str, Any], dict[
         raise refuse(path, reason(error)) from error
 
 
+@contextmanager
+def _utf8_name(path: Path) -> Iterator[str]:
+    """A name of the file that is UTF-8, as OpenEXR asks: its own, or a link's that lasts as long as this."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory(prefix="mam-video-") as folder:
+            link = Path(folder) / "picture.exr"
+            link.symlink_to(path.absolute())
+            yield str(link)
+    else:
+        yield str(path)
+
+
 def _parts(path: Path) -> list[Any]:
     """The file's parts, their headers alone."""
     size_of_file(path)
     if read_head(path, 4) != b"\x76\x2f\x31\x01":
         raise refuse(path, "it is not an EXR")
     try:
-        parts = list(OpenEXR.File(str(path), header_only=True).parts)
+        with _utf8_name(path) as name:
+            parts = list(OpenEXR.File(name, header_only=True).parts)
     except Exception as error:  # the library throws what it likes
         raise refuse(path, f"its header is damaged: {reason(error)}") from error
     if not parts or sum(len(part.header.get("channels", ())) for part in parts) > _MOST_CHANNELS:
@@ -280,7 +298,8 @@ def write_exr(path: Path, channels: dict[str, np.ndarray], header: dict[str, Any
     }
     planes = {name: np.ascontiguousarray(plane) for name, plane in channels.items()}
     try:
-        OpenEXR.File(fields, planes).write(str(path))
+        with _utf8_name(path) as name:
+            OpenEXR.File(fields, planes).write(name)
     except Exception as error:
         text = reason(error)
         if "space" in text or "write" in text.lower():

@@ -33,6 +33,7 @@ class ImageHeader:
     own            what its values are by themselves: srgb, linear or log
     assumed        what `own` rests on where the file does not say, for the user; else empty
     rate           frames a second, where the file says so
+    pictures       how many are in the file; the first is read
     display, data  windows in EXR's pixel space; None where the picture is all there is
     """
 
@@ -53,6 +54,7 @@ class ImageHeader:
     chromaticities: tuple[float, ...] | None = None
     reel: str = ""
     transfer: str = field(default="unknown")
+    pictures: int = 1
 
     @property
     def window(self) -> XYXY:

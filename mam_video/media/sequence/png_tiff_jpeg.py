@@ -10,7 +10,7 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from mam_video.core.errors import MediaError
+from mam_video.media.movie.container_layout import pictures_in_png
 from mam_video.media.sequence.image_header import ImageHeader, check_size, read_head, read_whole, refuse, size_of_file
 from mam_video.runtime.os_errors import reason
 
@@ -70,7 +71,15 @@ class Png:
         check_size(path, height, width)
         alpha = kind in (4, 6) or self._has_transparent(path)
         form = "rgb48" if bits == 16 else "rgb24"
-        return ImageHeader(width, height, form, max(8, bits), has_alpha=alpha, alpha_basis="as PNG has it")
+        return ImageHeader(
+            width,
+            height,
+            form,
+            max(8, bits),
+            has_alpha=alpha,
+            alpha_basis="as PNG has it",
+            pictures=pictures_in_png(path),
+        )
 
     def _has_transparent(self, path: Path) -> bool:
         """Whether there is a chunk tRNS, which makes some colours transparent."""
@@ -193,9 +202,10 @@ class Tiff:
 
     _BYTES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
     _MAX_VALUES: Final = 1 << 20
+    _MOST_PAGES: Final = 10_000
 
     def facts(self, path: Path) -> ImageHeader:
-        return self._checked(path)[0]
+        return replace(self._checked(path)[0], pictures=self._pages(path))
 
     def pixels(self, path: Path) -> np.ndarray:
         return self.picture(path)[0]
@@ -220,6 +230,31 @@ class Tiff:
         if stored.ndim != 3 or stored.shape[2] != 4:
             return _decoded(path, data), None
         return cv2.cvtColor(stored, cv2.COLOR_BGRA2RGB), stored[..., 3]
+
+    def _pages(self, path: Path) -> int:
+        """How many full-size pictures the chain of headers has; reduced ones and masks (tag 254) do not count."""
+        count = 0
+        seen: set[int] = set()
+        with path.open("rb") as file:
+            head = file.read(8)
+            order = "<" if head[:2] == b"II" else ">"
+            (place,) = struct.unpack(f"{order}I", head[4:8])
+            while place and place not in seen and len(seen) < self._MOST_PAGES:
+                seen.add(place)
+                file.seek(place)
+                counted = file.read(2)
+                if len(counted) < 2:
+                    break
+                (entries,) = struct.unpack(f"{order}H", counted)
+                table = file.read(12 * entries + 4)
+                if len(table) < 12 * entries + 4:
+                    count += not count
+                    break
+                kinds = [table[k * 12 : k * 12 + 12] for k in range(entries)]
+                kind = next((e for e in kinds if struct.unpack_from(f"{order}H", e)[0] == 254), None)
+                count += kind is None or not struct.unpack_from(f"{order}I", kind, 8)[0] & 0b101
+                (place,) = struct.unpack_from(f"{order}I", table, 12 * entries)
+        return max(count, 1)
 
     def _checked(self, path: Path) -> tuple[ImageHeader, int, int]:
         """The facts, where the last strip or tile ends, and the file's size in bytes."""

@@ -16,8 +16,9 @@ import numpy as np
 
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.frames import Frame
-from mam_video.core.settings import InputSettings
+from mam_video.core.settings import InputSettings, OutputSettings
 from mam_video.core.timecode import Timecode, nominal_rate
+from mam_video.media.atomic_output import Numbers
 from mam_video.media.base import XYXY, ClipInfo, Colour, Windows
 from mam_video.media.plate_alpha import IGNORED, alpha_notes, settled, straight_picture
 from mam_video.media.sequence.dpx import Dpx
@@ -73,6 +74,10 @@ class SequenceReader(Closeable):
         notes = self._gaps(settings)
         first = self._files.file(self._files.numbers[0])
         self._first = self._format.facts(first)
+        if self._first.pictures > 1:
+            notes.append(
+                f"{first.name} holds {self._first.pictures} pictures (pages, or an animation): the first is read"
+            )
         self._look = make_view_transform(settings.transform, self._first.own)
         self._windows = self._find_windows()
         canvas = self._windows.canvas if self._windows else (0, 0, self._first.width, self._first.height)
@@ -263,6 +268,7 @@ class SequenceReader(Closeable):
             alpha_basis=self._alpha_basis if first.has_alpha else "",
             numbers=files.numbers,
             padding=files.padding,
+            padding_below=files.below if files.numbers[0] < 0 else None,
             look=look,
             windows=self._windows,
             chromaticities=first.chromaticities,
@@ -282,3 +288,26 @@ def _timecode(label: str | None, rate: Fraction) -> Timecode | None:
 
 def _by(size: tuple[int, int]) -> str:
     return f"{size[1]}x{size[0]}"
+
+
+def number_of(info: ClipInfo, start_number: int | None, index: int) -> int:
+    """The number that frame `index` of a clip is written under; `start_number` as in `OutputSettings`."""
+    if start_number is not None:
+        return start_number + index
+    if info.numbers is not None:
+        return info.numbers[index]
+    return FIRST_OF_A_MOVIE + index
+
+
+def numbers_of(info: ClipInfo, settings: OutputSettings, frames: tuple[int, int | None] | None) -> Numbers:
+    """First and last number that a range of frames is written under; its last one is None where that is not known.
+
+    `frames` are the first and last index of the range; None: the whole clip.
+    """
+    first, last = frames or (0, None)
+    if info.numbers is not None:
+        end = len(info.numbers) - 1
+        first, last = min(first, end), end if last is None else min(last, end)
+    numbers = [None if index is None else number_of(info, settings.start_number, index) for index in (first, last)]
+    assert numbers[0] is not None
+    return numbers[0], numbers[1]
