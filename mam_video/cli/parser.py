@@ -21,11 +21,7 @@ class Parser(argparse.ArgumentParser):
         self.commands: dict[str, Parser] = {}
 
     def error(self, message: str) -> NoReturn:
-        found = re.fullmatch(r"argument (\S+): expected one argument", message)
-        if found:
-            option = found[1].split("/")[-1]
-            message = f"{option} needs a value; one that begins with a minus is written {option}=VALUE"
-        raise UsageError(f"{message}; try `{self.prog} --help`")
+        raise UsageError(f"{_plain(message)}; try `{self.prog} --help`")
 
     def refuse(self, extras: Sequence[str]) -> NoReturn:
         """Raise UsageError for arguments that the command does not know, with a hint where one can be given."""
@@ -39,6 +35,25 @@ class Parser(argparse.ArgumentParser):
         if "--output" in known:
             self.error(f"{first}: one clip is read; outputs are given with -o, as in -o {first}")
         self.error(f"unknown argument {first}")
+
+
+def _plain(message: str) -> str:
+    """Say an error of argparse as the checks of the settings say theirs."""
+    found = re.fullmatch(r"argument (?:-\w/)?(\S+): (.*)", message, re.DOTALL)
+    if not found:
+        return message
+    name, wrong = found[1], found[2]
+    if wrong == "expected one argument":
+        return f"{name} needs a value; one that begins with a minus is written {name}=VALUE"
+    number = re.fullmatch(r"invalid (int|float) value: (.*)", wrong, re.DOTALL)
+    if number:
+        return f"{name} must be {'a whole number' if number[1] == 'int' else 'a number'}, is {number[2]}"
+    choice = re.fullmatch(r"invalid choice: '(.*)' \(choose from (.*)\)", wrong, re.DOTALL)
+    if choice:
+        names = re.findall(r"[\w-]+", choice[2])
+        hint = suggestion(choice[1], names).strip()
+        return f"{name} must be one of {', '.join(names)}, is '{choice[1]}'" + (f" ({hint})" if hint else "")
+    return message
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
