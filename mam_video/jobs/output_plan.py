@@ -100,10 +100,10 @@ class AlphaRanges:
 
 
 def edge_ops_of_subject(settings: Settings, sought: MaskSource) -> Settings:
-    """One subject's own look stands in place of the one for all. Raises: UsageError, a look of nobody."""
-    for name in settings.looks:
+    """Give one subject its own edge settings. Raises: UsageError, they name no subject of the run."""
+    for name in settings.edges:
         if name not in sought.subjects:
-            raise UsageError(f"--look {name}: no such subject; subjects of this run: {', '.join(sought.subjects)}")
+            raise UsageError(f"--edge {name}: no such subject; subjects of this run: {', '.join(sought.subjects)}")
     if sought.each:
         return settings
-    return replace(settings, finish=settings.finish_of(sought.subjects[0]), looks={})
+    return replace(settings, finish=settings.finish_of(sought.subjects[0]), edges={})

@@ -15,34 +15,24 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mam_video.core.errors import MamVideoError
-from mam_video.core.untrusted import parse_toml
+from mam_video.core.errors import MamVideoError, UsageError
+from mam_video.core.tables import from_table, read_toml
 from mam_video.media.name_guard import NameGuard
 
 Config = TypeVar("Config")
 
 
 def read_config(kind: type[Config], path: Path, changes: Mapping[str, Any] | None = None) -> Config:
-    """A frozen dataclass from a TOML file; unknown keys and wrong types are errors. Paths stay relative to the cwd."""
+    """Make a frozen dataclass from a TOML file and `changes`. Paths stay relative to the working directory.
+
+    Raises: MamVideoError, the file cannot be read, a key is unknown or a value is of the wrong type.
+    """
     try:
-        values = parse_toml(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise MamVideoError(f"{path}: cannot read this training config ({e})") from e
-    values.pop("recipe", None)
-    values.update(changes or {})
-    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - set(fields))
-    if unknown:
-        raise MamVideoError(f"{path}: unknown key '{unknown[0]}'; known are {', '.join(sorted(fields))}")
-    for name, value in values.items():
-        default = fields[name].default
-        if isinstance(default, tuple) and isinstance(value, list):
-            values[name] = value = tuple(value)
-        if isinstance(default, float) and isinstance(value, int):
-            values[name] = float(value)
-        elif default is not dataclasses.MISSING and type(value) is not type(default):
-            raise MamVideoError(f"{path}: '{name}' must be of the kind {type(default).__name__}, is {value!r}")
-    config = kind(**values)
+        values = read_toml(path, str(path), "training settings")
+        values.pop("recipe", None)
+        config = from_table(kind, {**values, **(changes or {})}, str(path))
+    except UsageError as e:
+        raise MamVideoError(str(e)) from e
     _check_names(config, path)
     return config
 

@@ -103,7 +103,7 @@ def test_weights_in_half_precision_come_back(tmp_path: Path) -> None:
 
 
 def test_the_recipes_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert read_config(SegmenterConfig, RECIPES / "lite-train_segmenter.toml").batch == 6
+    assert read_config(SegmenterConfig, RECIPES / "lite-segmenter.toml").batch == 6
     assert read_config(MatteConfig, RECIPES / "lite-matte.toml").size == 512
     bad = tmp_path / "bad.toml"
     bad.write_text('recipe = "lite-segmenter"\nbach = 3\n')

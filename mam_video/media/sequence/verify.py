@@ -111,7 +111,7 @@ def promise_of_sequence(writer: SequenceWriter) -> SequencePromise:
 
 
 def sequence_promise_of_plate(
-    plate: Reader, frames: tuple[int, int | None] | None, suffix: str, start_number: int = -1
+    plate: Reader, frames: tuple[int, int | None] | None, suffix: str, start_number: int | None = None
 ) -> SequencePromise:
     """What a matte of this plate, or of a range of it, should hold as a sequence. Decodes the plate."""
     first, last = frames or (0, None)
@@ -119,7 +119,7 @@ def sequence_promise_of_plate(
     own = info.numbers
     numbers, labels = [], []
     for frame in plate.frames(first, None if last is None else last + 1):
-        if start_number >= 0:
+        if start_number is not None:
             numbers.append(start_number + frame.index)
         else:
             numbers.append(FIRST_OF_A_MOVIE + frame.index if own is None else own[frame.index])
