@@ -10,6 +10,7 @@ from mam_video.cli.options import add_shared, settings_from
 from mam_video.cli.progress import end_line, print_line, show_progress
 from mam_video.cli.prompts import prompts_of
 from mam_video.core.errors import MediaError, UsageError
+from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import presets
 from mam_video.core.timecode import frame_range
 
@@ -139,8 +140,9 @@ def run(options: argparse.Namespace) -> int:
     with open_clip(options.input, settings.input) as reader:
         info = reader.info
         frames = _frames_of(options, info)
-        prompts = prompts_of(options, reader, frames[0] if frames else 0, settings)
-    count = _count_of(frames, info.frames_in_header)
+        prompts = prompts_of(options, reader, frames.start if frames is not None else 0, settings)
+    first = frames.start if frames is not None else 0
+    count = (frames or FrameRange()).count(info.frames_in_header)
 
     from mam_video.jobs.matte_clip import matte_clip
 
@@ -155,7 +157,7 @@ def run(options: argparse.Namespace) -> int:
                 for output in outputs
                 for size in [expected_bytes(output, info, count)]
             ]
-            print(_announcement(info, frames[0] if frames else 0, count, sizes))
+            print(_announcement(info, first, count, sizes))
         report = matte_clip(
             options.input,
             outputs,
@@ -201,22 +203,11 @@ def check_subject(options: argparse.Namespace) -> None:
         raise UsageError("no prompt: give --box x0,y0,x1,y1 or --point x,y on the subject in the first frame")
 
 
-def _frames_of(options: argparse.Namespace, info: ClipInfo) -> tuple[int, int | None] | None:
-    """First and last index of the range with its handles; None for the whole clip."""
+def _frames_of(options: argparse.Namespace, info: ClipInfo) -> FrameRange | None:
+    """Return the range with its handles; None for the whole clip."""
     if options.range is None:
         return None
-    first, last = frame_range(options.range, info.timecode, info.rate, info.numbers)
-    return max(first - options.handles, 0), None if last is None else last + options.handles
-
-
-def _count_of(frames: tuple[int, int | None] | None, header: int | None) -> int | None:
-    """How many frames lie ahead, as far as is known."""
-    if frames is None:
-        return header
-    first, last = frames
-    if header is None:
-        return None if last is None else last - first + 1
-    return max((header if last is None else min(last + 1, header)) - first, 0)
+    return frame_range(options.range, info.timecode, info.rate, info.numbers).widened(options.handles)
 
 
 def _each(shown: OnFrame | None, looks: Thumbnails | None) -> OnFrame:

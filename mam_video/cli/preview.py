@@ -88,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _lines(seen: Preview, info: ClipInfo, index: int, output: Path, planned: list[str]) -> list[str]:
     record = seen.matted.record
-    number = index if info.numbers is None else info.numbers[index]
+    number = info.frame_number(index)
     reasons = f" ({'; '.join(record.reasons)})" if record.reasons else ""
     lines = [f"wrote {output}: frame {number}, {record.state}{reasons}, {record.area:.1%} of the picture"]
     count = info.frames_in_header

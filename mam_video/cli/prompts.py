@@ -144,7 +144,7 @@ def _print(entries: list[PromptEntry], info: ClipInfo | None) -> None:
 def _called(entry: PromptEntry, info: ClipInfo | None) -> str:
     if info is None:
         return entry.frame
-    return str(entry.index if info.numbers is None else info.numbers[entry.index])
+    return str(info.frame_number(entry.index))
 
 
 def _any_clip() -> PromptClip:

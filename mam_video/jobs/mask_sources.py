@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mam_video.core.errors import UsageError
+from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import Settings, SmoothSettings
 from mam_video.jobs.external_masks import track_masks
 from mam_video.media import Reader
@@ -22,36 +23,12 @@ from mam_video.tracking.track_file import Track, TrackWriter
 from mam_video.tracking.types import MaskObservation
 
 
-@dataclass(frozen=True, slots=True)
-class FrameRange:
-    """The frames first <= index <= last of a clip; `last` None: to its end. `part`: others of it are left out."""
-
-    first: int = 0
-    last: int | None = None
-    part: bool = False
-
-    def __post_init__(self) -> None:
-        if self.first < 0 or (self.last is not None and self.last < self.first):
-            raise UsageError(
-                f"range {self.first}-{self.last} is not a range of frames; give FIRST-LAST, counted from 0"
-            )
-
-    @classmethod
-    def of(cls, frames: tuple[int, int | None] | None) -> FrameRange:
-        return cls() if frames is None else cls(*frames, part=True)
-
-    def __str__(self) -> str:
-        return f"{self.first}-{'' if self.last is None else self.last}"
-
-    def __contains__(self, index: int) -> bool:
-        return self.first <= index and (self.last is None or index <= self.last)
-
-    def tail(self, smooth: SmoothSettings, batch: int) -> int | None:
-        """One past the frame to end with so that the last one comes out as in the whole clip; None: at its end."""
-        if self.last is None:
-            return None
-        reach = self.last + smooth.radius if smooth.strength > 0 else self.last
-        return (reach // batch + 1) * batch
+def tail(frames: FrameRange, smooth: SmoothSettings, batch: int) -> int | None:
+    """One past the frame to end with so that the last one comes out as in the whole clip; None: at its end."""
+    if frames.last is None:
+        return None
+    reach = frames.last + smooth.radius if smooth.strength > 0 else frames.last
+    return (reach // batch + 1) * batch
 
 
 def lead(index: int, smooth: SmoothSettings, batch: int) -> int:
@@ -120,11 +97,11 @@ class MaskSource:
         for prompts in several:
             prompts.check_inside(size)
         if len(several) > 1:
-            return cls(subjects=names, each=_on_first(several, span.first))
+            return cls(subjects=names, each=_on_first(several, span.start))
         (one,) = several
         _check_places(one, span, backward)
-        if one.frames == (span.first,):
-            return cls(subjects=names, prompt=one[span.first])
+        if one.frames == (span.start,):
+            return cls(subjects=names, prompt=one[span.start])
         return cls(subjects=names, prompts=one)
 
     @property
@@ -146,6 +123,7 @@ class MaskSource:
         model: Model,
         settings: Settings,
         *,
+        part: bool,
         batch: int,
         masks: Masks | None,
         cuts: CutFinder,
@@ -156,6 +134,7 @@ class MaskSource:
         """The track of masks, or of prompts that take two passes, open as long as this lasts; of others None.
 
         Args:
+            part: whether `span` was asked for; of a whole clip every frame needs a mask.
             batch: frames embedded at once.
             masks: those of `by_hand`, opened.
             cuts, clock, on_tracked: as for `track_prompts`.
@@ -166,16 +145,16 @@ class MaskSource:
             return
         with tempfile.TemporaryDirectory(prefix="mam-video-") as name:
             path = keep or Path(name) / "ahead.track"
-            stop = span.tail(settings.smooth, batch)
+            stop = tail(span, settings.smooth, batch)
             if masks is not None:
                 path.unlink(missing_ok=True)
-                stop = _check_masks(masks, reader, span, stop)
+                stop = _check_masks(masks, reader, span, stop, part)
                 track_masks(reader, masks, path, settings, cuts, trimaps=self.masks is None, stop=stop)
             elif self.prompts is not None and not path.exists():
                 reader.index_for_random_access()
                 with TrackWriter(path, reader.info.size, model, settings.as_dict()) as writer:
                     found = track_prompts(
-                        reader.frames, self.prompts, model, settings, Path(name), first=span.first, stop=stop,
+                        reader.frames, self.prompts, model, settings, Path(name), first=span.start, stop=stop,
                         cuts=cuts, batch=batch, clock=clock, on_frame=on_tracked,
                     )  # fmt: skip
                     _write(found, writer)
@@ -206,21 +185,19 @@ def _check_places(prompts: Prompts, span: FrameRange, backward: bool) -> None:
     for index in prompts.frames:
         if index not in span:
             raise UsageError(f"prompt on frame {index}: lies outside the range {span} (by index) that is asked for")
-    if prompts.frames[0] > span.first and not backward:
+    if prompts.frames[0] > span.start and not backward:
         raise UsageError(
-            f"frame {span.first} has no prompt, the first is on frame {prompts.frames[0]} (by index): give one there, "
+            f"frame {span.start} has no prompt, the first is on frame {prompts.frames[0]} (by index): give one there, "
             "or --backward to track back to it"
         )
 
 
-def _check_masks(masks: Masks, reader: Reader, span: FrameRange, stop: int | None) -> int | None:
+def _check_masks(masks: Masks, reader: Reader, span: FrameRange, stop: int | None, part: bool) -> int | None:
     """One past the last frame whose mask is needed. Raises: UsageError, the span asks for frames without one."""
-    if masks.stop is not None and span.part:  # of a whole clip every frame needs one
+    if masks.stop is not None and part:  # of a whole clip every frame needs one
         stop = masks.stop if stop is None else min(stop, masks.stop)
     beyond = masks.stop is not None and span.last is not None and span.last >= masks.stop
-    if span.first < masks.first or beyond:
-        numbers = reader.info.numbers
-        ends = (masks.first, (masks.stop or masks.first + 1) - 1)
-        told = ends if numbers is None else tuple(numbers[k] for k in ends)
-        raise UsageError(f"{masks.option} {masks.source}: are of frames {told[0]}-{told[1]}; give a --range among them")
+    if span.start < masks.first or beyond:
+        first, last = (reader.info.frame_number(k) for k in (masks.first, (masks.stop or masks.first + 1) - 1))
+        raise UsageError(f"{masks.option} {masks.source}: are of frames {first}-{last}; give a --range among them")
     return stop

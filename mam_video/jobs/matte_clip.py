@@ -17,9 +17,10 @@ import torch
 
 from mam_video.core.errors import UsageError
 from mam_video.core.frames import Matted, State
+from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import Settings
 from mam_video.jobs.checkpoint import Checkpoint, Done, refuse_checkpoint
-from mam_video.jobs.mask_sources import FrameRange, MaskSource, lead
+from mam_video.jobs.mask_sources import MaskSource, lead, tail
 from mam_video.jobs.output_plan import AlphaRanges, OutputPlan, edge_ops_of_subject
 from mam_video.matting.edge_ops import Overrides
 from mam_video.matting.foreground import with_foreground
@@ -54,7 +55,7 @@ def matte_clip(
     trimaps: str | Path | None = None,
     include: str | Path | None = None,
     exclude: str | Path | None = None,
-    frames: tuple[int, int | None] | None = None,
+    frames: FrameRange | tuple[int, int | None] | None = None,
     resume: bool = False,
     on_frame: Callable[[Matted, RunReport], None] | None = None,
     on_tracked: Callable[[], None] | None = None,
@@ -77,9 +78,9 @@ def matte_clip(
         masks: of every frame, made elsewhere: nothing is tracked; see `media.masks` for what they can be.
         trimaps: likewise: black and white are final, the model works in the grey.
         include, exclude: garbage mattes, a still or one for each frame: the alpha is 1 in the one and 0 in the other.
-        frames: first and last index (None: to the end), both inclusive, 0-based; the whole clip where None. Without a
-            track to follow, the prompt is of the first of them. Movies of a range start at time 0, with the timecode
-            and the sound of these frames.
+        frames: which of them; a pair is first and last index (None: to the end), both inclusive, counted from 0; the
+            whole clip where None. Without a track to follow, the prompt is of the first of them. Movies of a range
+            start at time 0, with the timecode and the sound of these frames.
         resume: keep what is done beside the outputs, and where an earlier run of the same was cut off, go on there: the
             result is the same bits on the same device.
         on_frame: called after each frame is written.
@@ -88,7 +89,8 @@ def matte_clip(
     Raises: MamVideoError, anything the user can mend; then nothing stands under any output's name. An interrupt passes;
         with `resume` its text says how many frames are kept.
     """
-    settings, span = settings or Settings(), FrameRange.of(frames)
+    settings, part = settings or Settings(), frames is not None
+    span = FrameRange.of(frames) or FrameRange()
     templates = [str(name) for name in ([outputs] if isinstance(outputs, str | Path) else outputs)]
     with open_clip(source, settings.input) as reader:
         sought = MaskSource.of(
@@ -98,7 +100,7 @@ def matte_clip(
         wanted = OutputPlan.of(templates, sought, track_to)
         if sought.each:
             _refuse_for_several(sought, settings, wanted, resume, include)
-        info = _since(reader.info, span.first)
+        info = _since(reader.info, span.start)
         with ExitStack() as stack:
             given = stack.enter_context(Track.load(track_from, reader.info.size)) if track_from is not None else None
 
@@ -112,7 +114,13 @@ def matte_clip(
             if resume:
                 model = model or load_model(settings.model)
                 key = run_fingerprint(
-                    source, wanted.names, sought, span, settings, model, {"include": include, "exclude": exclude}
+                    source,
+                    wanted.names,
+                    sought,
+                    span if part else None,
+                    settings,
+                    model,
+                    {"include": include, "exclude": exclude},
                 )
                 kept = stack.enter_context(Checkpoint([checkpoint_place(name, info) for name in wanted.names], key))
             else:
@@ -120,7 +128,7 @@ def matte_clip(
                     [checkpoint_place(n, info) for n in wanted.names if is_resumable(n)], settings.output.overwrite
                 )
             wanted.make_folders(stack)
-            writers = stack.enter_context(_writers(wanted, info, settings, span.part, kept))
+            writers = stack.enter_context(_writers(wanted, info, settings, part, kept))
             model = model or load_model(settings.model)
             batch = batch_size(model, settings)
             clock, cuts = StageTimer(), CutFinder(settings.cuts, settings.motion)
@@ -128,15 +136,15 @@ def matte_clip(
             start = time.perf_counter()
             if given is None:
                 ahead = sought.tracked_ahead(
-                    reader, span, TimedModel(model, clock), settings, batch=batch, masks=by_hand, cuts=cuts,
+                    reader, span, TimedModel(model, clock), settings, part=part, batch=batch, masks=by_hand, cuts=cuts,
                     clock=clock, keep=None if kept is None else kept.ahead, on_tracked=on_tracked,
                 )  # fmt: skip
                 given = stack.enter_context(ahead)
             alphas = AlphaRanges(sought)
             if kept is not None:
-                _take_over(kept, writers, span.first, given, report, alphas)
+                _take_over(kept, writers, span.start, given, report, alphas)
             done = len(report.records)
-            begin = span.first + done
+            begin = span.start + done
             first, stop = _to_read(span, begin, given, settings, batch, ahead=sought.track is None)
             with _track_writers(wanted, reader.info, model, settings, kept) as savers:
                 found = reader.frames(first, stop)
@@ -198,12 +206,12 @@ def _to_read(
 
     `ahead`: the track that is given was made in this run, and ends where the run is to end.
     """
-    stop = span.tail(settings.smooth, batch)
+    stop = tail(span, settings.smooth, batch)
     if given is None:
-        return span.first, stop
+        return span.start, stop
     end = given.first + given.count
     if stop is not None:
-        stop = min(stop, max(end, span.first + 1))
+        stop = min(stop, max(end, span.start + 1))
     if ahead and settings.cuts.on_cut == "stop":
         stop = end
     return max(lead(begin, settings.smooth, batch), given.first), stop
@@ -244,7 +252,7 @@ def run_fingerprint(
     source: str | Path,
     outputs: Sequence[str],
     sought: MaskSource,
-    span: FrameRange,
+    span: FrameRange | None,
     settings: Settings,
     model: Model,
     by_hand: Mapping[str, str | Path | None],
@@ -261,7 +269,7 @@ def run_fingerprint(
         "version of torch": torch.__version__,
         "outputs": [f"{Path(name).absolute()}:{kind.name}" for name, kind in map(parse_output, outputs)],
         "input": identity_of(source),
-        "range": str(span) if span.part else "all",
+        "range": "all" if span is None else str(span),
         "prompt": sought.described(),
         "mask": "none" if mask is None else hashlib.sha256(mask.tobytes()).hexdigest(),
         **{name: "none" if given is None else identity_of(given) for name, given in files.items()},
@@ -310,20 +318,18 @@ def _broken_frames(reader: Reader, report: RunReport) -> list[str]:
     lost = [index for index in reader.broken if index in seen]
     if not lost:
         return []
-    numbers = reader.info.numbers
-    told = [index if numbers is None else numbers[index] for index in lost]
+    told = [reader.info.frame_number(index) for index in lost]
     named = ", ".join(map(str, told[:20])) + (f" and {len(lost) - 20} more" if len(lost) > 20 else "")
     which = f"frame {named} is" if len(lost) == 1 else f"frames {named} are"
-    damaged = "damaged" if numbers is None else "missing or damaged"
+    damaged = "damaged" if reader.info.numbers is None else "missing or damaged"
     return [f"{which} {damaged} in the clip; the frame before stands in"]
 
 
 def _told_cuts(cuts: CutFinder, report: RunReport) -> list[str]:
     """What was done at the cuts, and what to do about it."""
-    numbers = report.clip.numbers
 
     def named(indices: Sequence[int]) -> str:
-        told = [index if numbers is None else numbers[index] for index in indices]
+        told = [report.clip.frame_number(index) for index in indices]
         which = ", ".join(map(str, told[:20])) + (f" and {len(told) - 20} more" if len(told) > 20 else "")
         return f"frame{'s' if len(told) > 1 else ''} {which}"
 
@@ -348,8 +354,7 @@ def _told_cuts(cuts: CutFinder, report: RunReport) -> list[str]:
 def _told_prompts(sought: MaskSource, report: RunReport) -> list[str]:
     if sought.prompts is None or len(sought.prompts.frames) < 2:
         return []
-    numbers = report.clip.numbers
-    places = ", ".join(str(index if numbers is None else numbers[index]) for index in sought.prompts.frames)
+    places = ", ".join(str(report.clip.frame_number(index)) for index in sought.prompts.frames)
     return [f"prompts on frames {places}"]
 
 

@@ -19,6 +19,7 @@ import torch
 
 from mam_video.core.errors import UsageError
 from mam_video.core.frames import Matted
+from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import Settings
 from mam_video.jobs.matte_clip import matte_clip
 from mam_video.matting.foreground import with_foreground
@@ -93,7 +94,7 @@ def preview(
     model = _Paced(load_model(settings.model))
     load = time.perf_counter() - start
     batch = batch_size(model, settings)
-    last = index + max(_FRAMES, 2 * batch + 1) - 1
+    stop = index + max(_FRAMES, 2 * batch + 1)
     settings = replace(settings, output=replace(settings.output, verify=False, overwrite=True))
     kept: list[Matted] = []
     written: list[float] = []
@@ -108,7 +109,9 @@ def preview(
         known = reader.info.frames_in_header
         if known is not None and index >= known:
             raise UsageError(f"{source}: holds no frame {index}; it has {known} of them, counted from 0")
-        matte_clip(source, names, prompt, settings, model=model, frames=(index, last), on_frame=on_frame, **more)
+        matte_clip(
+            source, names, prompt, settings, model=model, frames=FrameRange(index, stop), on_frame=on_frame, **more
+        )
         sizes = []
         for k, output in enumerate(outputs):
             table = expected_bytes(output, reader.info, 1)
