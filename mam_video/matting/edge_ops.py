@@ -75,6 +75,20 @@ def _finished(matted: Matted, settings: FinishSettings, forced: Overrides) -> Ma
     return matted if alpha is matted.alpha else replace(matted, alpha=alpha, coverage=coverage)
 
 
+def inverted(matted: Matted) -> Matted:
+    """Return a matte of all that is not its subject; of several subjects each one's part likewise.
+
+    Parts that are inverted may add up to more than 1.
+    """
+    window, coverage = matted.frame.window, matted.alpha if matted.coverage is None else matted.coverage
+    return replace(
+        matted,
+        alpha=_inverted(matted.alpha, window),
+        coverage=_inverted(coverage, window),
+        parts=tuple(inverted(part) for part in matted.parts),
+    )
+
+
 SURE = 0.05  # of a trimap: closer to 0 or 1 is sure; codecs and scaling leave no black quite black
 
 
