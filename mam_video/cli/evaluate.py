@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mam_video.cli.say import say
 from mam_video.core.errors import UsageError
+from mam_video.core.untrusted import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -64,12 +66,21 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from mam_video.jobs.evaluate import Judging, evaluate, evaluate_instances
+    from mam_video.media.alphas import MOVIE_SUFFIXES
+    from mam_video.media.name_guard import NameGuard
+    from mam_video.media.still_images import SUFFIXES
     from mam_video.metrics.instances import METRICS as INSTANCE_METRICS
     from mam_video.report.plot import need_plot
 
     for path in (options.json, options.plot):
         if path is not None and not path.resolve().parent.is_dir():
             raise UsageError(f"{path}: the folder {path.resolve().parent} does not exist")
+    guard = NameGuard()
+    for what, name in (("PRED", options.prediction), ("TRUE", options.truth)):
+        guard.reads(what, name, below=(*SUFFIXES, *MOVIE_SUFFIXES))
+    for option in ("json", "plot"):
+        if getattr(options, option) is not None:
+            guard.writes(f"--{option}", getattr(options, option))
     names = tuple(n.strip() for n in options.metrics.split(",")) if options.metrics else ()
     if options.instances:
         if options.plot or options.masks or options.stills:
@@ -111,14 +122,14 @@ def print_evaluation(found: Evaluation, worst: int = 5) -> None:
     labels = [METRICS[name].label for name in found.metrics]
     table = _table("", "frames", *labels)
     for clip in found.clips if len(found.clips) > 1 else ():
-        table.add_row(clip.name, str(len(clip.frames)), *_numbers(clip.mean()))
+        table.add_row(_cell(clip.name), str(len(clip.frames)), *_numbers(clip.mean()))
     table.add_row("mean", str(sum(len(clip.frames) for clip in found.clips)), *_numbers(found.mean()))
     bad = found.worst(worst)
     if bad:
         table.add_section()
         table.add_row(f"worst by {METRICS[found.judge].label.split()[0]}")
     for clip_name, frame, values in bad:
-        table.add_row(f"{clip_name}/{frame}".lstrip("/"), "", *_numbers(values))
+        table.add_row(_cell(f"{clip_name}/{frame}".lstrip("/")), "", *_numbers(values))
     _show(table)
 
 
@@ -132,12 +143,12 @@ def print_instances(found: InstanceEvaluation, worst: int = 5) -> None:
     table.add_section()
     table.add_row(f"worst by IMQ {next(iter(quality.imq))}")
     for name, value in found.worst(worst):
-        table.add_row(name, f"{100 * value:.4g}")
+        table.add_row(_cell(name), f"{100 * value:.4g}")
     _show(table)
     counts = [sum(getattr(m, n) for m in found.pictures.values()) for n in
               ("true_positives", "false_positives", "false_negatives")]  # fmt: skip
-    print(f"{len(found.pictures)} pictures: {counts[0]} subjects found, {counts[1]} false, {counts[2]} missed", end="")
-    print(f"; nothing was predicted for {len(found.absent)} of them" if found.absent else "")
+    say(f"{len(found.pictures)} pictures: {counts[0]} subjects found, {counts[1]} false, {counts[2]} missed", end="")
+    say(f"; nothing was predicted for {len(found.absent)} of them" if found.absent else "")
 
 
 def _draw(found: Evaluation, options: argparse.Namespace) -> None:
@@ -152,7 +163,7 @@ def _draw(found: Evaluation, options: argparse.Namespace) -> None:
         [(clip, places[clip][frame]) for clip, frame, _ in found.worst(options.worst)],
         f"{options.prediction} against {options.truth}",
     )
-    print(f"wrote {options.plot}")
+    say(f"wrote {options.plot}")
 
 
 def _table(first: str, *columns: str) -> Table:
@@ -163,6 +174,13 @@ def _table(first: str, *columns: str) -> Table:
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     return table
+
+
+def _cell(name: str) -> str:
+    """A name as rich prints it, brackets and all."""
+    from rich.markup import escape
+
+    return escape(printable(name))
 
 
 def _show(table: Table) -> None:
@@ -190,6 +208,6 @@ def _progress(quiet: bool) -> Iterator[Callable[[str, str], None] | None]:
         task = bar.add_task("", total=None, at="")
 
         def told(clip: str, frame: str) -> None:
-            bar.update(task, advance=1, at=f"{clip}/{frame}".strip("/"))
+            bar.update(task, advance=1, at=_cell(f"{clip}/{frame}".strip("/")))
 
         yield told

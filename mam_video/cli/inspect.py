@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mam_video.cli.say import say
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.settings import InputSettings, Settings, parse_rate
 from mam_video.core.timecode import Timecode, frame_range, nominal_rate
@@ -49,12 +51,30 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layer", metavar="NAME", help="of an EXR plate: the layer or part that is the picture")
     parser.add_argument("--on-gap", metavar="WHAT", help="where frames of a sequence are missing: stop or repeat")
     parser.add_argument("--on-error", metavar="WHAT", help="where a frame is damaged: stop or repeat")
+    add_plate_alpha(parser)
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
+
+
+def add_plate_alpha(parser: argparse._ActionsContainer) -> None:
+    """What the plate's own alpha means."""
+    parser.add_argument(
+        "--plate-alpha",
+        dest="alpha",
+        metavar="HOW",
+        help="the plate's own alpha: auto (by the file's kind and tags), straight, premultiplied or ignore",
+    )
+    parser.add_argument(
+        "--ignore-alpha",
+        dest="alpha",
+        action="store_const",
+        const="ignore",
+        help="leave the plate's own alpha out, in place of multiplying the matte into it",
+    )
 
 
 def reading(options: argparse.Namespace) -> InputSettings:
     """How the plate is read, as `matte` has it."""
-    names = ("fps", "layer", "on_gap", "on_error")
+    names = ("fps", "layer", "on_gap", "on_error", "alpha")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     return Settings().with_values({"input": given}, "command line").input
 
@@ -77,9 +97,9 @@ def _info(options: argparse.Namespace) -> int:
             lines["first frame at"] = f"{float(times[0] * unit):.6f} s"
     width = max(map(len, lines))
     for name, value in lines.items():
-        print(f"{name:{width}}  {value}")
+        say(f"{name:{width}}  {value}")
     for note in reader.info.notes:
-        print(f"note: {note}")
+        say(f"note: {note}")
     return 0
 
 
@@ -94,16 +114,52 @@ def describe(info: ClipInfo) -> dict[str, str]:
         "frames in header": str(info.frames_in_header) if info.frames_in_header is not None else "not said",
         "timecode": str(info.timecode) if info.timecode else "none; labels are counted from 00:00:00:00",
         "pixels": f"{info.pixel_format}, {info.bits} bits" + (", with alpha" if info.has_alpha else ""),
+        **_alpha(info),
         "range and matrix": f"{_RANGES.get(tags.range, tags.range)}, {tags.matrix}{assumed}",
         "primaries, transfer": f"{tags.primaries}, {tags.transfer}",
+        "linear light": _meaning(info),
         "sample aspect": str(info.sample_aspect),
         "fields": "interlaced" if info.interlaced else "progressive",
         "audio": "; ".join(info.sound) or "none",
     }
-    for name, value in (("reel", info.reel), ("created", info.created)):
+    levels = info.light.levels
+    more = {
+        "chroma": info.siting,
+        "mastering display": str(info.light.mastering or ""),
+        "light levels": f"MaxCLL {levels[0]}, MaxFALL {levels[1]} cd/m2" if levels else "",
+        "dynamic metadata": f"{', '.join(info.light.dynamic)} (not read)" if info.light.dynamic else "",
+        "reel": info.reel,
+        "created": info.created,
+    }
+    for name, value in more.items():
         if value:
             lines[name] = value
     return lines
+
+
+def _meaning(info: ClipInfo) -> str:
+    """What the codes are, and what EXR makes of them."""
+    from mam_video.media.transfers import CURVES
+
+    if info.floating:
+        return "the file's own values"
+    if info.look in CURVES:
+        return CURVES[info.look].says
+    known = {
+        "srgb": "of display-referred codes, by the sRGB curve: 1.0 is code 1",
+        "log": "of Cineon codes: 1.0 is code 685 of 1023",
+        "none": "the codes themselves",
+    }
+    return known.get(info.look, f"of {info.look}, by OpenColorIO")
+
+
+def _alpha(info: ClipInfo) -> dict[str, str]:
+    """How the plate's alpha is taken, where it has one."""
+    if not info.has_alpha:
+        return {}
+    if info.alpha == "ignored":
+        return {"alpha": "left out, as asked"}
+    return {"alpha": f"{info.alpha} ({info.alpha_basis}); the matte is multiplied into it"}
 
 
 _RANGES = {"tv": "limited (tv)", "pc": "full (pc)"}
@@ -113,6 +169,7 @@ def _frame(options: argparse.Namespace) -> int:
     import cv2
 
     from mam_video.media import open_clip
+    from mam_video.media.name_guard import NameGuard
     from mam_video.prompts.prompt import Prompt
 
     output = Path(options.output)
@@ -120,6 +177,9 @@ def _frame(options: argparse.Namespace) -> int:
         raise UsageError(f"{output}: a frame is written as .png or .jpg")
     with open_clip(options.input, reading(options)) as reader:
         info = reader.info
+        guard = NameGuard()
+        guard.reads("the clip", options.input)
+        guard.writes("the frame", output)
         index = frame_index(options.frame, info)
         box = Prompt.parse(options.box, [], info.size).box if options.box else None
         frame = next(iter(reader.frames(index, index + 1)), None)
@@ -133,7 +193,7 @@ def _frame(options: argparse.Namespace) -> int:
     write_picture(output, info.path, picture, options.overwrite)
     label = f", {info.timecode + index}" if info.timecode else ""
     number = info.frame_number(index)
-    print(f"wrote {output}: frame {number}{label}, {info.width}x{info.height}")
+    say(f"wrote {output}: frame {number}{label}, {info.width}x{info.height}")
     return 0
 
 
@@ -161,9 +221,10 @@ def frame_index(text: str, info: ClipInfo) -> int:
     counted = "counted from 0"
     if info.numbers is not None:
         counted = f"of its files, {info.numbers[0]} to {info.numbers[-1]},"
-        if text.isdigit() and int(text) in info.numbers:
+        number = re.fullmatch(r"-?\d+", text)
+        if number and int(text) in info.numbers:
             return info.numbers.index(int(text))
-        if text.isdigit():
+        if number:
             raise UsageError(f"frame {text}: there is none; give a number {counted} or a timecode")
     if text.isdigit():
         return int(text)
@@ -194,7 +255,7 @@ def _verify(options: argparse.Namespace) -> int:
             promise = promise_of_plate(plate, frames, rate)
             checks = verify_movie(Path(options.input), promise, every_frame=not options.quick)
     for check in checks:
-        print(f"{'ok   ' if check.good else 'WRONG'} {check}")
+        say(f"{'ok   ' if check.good else 'WRONG'} {check}")
     wrong = [check.what for check in checks if not check.good]
     if wrong:
         raise MediaError(f"{options.input}: not as promised by {options.against}: {', '.join(wrong)}")

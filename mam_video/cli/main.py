@@ -6,6 +6,7 @@ Exit codes: 0 fine, 1 failed, 2 asked wrongly, 3 finished but flagged (`--strict
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import threading
@@ -13,7 +14,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from mam_video.cli import evaluate, inspect, matte, preview, prompts, train, weights
+from mam_video.cli.say import say
 from mam_video.core.errors import MamVideoError, UsageError
+from mam_video.core.untrusted import line_of
 
 
 class _Parser(argparse.ArgumentParser):
@@ -36,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
+    for stream in (sys.stdout, sys.stderr):  # a file's name need not be UTF-8; what is not is shown escaped
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         options = build_parser().parse_args(given)
         options.given = given  # for a report: what to run again
@@ -65,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _say(line: str) -> None:
-    print(f"mam-video: {' '.join(line.split())}", file=sys.stderr)
+    say(f"mam-video: {line_of(line)}", file=sys.stderr)
 
 
 def _version() -> str:

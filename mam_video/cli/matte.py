@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mam_video.cli.options import add_shared, settings_from
 from mam_video.cli.progress import end_line, print_line, show_progress
 from mam_video.cli.prompts import prompts_of
+from mam_video.cli.say import say
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.ranges import FrameRange
-from mam_video.core.settings import presets
+from mam_video.core.settings import Settings, presets
 from mam_video.core.timecode import frame_range
 
 if TYPE_CHECKING:
     from mam_video.cli.progress import OnFrame
     from mam_video.core.frames import Matted
     from mam_video.media import ClipInfo
+    from mam_video.media.name_guard import NameGuard
     from mam_video.report.run import RunReport
     from mam_video.report.thumbnails import Thumbnails
 
@@ -55,7 +59,10 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "-o", "--output", action="append", metavar="NAME[:KIND]", help="where to write; may be repeated"
     )
-    parser.add_argument("--no-audio", dest="audio", action="store_false", default=None, help="leave the sound out")
+    parser.add_argument(
+        "--audio", metavar="WHAT", help="the sound of movies: copy it, pcm (decode it to linear PCM), or none"
+    )
+    parser.add_argument("--no-audio", dest="audio", action="store_const", const="none", help="as --audio none")
     parser.add_argument(
         "--no-verify", dest="verify", action="store_false", default=None, help="do not read back what was written"
     )
@@ -140,24 +147,29 @@ def run(options: argparse.Namespace) -> int:
     with open_clip(options.input, settings.input) as reader:
         info = reader.info
         frames = _frames_of(options, info)
-        prompts = prompts_of(options, reader, frames.start if frames is not None else 0, settings)
-    first = frames.start if frames is not None else 0
+        first = frames.start if frames is not None else 0
+        _check_names(options, info, settings, frames)
+        prompts = prompts_of(options, reader, first, settings)
+    if any(SUBJECT in name for name in (*outputs, options.save_track or "")):
+        _check_names(options, info, settings, frames, [each.subject for each in prompts])
     count = (frames or FrameRange()).count(info.frames_in_header)
 
     from mam_video.jobs.matte_clip import matte_clip
 
     looks = Thumbnails()
+    told: list[str] = []
     spoken = not options.quiet and options.progress == "bar"
     with show_progress(options, count) as (shown, tracked):
         if spoken:
-            for note in notes(outputs, info):
-                print(f"note: {note}")
+            told = notes(outputs, info, settings.output.audio)
+            for note in told:
+                say(f"note: {note}")
             sizes = [
                 size and size * (len(prompts) or 1 if SUBJECT in output else 1)
                 for output in outputs
                 for size in [expected_bytes(output, info, count)]
             ]
-            print(_announcement(info, first, count, sizes))
+            say(_announcement(info, first, count, sizes))
         report = matte_clip(
             options.input,
             outputs,
@@ -179,12 +191,54 @@ def run(options: argparse.Namespace) -> int:
     if options.report:
         save_report(report, looks, Path(options.report))
     if spoken:
-        _print_end(report, options)
+        _print_end(report, options, told)
     elif options.progress == "json":
         print_line(end_line(report))
     if report.failed_checks:
         raise MediaError(f"written, but not as promised: {'; '.join(report.failed_checks)}")
     return 3 if options.strict and report.flagged else 0
+
+
+def guard_of(options: argparse.Namespace, settings: Settings) -> NameGuard:
+    """A guard that knows every file that is named on the command line to be read."""
+    from mam_video.media.name_guard import NameGuard
+
+    guard = NameGuard()
+    guard.reads("the clip", options.input)
+    for name in ("mask", "masks", "trimaps", "include", "exclude", "track", "prompts"):
+        guard.reads(f"--{name}", getattr(options, name))
+    for name in options.config or []:
+        guard.reads("--config", name)
+    guard.reads("--model", settings.model.name.partition(":")[2])
+    guard.reads("--sam-weights", settings.model.sam_weights)
+    guard.reads("--mam-weights", settings.model.mam_weights)
+    if options.text is not None:
+        guard.reads("--text-model", settings.text.model, below=("",))
+    guard.reads("OCIO", os.environ.get("OCIO"))
+    return guard
+
+
+def _check_names(
+    options: argparse.Namespace,
+    info: ClipInfo,
+    settings: Settings,
+    frames: FrameRange | None,
+    subjects: Sequence[str] = (),
+) -> None:
+    """Raises: UsageError, an output would overwrite an input or another output. No `subjects`: not known yet."""
+    from mam_video.media.atomic_output import of_subjects
+    from mam_video.media.open import check_names
+    from mam_video.report.page import FILES
+
+    def named(template: str) -> list[str]:
+        return list(of_subjects(template, subjects).values()) if subjects else [template]
+
+    guard = guard_of(options, settings)
+    outputs = [name for template in options.output for name in named(template)]
+    tracks = named(options.save_track) if options.save_track else []
+    check_names(guard, outputs, info, settings.output, frames, tracks=tracks)
+    if options.report:
+        guard.writes_folder("--report", options.report, FILES)
 
 
 def check_subject(options: argparse.Namespace) -> None:
@@ -231,24 +285,25 @@ def _announcement(info: ClipInfo, first: int, count: int | None, sizes: list[int
     return f"{info.path.name}: {info.width}x{info.height}, {float(info.rate):.6g} fps, {frames}{start}{disk}"
 
 
-def _print_end(report: RunReport, options: argparse.Namespace) -> None:
-    print(report.summary())
+def _print_end(report: RunReport, options: argparse.Namespace, told: Collection[str]) -> None:
+    """What came of a run; `told` are the notes that were printed before it."""
+    say(report.summary())
     for path in report.outputs:
         kept = report.checks.get(path)
-        print(f"wrote {path}" + (f" (read back: {'; '.join(map(str, kept))})" if kept else ""))
+        say(f"wrote {path}" + (f" (read back: {'; '.join(map(str, kept))})" if kept else ""))
     for note in report.notes:
-        if note not in report.clip.notes:  # those were said before the run
-            print(f"note: {note}")
+        if note not in told and note not in report.clip.notes:
+            say(f"note: {note}")
     flagged = report.flagged
     if not flagged:
-        print("no frame was flagged")
+        say("no frame was flagged")
         return
-    print(f"look at {'this range' if len(flagged) == 1 else f'these {len(flagged)} ranges'}:")
+    say(f"look at {'this range' if len(flagged) == 1 else f'these {len(flagged)} ranges'}:")
     for found in flagged[:_SHOWN_RANGES]:
-        print(f"  {found.message(report.clip.numbers, report.clip.timecode)}")
+        say(f"  {found.message(report.clip.numbers, report.clip.timecode)}")
     if len(flagged) > _SHOWN_RANGES:
         hint = f"; all of them are in {options.report}" if options.report else "; --report DIR lists them all"
-        print(f"  and {len(flagged) - _SHOWN_RANGES} more{hint}")
+        say(f"  and {len(flagged) - _SHOWN_RANGES} more{hint}")
 
 
 def readable(size: int) -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from mam_video.cli.inspect import add_plate_alpha
 from mam_video.core.errors import UsageError
 from mam_video.core.settings import Settings, parse_value
 
@@ -22,6 +23,7 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
     reading.add_argument(
         "--input-transform", metavar="NAME", help="what values mean: auto, none, srgb, linear, log, or an OCIO space"
     )
+    add_plate_alpha(reading)
 
     prompt = parser.add_argument_group(
         "prompt, on the first frame", "in pixels of the upright picture, or with % of it"
@@ -107,6 +109,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
             "on_gap": options.on_gap,
             "layer": options.layer,
             "transform": options.input_transform,
+            "alpha": options.alpha,
         },
         "model": {
             "name": options.model,

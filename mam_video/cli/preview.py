@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mam_video.cli.inspect import frame_index, write_picture
-from mam_video.cli.matte import check_subject, readable
+from mam_video.cli.matte import check_subject, guard_of, readable
 from mam_video.cli.options import add_shared, settings_from
 from mam_video.cli.prompts import prompt_of
+from mam_video.cli.say import say
 from mam_video.core.errors import UsageError
 from mam_video.core.settings import presets
 
@@ -57,12 +58,13 @@ def run(options: argparse.Namespace) -> int:
         index = 0 if options.frame is None else frame_index(options.frame, info)
         prompt = prompt_of(options, reader, index, settings)
     name = info.path.name
-    stem = name.partition("%")[0].rstrip("._") if "%" in name else info.path.stem
+    stem = name.rpartition("%")[0].rstrip("._") if info.numbers is not None and "%" in name else info.path.stem
     output = Path(options.output or f"{stem or 'clip'}.preview.png")
     if output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UsageError(f"{output}: a preview is written as .png or .jpg")
     if not output.absolute().parent.is_dir():
         raise UsageError(f"{output}: the folder {output.absolute().parent} does not exist")
+    guard_of(options, settings).writes("the preview", output)
     if output.exists() and not options.overwrite:
         raise UsageError(f"{output}: exists already; give another name with -o, or --overwrite")
 
@@ -82,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
     )
     write_picture(output, info.path, seen.over_checker, options.overwrite)
     for line in _lines(seen, info, index, output, planned):
-        print(line)
+        say(line)
     return 0
 
 

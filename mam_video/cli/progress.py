@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from mam_video.cli.say import say
+
 if TYPE_CHECKING:
     from mam_video.core.frames import Matted
     from mam_video.report.run import RunReport
@@ -115,4 +117,4 @@ def end_line(report: RunReport) -> dict[str, Any]:
 
 
 def print_line(content: dict[str, Any]) -> None:
-    print(json.dumps(content), flush=True)
+    say(json.dumps(content), flush=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mam_video.cli.inspect import add_reading, frame_index, reading
+from mam_video.cli.say import say
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.prompts.parse import PromptClip, PromptEntry, by_subject, parse_entry, read_entries
 from mam_video.prompts.prompt import Prompt, Prompts
@@ -77,7 +78,7 @@ def _box_of_text(text: str, reader: Reader, first: int, settings: Settings) -> s
         raise UsageError(f"--text: the clip ends before frame {first}, counted from 0")
     found = find_by_text(frame.rgb8, text, settings.text, settings.model.device)
     more = f"; {found.others} more would do" if found.others else ""
-    print(f"--text '{text}' is --box {found.box} (score {found.score:.2f}{more})", file=sys.stderr)
+    say(f"--text '{text}' is --box {found.box} (score {found.score:.2f}{more})", file=sys.stderr)
     return str(found.box)
 
 
@@ -102,8 +103,14 @@ def _run(options: argparse.Namespace) -> int:
 
     from mam_video.media import open_clip
     from mam_video.media.atomic_output import FileOutput
+    from mam_video.media.name_guard import NameGuard
     from mam_video.report.sheet import prompted, save_grid
 
+    if options.output is not None:
+        guard = NameGuard()
+        guard.reads("the prompts", options.file)
+        guard.reads("the clip", options.input)
+        guard.writes("-o", options.output)
     with open_clip(options.input, reading(options)) as reader:
         info = reader.info
         entries = read_entries(options.file, clip_of(info))
@@ -127,7 +134,7 @@ def _run(options: argparse.Namespace) -> int:
             raise MediaError(f"{output}: cannot be written ({error.strerror or error})") from error
         finally:
             file.discard()
-    print(f"wrote {output}")
+    say(f"wrote {output}")
     return 0
 
 
@@ -135,10 +142,10 @@ def _print(entries: list[PromptEntry], info: ClipInfo | None) -> None:
     subjects = by_subject(entries)
     for entry in entries:
         said = str(entry.prompt) if info is not None else entry.given
-        print(f"frame {_called(entry, info)}  {entry.subject}  {said}")
+        say(f"frame {_called(entry, info)}  {entry.subject}  {said}")
     named = "" if len(subjects) == 1 else f", {len(subjects)} subjects"
     unchecked = "" if info is not None else "; name the clip too to have them checked against it"
-    print(f"{len(entries)} prompt{'s' if len(entries) > 1 else ''}{named}{unchecked}")
+    say(f"{len(entries)} prompt{'s' if len(entries) > 1 else ''}{named}{unchecked}")
 
 
 def _called(entry: PromptEntry, info: ClipInfo | None) -> str:

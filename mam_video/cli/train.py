@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import Any
 
+from mam_video.cli.say import say
 from mam_video.training.recipes import add_arguments, parse_changes, train
 
 
@@ -26,6 +27,6 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         if options.debug:
             raise
-        print("mam-video: interrupted; `--resume` goes on from what was saved last", file=sys.stderr)
+        say("mam-video: interrupted; `--resume` goes on from what was saved last", file=sys.stderr)
         return 130
     return 0

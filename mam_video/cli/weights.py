@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mam_video.cli.say import say
 from mam_video.core.errors import WeightsError
+from mam_video.core.untrusted import printable
 
 
 def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
@@ -40,6 +42,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 def _list(options: argparse.Namespace) -> int:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from mam_video.models import weights
@@ -48,10 +51,16 @@ def _list(options: argparse.Namespace) -> int:
     for item in weights.list_weights():
         size = f"{item.size / 1e6:.0f}" if item.size is not None else "?"
         comes = f"mam-video weights get {item.name}" if item.url else "mam-video weights add PATH"
-        table.add_row(item.name, item.path.name, size, "yes" if item.present else "no", comes)
+        table.add_row(
+            escape(printable(item.name)),
+            escape(printable(item.path.name)),
+            size,
+            "yes" if item.present else "no",
+            comes,
+        )
     console = Console(soft_wrap=True)
     console.print(table)
-    console.print(f"folder: {weights.folder()}", highlight=False)
+    say(f"folder: {weights.folder()}")
     return 0
 
 
@@ -61,7 +70,7 @@ def _get(options: argparse.Namespace) -> int:
     for name in options.name:
         with _bar(name) as told:
             path = weights.get(name, told)
-        print(f"{name}: {path}")
+        say(f"{name}: {path}")
     return 0
 
 
@@ -70,7 +79,7 @@ def _add(options: argparse.Namespace) -> int:
 
     with _bar(options.path.name) as told:
         path = weights.add(options.path, options.name, link=options.link, progress=told)
-    print(f"{options.path.name}: {path} (SHA-256 {weights.hash_of(path)})")
+    say(f"{options.path.name}: {path} (SHA-256 {weights.hash_of(path)})")
     return 0
 
 
@@ -79,9 +88,9 @@ def _verify(options: argparse.Namespace) -> int:
 
     found = weights.verify()
     for item in found:
-        print(f"{item.name}: {item.problem or 'as it should be'} ({item.path})")
+        say(f"{item.name}: {item.problem or 'as it should be'} ({item.path})")
     if not found:
-        print(f"no weight files in {weights.folder()}")
+        say(f"no weight files in {weights.folder()}")
     wrong = [item for item in found if item.problem]
     if wrong:
         raise WeightsError(f"{len(wrong)} of {len(found)} files are not as they should be: {wrong[0].path.name}")

@@ -50,6 +50,8 @@ class Frame:
     window     (x0, y0, x1, y1) in the frame's pixels where the file of this frame has a picture, black around it; None:
                everywhere
     timecode   HH:MM:SS:FF (HH:MM:SS;FF for drop-frame): what the frame's file carries, or the movie's label counted on
+    alpha      (H, W) float32 in [0, 1]: the plate's own; None where it has none or is opaque everywhere. `rgb` is
+               straight then. Models look at that straight colour, and at the stored colour where alpha is 0
     """
 
     index: int
@@ -59,11 +61,14 @@ class Frame:
     look: ViewTransform | None = None
     window: tuple[int, int, int, int] | None = None
     timecode: str | None = None
+    alpha: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.rgb.ndim != 3 or self.rgb.shape[2] != 3 or self.rgb.dtype not in _PIXEL_TYPES:
             known = "uint8, uint16, float16 or float32"
             raise TypeError(f"rgb must be (H, W, 3) {known}, is {self.rgb.shape} {self.rgb.dtype}")
+        if self.alpha is not None and (self.alpha.dtype != np.float32 or self.alpha.shape != self.size):
+            raise TypeError(f"alpha must be {self.size} float32, is {self.alpha.shape} {self.alpha.dtype}")
         if self.index < 0:
             raise ValueError(f"index must not be negative, is {self.index}")
 
@@ -157,6 +162,7 @@ class Matted:
     alpha     (H, W) float32 in [0, 1], the frame's own size: what is written
     coverage  the same before it was grown, feathered or forced: how the plate's colours are mixed; None: as alpha says
     parts     of several subjects each one's own, named by its record: `alpha` is their sum; empty for one subject
+    matte     of a plate with alpha: what that was multiplied with to make `alpha`; None: the plate has none
     """
 
     frame: Frame
@@ -164,9 +170,12 @@ class Matted:
     record: Record
     coverage: np.ndarray | None = field(default=None, repr=False)
     parts: tuple[Matted, ...] = field(default=(), repr=False)
+    matte: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        for alpha in (self.alpha,) if self.coverage is None else (self.alpha, self.coverage):
+        for alpha in (self.alpha, self.coverage, self.matte):
+            if alpha is None:
+                continue
             if alpha.dtype != np.float32 or alpha.shape != self.frame.size:
                 raise TypeError(f"alpha must be {self.frame.size} float32, is {alpha.shape} {alpha.dtype}")
 

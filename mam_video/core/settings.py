@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from mam_video.core.errors import UsageError
+from mam_video.core.untrusted import parse_toml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,9 @@ class InputSettings:
     fps: str = ""  # of a sequence, exact: 24, 24000/1001, or 23.976, which means it; empty: its own, else 24
     on_gap: Literal["stop", "repeat"] = "stop"  # where frames of a sequence are missing: stop, or repeat the one before
     layer: str = ""  # of an EXR: a layer or part; empty: R, G, B themselves, or the only layer
+    # The plate's own alpha. auto: as the file's kind or tag has it (movies and PNG straight, EXR premultiplied);
+    # straight, premultiplied: taken so; ignore: left out, as if the plate had none.
+    alpha: Literal["auto", "straight", "premultiplied", "ignore"] = "auto"
     transform: str = "auto"  # what the plate's values are: auto, none, srgb, linear, log, or an OCIO colour space
 
     def __post_init__(self) -> None:
@@ -190,7 +193,7 @@ class FinishSettings:
 class OutputSettings:
     foreground: Literal["estimate", "plate"] = "estimate"  # colour at soft edges: the subject's own, or as shot
     premultiply: bool = False
-    audio: bool = True  # movies get the source's sound, copied
+    audio: Literal["copy", "pcm", "none"] = "copy"  # the source's sound in movies; pcm: decoded, as linear PCM
     verify: bool = True  # read back what was written and compare it with what was promised
     background: str = "#33ff92"  # what the preview kind is laid over: #rrggbb, checker, a picture or a clip
     rate: str = ""  # of movies: a constant rate, as 24 or 24000/1001; empty: every frame at its own time
@@ -273,8 +276,8 @@ class Settings:
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{name_or_path}: cannot read these settings ({error})") from None
         try:
-            values = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+            values = parse_toml(text)
+        except ValueError as error:
             raise UsageError(f"{name_or_path}: not valid TOML ({error})") from None
         return self.with_values(values, str(name_or_path))
 
@@ -307,8 +310,8 @@ def presets() -> list[str]:
 def parse_value(text: str) -> Any:
     """A value as TOML writes it (3, 0.5, true, "text", [1, 2]); anything else is a text."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {text}")["value"]
+    except ValueError:
         return text
 
 

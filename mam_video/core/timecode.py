@@ -18,7 +18,7 @@ from mam_video.core.ranges import FrameRange
 
 MOST_RATE: Final = 1000  # labels a second
 _LABEL = re.compile(r"(\d{1,2}):(\d{2}):(\d{2})([:;.,])(\d{2,3})")
-_NUMBERS = re.compile(r"(\d+)-(\d*)")
+_NUMBERS = re.compile(r"(-?\d+)-(-?\d+|)")
 
 
 def nominal_rate(rate: Fraction) -> int:
@@ -139,6 +139,8 @@ def frame_range(text: str, start: Timecode | None, rate: Fraction, numbers: Sequ
             if last is not None and last < first:
                 raise UsageError(wrong)
             return _range_of_numbers(first, last, numbers, text)
+        if first < 0:
+            raise UsageError(wrong)
     else:
         begin, dash, end = plain.partition("-")
         if not dash or ":" not in begin:

@@ -34,14 +34,17 @@ from mam_video.core.errors import UsageError
 from mam_video.core.frames import Matted, Record
 from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import Settings
+from mam_video.core.untrusted import parse_json
 from mam_video.media import ClipInfo, parse_output
 from mam_video.media.ffmpeg_compat import writing
 from mam_video.media.open import identity_of
 from mam_video.models.base import Model
 from mam_video.runtime.append_log import AppendLog, identity, remove
+from mam_video.runtime.commit import in_use
 from mam_video.tracking.track_log import ANEW, TrackLog
 
 _DONE: Final = struct.Struct("<ffddd")
+_DAMAGED: Final = "damaged"  # in place of what a run was asked, where that cannot be read
 
 
 class Done(NamedTuple):
@@ -91,12 +94,16 @@ class Checkpoint:
         """`places` are the hidden folders of the outputs; `key` is the run's fingerprint, in plain values."""
         self.places = list(places)
         self._main = self.places[0]
-        self._lock: IO[str] | None = None
+        self._locks: list[IO[str]] = []
+        for place in self.places:
+            _refuse_running(place)
         if (self._main / "published").exists():
             discard(self.places)
         wanted = json.loads(json.dumps(key))
         for place in self.places:
             kept = _fingerprint_in(place)
+            if kept is not None and _DAMAGED in kept:
+                raise UsageError(f"{place / 'run.json'}: is damaged ({kept[_DAMAGED]}); {ANEW}")
             if kept is not None and kept != wanted:
                 raise UsageError(f"{place}: this run cannot be resumed: {_difference(kept, wanted)}; {ANEW}")
         if _fingerprint_in(self._main) is None:  # nothing was begun, or what is there was being removed
@@ -108,7 +115,9 @@ class Checkpoint:
                     growing = place / "run.json.part"
                     growing.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
                     growing.replace(place / "run.json")
-        self._lock = _locked(self._main / "lock")
+        for place in self.places:
+            lock = _locked(place / "lock")
+            self._locks += [] if lock is None else [lock]
         self.publishing = (self._main / "publishing").exists()
         self.tracks = tuple(TrackLog(self._main / _numbered("track", k)) for k in range(subjects))
         self._log = AppendLog(self._main / "done")
@@ -147,8 +156,8 @@ class Checkpoint:
         if kind is None:
             with suppress(OSError):
                 (self._main / "published").touch()
-        if self._lock is not None:
-            self._lock.close()
+        for lock in self._locks:
+            lock.close()
         if kind is None or not (self.done or any(self.ahead(k).exists() for k in range(len(self.tracks)))):
             discard(self.places)
         elif issubclass(kind, KeyboardInterrupt):
@@ -200,7 +209,12 @@ def run_fingerprint(
 
 
 def refuse_checkpoint(places: Sequence[Path], overwrite: bool) -> None:
-    """Remove what an earlier run kept, for a run that keeps nothing. Raises: UsageError, without `overwrite`."""
+    """Remove what an earlier run kept, for a run that keeps nothing.
+
+    Raises: UsageError, without `overwrite`, or where that run is still going on.
+    """
+    for place in places:
+        _refuse_running(place)
     standing = [place for place in places if _fingerprint_in(place) is not None and not (place / "published").exists()]
     if standing and not overwrite:
         raise UsageError(f"{standing[0]}: a run was cut off here: --resume goes on with it, --overwrite begins anew")
@@ -216,9 +230,11 @@ def discard(places: Sequence[Path]) -> None:
 def _fingerprint_in(place: Path) -> dict[str, Any] | None:
     """Read the fingerprint of the run that is kept in a hidden folder; None where there is none."""
     try:
-        kept = json.loads((place / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        kept = parse_json((place / "run.json").read_text(encoding="utf-8") or "null")
+    except OSError:
         return None
+    except ValueError as error:
+        kept = {_DAMAGED: str(error)}
     return kept if isinstance(kept, dict) else None
 
 
@@ -237,6 +253,12 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any], above: str = "")
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def _refuse_running(place: Path) -> None:
+    """Raises: UsageError, a living run keeps its frames there."""
+    if in_use(place / "lock"):
+        raise UsageError(f"{place}: this run is going on already; wait for it, or stop it first")
 
 
 def _locked(path: Path) -> IO[str] | None:

@@ -22,9 +22,10 @@ from mam_video.matting.pipeline import Run, TimedModel, batch_size, device_of, e
 from mam_video.media import ClipInfo, Reader, WriterGroup, open_clip, open_writers, verify_output
 from mam_video.media.atomic_output import SUBJECT
 from mam_video.media.mask_reader import Masks
-from mam_video.media.open import checkpoint_place, is_resumable
+from mam_video.media.name_guard import NameGuard
+from mam_video.media.open import check_names, checkpoint_place, is_resumable
 from mam_video.models.base import Model
-from mam_video.models.registry import load_model
+from mam_video.models.registry import load_model, weight_files
 from mam_video.motion.shot_detection import CutFinder
 from mam_video.prompts.prompt import Prompt, Prompts
 from mam_video.report import notes
@@ -82,6 +83,8 @@ def matte_clip(
         settings = edge_ops_of_subject(settings, where.subjects)
         plan = OutputPlan.of(names, where.subjects, track_to)
         by_hand = {"trimaps": trimaps, "include": include, "exclude": exclude}
+        read = {**by_hand, "masks": masks, "track": track_from}
+        _check_names(source.info, plan, settings, part, {f"--{name}": path for name, path in read.items()})
         job = _Job(source, where, plan, settings, part, by_hand, resume, model, on_frame, on_tracked)
         return job.run()
 
@@ -138,7 +141,7 @@ class _Job:
     def _open_checkpoint(self, stack: ExitStack) -> Checkpoint | None:
         names = self.plan.names
         if not self.resume:
-            places = [checkpoint_place(name, self.info) for name in names if is_resumable(name)]
+            places = [checkpoint_place(name, self.info, self.part) for name in names if is_resumable(name)]
             refuse_checkpoint(places, self.settings.output.overwrite)
             return None
         model = self.model = self.model or load_model(self.settings.model)
@@ -146,7 +149,7 @@ class _Job:
         key = run_fingerprint(
             self.reader.info, names, self.source.fingerprint(), self.part, self.settings, model, device_of(model), files
         )
-        places = [checkpoint_place(name, self.info) for name in names]
+        places = [checkpoint_place(name, self.info, self.part) for name in names]
         return stack.enter_context(Checkpoint(places, key, len(self.source.subjects)))
 
     def _open_writers(self) -> WriterGroup:
@@ -155,7 +158,7 @@ class _Job:
             # A run that was cut off while it gave names finds its own files under them.
             output = replace(output, overwrite=output.overwrite or checkpoint.publishing)
         writers = open_writers(
-            self.plan.names, self.info, output, part=self.part is not None,
+            self.plan.names, self.info, output, part=self.part is not None, frames=self.part,
             keep=() if checkpoint is None else checkpoint.places, subjects=self.plan.subjects, whose=self.plan.whose,
         )  # fmt: skip
         if checkpoint is not None:
@@ -289,6 +292,20 @@ class _FileStages:
 
     def encode(self, converted: Any) -> None:
         self._writers.put(converted)
+
+
+def _check_names(
+    info: ClipInfo,
+    plan: OutputPlan,
+    settings: Settings,
+    frames: FrameRange | None,
+    read: Mapping[str, str | Path | None],
+) -> None:
+    """Raises: UsageError, an output would overwrite an input or another output. `read`: files by their option."""
+    guard = NameGuard()
+    for what, name in {"the clip": info.path, **read, **weight_files(settings.model)}.items():
+        guard.reads(what, name)
+    check_names(guard, plan.names, info, settings.output, frames, tracks=plan.tracks.values())
 
 
 def _info_from(info: ClipInfo, first: int) -> ClipInfo:

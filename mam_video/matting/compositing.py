@@ -79,12 +79,14 @@ def united(parts: Sequence[Matted]) -> Matted:
     coverage = None
     if any(part.coverage is not None for part in parts):
         coverage = sum_of([part.alpha if part.coverage is None else part.coverage for part in parts])
+    mattes = [part.matte for part in parts if part.matte is not None]  # of all of them, or of none
     return Matted(
         parts[0].frame,
         sum_of([part.alpha for part in parts]),
         worst_of([p.record for p in parts]),
         coverage,
         tuple(parts),
+        sum_of(mattes) if mattes else None,
     )
 
 

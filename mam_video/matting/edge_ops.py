@@ -89,6 +89,18 @@ def inverted(matted: Matted) -> Matted:
     )
 
 
+def with_plate_alpha(matted: Matted) -> Matted:
+    """Return a finished matte times the plate's own alpha; itself where the plate has none.
+
+    The product is what is written, looked at and read back. The coverage stays: it says how straight colours are mixed.
+    """
+    own = matted.frame.alpha
+    if own is None:
+        return matted
+    coverage = matted.alpha if matted.coverage is None else matted.coverage
+    return replace(matted, alpha=matted.alpha * own, coverage=coverage, matte=matted.alpha)
+
+
 SURE = 0.05  # of a trimap: closer to 0 or 1 is sure; codecs and scaling leave no black quite black
 
 

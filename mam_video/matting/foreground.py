@@ -31,18 +31,22 @@ def with_foreground(matted: Matted) -> Matted:
     """The same with the subject's own colour as its picture; pure, so that any thread may do it.
 
     An alpha that was grown or choked by hand does not say how the plate's colours are mixed; the coverage before does.
+    The plate's own alpha says nothing of it either: its colours are straight, and stay as they are where it is below 1.
     """
     coverage = matted.alpha if matted.coverage is None else matted.coverage
-    rgb = estimate_foreground(matted.frame.rgb, coverage)
+    rgb = estimate_foreground(matted.frame.rgb, coverage, matted.frame.alpha)
     return matted if rgb is matted.frame.rgb else replace(matted, frame=replace(matted.frame, rgb=rgb))
 
 
-def estimate_foreground(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+def estimate_foreground(rgb: np.ndarray, alpha: np.ndarray, own: np.ndarray | None = None) -> np.ndarray:
     """The subject's colour F, straight (not multiplied by alpha).
 
     Args:
         rgb: the plate, (H, W, 3); uint8 or uint16 over their whole range, or float16 or float32 of any scale.
         alpha: (H, W) float32 in [0, 1].
+        own: (H, W) float32 in [0, 1], the alpha that the plate brings along; None where it is 1 everywhere. Where it is
+            below 1 the colour is not changed. Where it is 0 colours count as their nearest neighbours', since nothing
+            lies behind the edge of what the plate shows.
     Returns: (H, W, 3) of the plate's dtype. It differs from the plate only where alpha is fractional, and two pixels
         around that where alpha is 0 (so that scaling or compressing the result drags no background in). Pixels of
         alpha 1 keep the plate's exact values. Integers stay in their range, floats within the plate's own. The plate
@@ -62,6 +66,11 @@ def estimate_foreground(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     else:  # half too, and what is not finite: a render may hold either
         seen = np.nan_to_num(seen.astype(np.float32), nan=0.0, posinf=_HALF_MOST, neginf=-_HALF_MOST)
         low, high = float(seen.min()), float(seen.max())
+    if own is not None:
+        finite = seen.astype(np.float32)
+        seen = _extended(finite, own[cut] > 0)
+        if not whole:
+            low, high = float(seen.min()), float(seen.max())
     levels = _pyramid(seen, alpha[cut], unsure[cut])
 
     found: _Found | None = None
@@ -69,7 +78,10 @@ def estimate_foreground(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
         found = _solve(level, found, low, high)
     assert found is not None
 
-    ours = found.flat[alpha[cut].ravel()[found.flat] < 1 - _SURE]
+    mixed = alpha[cut].ravel()[found.flat] < 1 - _SURE
+    if own is not None:
+        mixed &= own[cut].ravel()[found.flat] >= 1
+    ours = found.flat[mixed]
     colour = found.colours[:3].take(found.place.ravel()[ours], 1).T
     result = rgb.copy()
     rows, columns = np.divmod(ours, right - left)
@@ -98,6 +110,29 @@ class _Found:
     flat: np.ndarray
     place: np.ndarray
     colours: np.ndarray
+
+
+def _extended(rgb: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return float32 colour that is carried on from where it is known to where it is not, ever smoother further away.
+
+    Means of known pixels on coarser and coarser levels fill what is unknown on finer ones.
+
+    Args:
+        rgb: (H, W, 3) float32, finite.
+        known: (H, W) bool. Where no pixel is known, `rgb` is returned as it is.
+    """
+    if known.all() or not known.any():
+        return rgb
+    height, width = known.shape
+    weight = known.astype(np.float32)
+    colour = rgb * weight[..., None]
+    odd = (height % 2, width % 2)
+    colour, weight = (cv2.copyMakeBorder(each, 0, odd[0], 0, odd[1], cv2.BORDER_REPLICATE) for each in (colour, weight))
+    half = (colour.shape[1] // 2, colour.shape[0] // 2)
+    colour, weight = (cv2.resize(each, half, interpolation=cv2.INTER_AREA) for each in (colour, weight))
+    coarse = _extended(colour / np.maximum(weight, np.float32(1e-6))[..., None], weight > 0)
+    whole = cv2.resize(coarse, (2 * half[0], 2 * half[1]), interpolation=cv2.INTER_LINEAR)[:height, :width]
+    return np.where(known[..., None], rgb, whole)
 
 
 def _unsure(alpha: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from mam_video.core.frames import Frame, Matted
 from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import Settings, SmoothSettings
 from mam_video.matting.compositing import divided, share_included, united
-from mam_video.matting.edge_ops import NOT_FORCED, Overrides, apply_edge_ops, inverted
+from mam_video.matting.edge_ops import NOT_FORCED, Overrides, apply_edge_ops, inverted, with_plate_alpha
 from mam_video.matting.quality import agreement, measure_flicker
 from mam_video.matting.temporal_filter import MovingMatte, smooth
 from mam_video.matting.upsample import refine
@@ -227,7 +227,7 @@ def finish(rows: Iterable[tuple[Matted, ...]], run: Run) -> Generator[Matted, No
 def _finished(row: tuple[Matted, ...], run: Run) -> Matted:
     settings, overrides, clock = run.settings, run.overrides, run.clock
     if len(row) == 1:
-        return apply_edge_ops(row[0], settings.finish_of(row[0].record.subject), overrides, clock)
+        return with_plate_alpha(apply_edge_ops(row[0], settings.finish_of(row[0].record.subject), overrides, clock))
     # Of several, `include` and `invert` hold for all together, so they come after each one's own operations.
     own = replace(overrides, include=None)
     looks = [replace(settings.finish_of(part.record.subject), invert=False) for part in row]
@@ -237,8 +237,10 @@ def _finished(row: tuple[Matted, ...], run: Run) -> Matted:
         if overrides.exclude is not None:  # where both say something, `exclude` holds
             include = include * (1 - overrides.exclude.at(row[0].frame.index))
         parts = divided(share_included(parts, include))
-    together = united(parts)
-    return inverted(together) if settings.finish.invert else together
+    if not settings.finish.invert:
+        return united([with_plate_alpha(part) for part in parts])
+    together = inverted(united(parts))
+    return replace(with_plate_alpha(together), parts=tuple(with_plate_alpha(part) for part in together.parts))
 
 
 def _ready_to_encode(matted: Matted, output: OutputStages, clock: StageTimer) -> tuple[Matted, Any]:

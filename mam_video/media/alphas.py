@@ -24,7 +24,7 @@ from mam_video.runtime.os_errors import reason
 # VideoMatte (fgr, pha, com), of DAVIS's clips (frames, masks) and of most mattes.
 ALPHA_FOLDERS: Final = ("pha", "alpha", "mask", "masks")
 MOVIE_SUFFIXES: Final = (".mov", ".mp4", ".mkv", ".webm", ".m4v", ".avi", ".mxf")  # of the clips in a folder
-_LAST_NUMBER = re.compile(r"(\d+)$")
+_LAST_NUMBER = re.compile(r"((?:(?<![^._])-)?\d+)$")
 
 
 @dataclass(frozen=True, slots=True)

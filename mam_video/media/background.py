@@ -124,14 +124,16 @@ def load_background(text: str, height: int, width: int, open_clip: Callable[[str
 
     Raises: UsageError, where it is none of these or cannot be read.
     """
-    if text.startswith("#"):
+    is_file = _is_file(text)
+    if text.startswith("#") and not is_file:
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
             raise UsageError(f"background {text}: a colour is written #rrggbb, as #33ff92")
         one = np.array([int(text[i : i + 2], 16) * 257 for i in (1, 3, 5)], np.uint16)
         return Still(np.broadcast_to(one, (height, width, 3)).copy())
     if text == "checker":
         return Still(checker(height, width))
-    if Path(text).suffix.lower() in _STILLS and not re.search(r"[%#*]|\$F", Path(text).name):
+    still = Path(text).suffix.lower() in _STILLS
+    if still and (is_file or not re.search(r"[%#@*]|\$F", Path(text).name)):
         return Still(covering(_still(text), height, width))
     try:
         reader = open_clip(text)
@@ -139,6 +141,13 @@ def load_background(text: str, height: int, width: int, open_clip: Callable[[str
     except (MediaError, UsageError, StopIteration) as error:
         raise UsageError(f"background {text}: cannot be read ({reason(error)}); {_SAYS}") from error
     return Moving(reader, height, width)
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _still(text: str) -> np.ndarray:

@@ -14,6 +14,8 @@ from typing import Protocol, Self
 
 from mam_video.core.frames import Frame, Matted
 from mam_video.core.timecode import Timecode
+from mam_video.media.light import Light
+from mam_video.media.movie.timeline import Timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +58,31 @@ class ClipInfo:
     """What is known of a clip before its frames are decoded.
 
     width, height     of the upright picture, in pixels
-    rate              frames a second, exact, as the container says (an average where it varies)
+    rate              frames a second, exact, as the container means it (an average where it varies)
     time_base         seconds a tick of every frame's pts
     frames_in_header  what the container claims, or None; the truth is what decoding gives
     rotation          degrees counter-clockwise that the reader turned the stored picture by to stand it upright
     sample_aspect     width of a pixel over its height
-    has_alpha         whether the pixel format has an alpha (frames are read without it; see `media.alphas`)
+    has_alpha         whether the file has an alpha, in its pixels or beside them (WebM)
+    alpha             how that is taken: straight or premultiplied colour with it, or ignored; "" where there is none
+    alpha_basis       why it is taken so, in a few words
     timecode          label of the first frame, at the whole rate nearest to `rate`; None where the source has none
     reel              name of the reel, where the file says so
     created           when it was made, as the container says; "" where it does not
     sound             a line about each audio stream
     interlaced        whether its first picture is flagged as two fields
+    timeline          how the times of its packets are moved where its clock restarts
     numbers           of a sequence: the number of each frame, as its file name has it; None for movies
     padding           digits that these numbers are padded to
-    look              name of how pixels are seen: srgb, linear, log, none, or an OCIO colour space
+    padding_below     likewise those below zero, without the sign; None where there are none
+    look              name of how pixels are seen: srgb, linear, log, none, a transfer function, or an OCIO colour space
     windows           where display and data windows differ (EXR)
-    chromaticities    of EXR: x, y of red, green, blue and white, where the file says so
+    chromaticities    x, y of red, green, blue and white, where the file says so and the look keeps them
+    shown             tags of what is shown of a movie through its look; None: those of `colour`
+    coded             whether codes are understood by the movie's tags alone: files that cannot carry these get what is
+                      shown
+    siting            of subsampled chroma: one of `colour.SITINGS`; "" where there is none
+    light             of a movie: mastering display and light levels
     notes             what was assumed, or looks wrong, a line each, to be said once
     """
 
@@ -87,16 +98,24 @@ class ClipInfo:
     sample_aspect: Fraction = Fraction(1)
     colour: Colour = field(default_factory=Colour)
     has_alpha: bool = False
+    alpha: str = ""
+    alpha_basis: str = ""
     timecode: Timecode | None = None
     reel: str = ""
     created: str = ""
     sound: tuple[str, ...] = ()
     interlaced: bool = False
+    timeline: Timeline = field(default_factory=Timeline)
     numbers: Sequence[int] | None = None
     padding: int = 0
+    padding_below: int | None = None
     look: str = "srgb"
     windows: Windows | None = None
     chromaticities: tuple[float, ...] | None = None
+    shown: Colour | None = None
+    coded: bool = False
+    siting: str = ""
+    light: Light = field(default_factory=Light)
     notes: tuple[str, ...] = ()
 
     @property

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+from av.sidedata.sidedata import Type as SideDataType
 
 from mam_video.core.errors import MediaError
 from mam_video.runtime.os_errors import reason
@@ -33,6 +34,19 @@ def ticks(value: Any) -> int | None:
     if value is None or int(value) == -(1 << 63):
         return None
     return int(value)
+
+
+def _unnamed(kind: type[SideDataType], value: object) -> SideDataType:
+    """A kind of side data that FFmpeg has and this PyAV does not name.
+
+    Without it `frame.side_data` raises ValueError for every frame that carries such data, as EXIF.
+    """
+    member: Any = object.__new__(kind)
+    member._name_, member._value_ = f"UNNAMED_{value}", value
+    return member
+
+
+SideDataType._missing_ = classmethod(_unnamed)  # type: ignore[assignment]
 
 
 @contextmanager

@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from mam_video.core.errors import UsageError
+from mam_video.core.frames import ViewTransform
 from mam_video.media.atomic_output import Pattern
-from mam_video.media.base import ClipInfo
+from mam_video.media.base import ClipInfo, Colour
 from mam_video.media.movie.codecs import Content, Ffv1Codec, ProResCodec, ProResXqCodec, Vp9Codec
+from mam_video.media.transfers import CURVES, HDR
+from mam_video.media.view_transforms import assumed_primaries
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,7 @@ SEQUENCES: Final = ("exr", "dpx", "tiff", "png")
 LAYERS: Final = "exr-layers"
 LAYER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SHOWN: Final = ("vp9", "preview", "webp")  # for eyes: always as a display shows it
+TAGGED: Final = ("prores", "prores-xq", "ffv1")  # 10 bits and more, with the plate's own colour tags
 PICTURES: Final[dict[str, Any]] = {
     "prores": ProResCodec,
     "prores-xq": ProResXqCodec,
@@ -161,4 +165,27 @@ def expected_bytes(kind: OutputFormat | str | Path, info: ClipInfo, frames: int 
 
 
 def pattern_of(name: str, kind: OutputFormat, info: ClipInfo) -> Pattern:
-    return Pattern(name, kind.suffixes[0], info.padding or 4)
+    return Pattern(name, kind.suffixes[0], info.padding or 4, info.padding_below)
+
+
+def kept_by(look: ViewTransform, info: ClipInfo) -> tuple[float, ...] | None:
+    """Chromaticities of the light of a look that the user chose: the movie's own where it changes no primaries."""
+    return info.chromaticities if look.name == "linear" else None
+
+
+def look_told(tags: Colour, look: str) -> tuple[str, ...]:
+    """Lines about what a movie's own transfer function and primaries mean here, for its look by name."""
+    primaries = assumed_primaries(look, tags.primaries)
+    assumed = "" if primaries == tags.primaries else " (assumed: the file does not say)"
+    told = [f"the movie is {CURVES[look].says}"] if look in CURVES else []
+    mapped = ", tone-mapped," if look in HDR else ""
+    if primaries != "bt709" or look in CURVES:
+        told.append(
+            f"EXR keeps its {primaries} primaries{assumed}; models, previews and files without colour tags get it"
+            f"{mapped} in Rec. 709 through the sRGB curve; --input-transform says otherwise"
+        )
+    return tuple(told)
+
+
+def gamut(info: ClipInfo) -> str:
+    return assumed_primaries(info.look, info.colour.primaries)

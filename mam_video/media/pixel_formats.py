@@ -55,6 +55,16 @@ _GRAY = re.compile(r"gray(?P<bits>\d+le)?")
 _GBR = re.compile(r"gbra?p(?P<bits>\d+le)?")
 _PLANAR_ALPHA = re.compile(r"(?:yuva4\d\dp|gbrap)(?P<bits>\d+le)?")
 _SAMPLING: Final = {"444": (1, 1), "422": (2, 1), "420": (2, 2), "440": (1, 2), "411": (4, 1), "410": (4, 4)}
+# Where a chroma sample sits among the luma samples that it is of (FFmpeg's names), across and down: 0 on the first, 0.5
+# in the middle, 1 on the last. Source: H.273, figure 1.
+SITINGS: Final = {
+    "left": (0.0, 0.5),
+    "center": (0.5, 0.5),
+    "topleft": (0.0, 0.0),
+    "top": (0.5, 0.0),
+    "bottomleft": (0.0, 1.0),
+    "bottom": (0.5, 1.0),
+}
 _PACKED: Final = {  # name -> dtype, samples a pixel, places of R, G, B
     "rgb24": (np.uint8, 3, (0, 1, 2)),
     "bgr24": (np.uint8, 3, (2, 1, 0)),
@@ -64,6 +74,19 @@ _PACKED: Final = {  # name -> dtype, samples a pixel, places of R, G, B
     "bgr0": (np.uint8, 4, (2, 1, 0)),
     "rgb48le": (np.uint16, 3, (0, 1, 2)),
     "rgba64le": (np.uint16, 4, (0, 1, 2)),
+}
+_PACKED_ALPHA: Final[dict[str, tuple[Any, int, int]]] = {  # name -> dtype, samples a pixel, place of A
+    "rgba": (np.uint8, 4, 3),
+    "bgra": (np.uint8, 4, 3),
+    "argb": (np.uint8, 4, 0),
+    "abgr": (np.uint8, 4, 0),
+    "ya8": (np.uint8, 2, 1),
+    "rgba64le": ("<u2", 4, 3),
+    "rgba64be": (">u2", 4, 3),
+    "bgra64le": ("<u2", 4, 3),
+    "bgra64be": (">u2", 4, 3),
+    "ya16le": ("<u2", 2, 1),
+    "ya16be": (">u2", 2, 1),
 }
 
 
@@ -76,15 +99,18 @@ def number(name: str, names: dict[int, str]) -> int:
 def colour_of(frame: av.VideoFrame, codec: str) -> Colour:
     """The colour tags of a decoded frame, with what is assumed where they are absent.
 
-    Untagged YUV is taken as BT.709 from 1280 x 720 upwards (or above 576 lines), as BT.601 below, and as limited range
-    unless its pixel format is one of JPEG's. RGB is always full range. Gray is full range unless tagged, or from a
-    video codec whose standard says limited.
+    Untagged YUV is taken as BT.2020 where its primaries or its transfer function are BT.2020's or BT.2100's, else as
+    BT.709 from 1280 x 720 upwards (or above 576 lines) and as BT.601 below, and as limited range unless its pixel
+    format is one of JPEG's. RGB is always full range. Gray is full range unless tagged, or from a video codec whose
+    standard says limited.
     """
     tagged_range = RANGES.get(int(frame.color_range), "unknown")
     tagged_matrix = MATRICES.get(int(frame.colorspace), "unknown")
     primaries = PRIMARIES.get(int(frame.color_primaries), "unknown")
     transfer = TRANSFERS.get(int(frame.color_trc), "unknown")
     pixel_format = frame.format
+    if pixel_format.name.startswith("xyz"):
+        return Colour("pc", "gbr", tagged=True)  # swscale makes Rec. 709 of it, whatever its tags say
     if pixel_format.is_rgb or pixel_format.has_palette:
         return Colour("pc", "gbr", primaries, transfer, True)
     if _is_gray(pixel_format):
@@ -93,10 +119,17 @@ def colour_of(frame: av.VideoFrame, codec: str) -> Colour:
         return Colour(tagged_range if known else by_rule, "gbr", primaries, transfer, known)
     by_rule = "pc" if pixel_format.name.startswith("yuvj") or codec == "mjpeg" else "tv"
     range_ = by_rule if tagged_range == "unknown" else tagged_range
-    readable = tagged_matrix in _WEIGHTS or tagged_matrix == "ycgco"
+    readable = is_readable(tagged_matrix)
     by_size = "bt709" if frame.width >= 1280 or frame.height > 576 else "smpte170m"
+    if primaries == "bt2020" or transfer in ("smpte2084", "arib-std-b67"):
+        by_size = "bt2020nc"
     tagged = readable and (tagged_range != "unknown" or by_rule == "pc")
     return Colour(range_, tagged_matrix if readable else by_size, primaries, transfer, tagged)
+
+
+def is_readable(matrix: str) -> bool:
+    """Whether YUV of this matrix (FFmpeg's name) can be made RGB of."""
+    return matrix in _WEIGHTS or matrix == "ycgco"
 
 
 def _is_gray(pixel_format: Any) -> bool:
@@ -153,12 +186,12 @@ class Decoding:
     """How one clip's pictures become RGB. Calling it is pure: any thread, any number at a time.
 
     full_range  whether codes span the whole range (of YUV and gray; RGB always does)
-    centred     whether subsampled chroma sits between luma samples horizontally (JPEG) and not on every second (MPEG)
+    siting      where subsampled chroma sits: one of `SITINGS`
     """
 
     matrix: str
     full_range: bool
-    centred: bool = False
+    siting: str = "left"
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
         """(H, W, 3) uint16, RGB in 0..65535, a new array, as stored (not yet upright)."""
@@ -185,7 +218,7 @@ class Decoding:
             return straight
         size = frame.height, frame.width
         planes = [_shifted(_plane(frame, i, bits), bits) for i in range(3)]
-        chroma = [_upsampled(plane, sampling, size, self.centred) for plane in planes[1:]]
+        chroma = [_upsampled(plane, sampling, size, self.siting) for plane in planes[1:]]
         merged = cv2.merge([planes[0], *chroma])
         rgb: np.ndarray = cv2.transform(merged, yuv_to_rgb(self.matrix, self.full_range, bits))
         return rgb
@@ -204,7 +237,7 @@ def _bits(found: re.Match[str]) -> int:
     return int(found["bits"][:-2]) if found["bits"] else 8
 
 
-def _rows(plane: Any, dtype: type) -> np.ndarray:
+def _rows(plane: Any, dtype: Any) -> np.ndarray:
     """A plane's memory as rows of samples, padding included."""
     return np.frombuffer(plane, dtype).reshape(plane.height, plane.line_size // np.dtype(dtype).itemsize)
 
@@ -234,27 +267,69 @@ def _widened(codes: np.ndarray, bits: int) -> np.ndarray:
     return scaled
 
 
-def _upsampled(chroma: np.ndarray, sampling: tuple[int, int], size: tuple[int, int], centred: bool) -> np.ndarray:
-    """A chroma plane (uint16) at the luma's size: linear, with the samples where the standards put them.
-
-    Vertically they sit between two lines. Horizontally MPEG's sit on every second (or fourth) luma sample, JPEG's
-    between two.
-    """
+def _upsampled(chroma: np.ndarray, sampling: tuple[int, int], size: tuple[int, int], siting: str) -> np.ndarray:
+    """A chroma plane (uint16) at the luma's size: linear, with the samples where `siting` puts them."""
     across, down = sampling
     height, width = size
-    if down > 1:
+    along_x, along_y = SITINGS[siting]
+    if down > 1 and along_y == 0.5:
         chroma = cv2.resize(chroma, (chroma.shape[1], chroma.shape[0] * down), interpolation=cv2.INTER_LINEAR)
-    if across > 1 and centred:
+    elif down > 1:
+        rows = _between(chroma, down, 0, from_last=along_y == 1)
+        chroma = np.stack(rows, axis=1).reshape(-1, chroma.shape[1])
+    if across > 1 and along_x == 0.5:
         chroma = cv2.resize(chroma, (chroma.shape[1] * across, chroma.shape[0]), interpolation=cv2.INTER_LINEAR)
-    elif across > 1:
-        following = np.empty_like(chroma)
-        following[:, :-1] = chroma[:, 1:]
-        following[:, -1] = chroma[:, -1]
-        steps = [chroma] + [
-            cv2.addWeighted(chroma, 1 - step / across, following, step / across, 0) for step in range(1, across)
-        ]
-        chroma = cv2.merge(steps).reshape(chroma.shape[0], -1)  # interleaved: the columns in between fall into place
+    elif across > 1:  # interleaved: the columns in between fall into place
+        chroma = cv2.merge(_between(chroma, across, 1)).reshape(chroma.shape[0], -1)
     return chroma[:height, :width]
+
+
+def _between(chroma: np.ndarray, count: int, axis: int, *, from_last: bool = False) -> list[np.ndarray]:
+    """The `count` luma places of each chroma sample, an array each; the sample sits on the first, or on the last."""
+    following = np.empty_like(chroma)
+    to, source = (slice(None, -1), slice(1, None)) if not from_last else (slice(1, None), slice(None, -1))
+    edge = 0 if from_last else -1
+    if axis == 1:
+        following[:, to], following[:, edge] = chroma[:, source], chroma[:, edge]
+    else:
+        following[to], following[edge] = chroma[source], chroma[edge]
+    steps = [chroma] + [
+        cv2.addWeighted(chroma, 1 - step / count, following, step / count, 0) for step in range(1, count)
+    ]
+    return steps[::-1] if from_last else steps
+
+
+def siting_of(frame: av.VideoFrame) -> str:
+    """Where the chroma of a decoded frame sits, by its tag: one of `SITINGS`; "center" also where it has no tag.
+
+    PyAV does not pass the tag on, but swscale follows it: a ramp in both chroma planes is widened to 4:4:4, and where
+    its steps come to lie says it. The frame's pixels are lost by this; its side data must not be looked at any more.
+    """
+    found = _YUV.fullmatch(frame.format.name)
+    if found is None or found["sampling"] not in _SAMPLING:
+        return "center"
+    (across, down), bits = _SAMPLING[found["sampling"]], _bits(found)
+    zero = 128 << (bits - 8)  # of chroma: a change of range leaves it where it is
+    step = 8 << (bits - 8)  # half the way between two luma samples is a code at least
+    try:
+        frame.make_writable()
+        for index, axis in ((1, 1), (2, 0)):
+            plane = _plane(frame, index, bits)
+            ramp = (np.minimum(np.arange(plane.shape[axis]), 7) - 4) * step + zero
+            plane[:] = ramp if axis == 1 else ramp[:, None]
+        wide = frame.reformat(format="yuv444p" + ("" if bits == 8 else f"{bits}le"), interpolation="BILINEAR")
+    except (av.FFmpegError, ValueError):
+        return "center"
+    sits = []
+    for index, axis, cells in ((1, 1, across), (2, 0, down)):
+        codes = np.take(_plane(wide, index, bits), 0, 1 - axis).astype(float)
+        if len(codes) <= 6 * cells or codes[5 * cells] <= codes[4 * cells]:
+            sits.append(0.5)
+            continue
+        # Away from the ends the code at luma place p is that of the chroma place (p - offset) / cells.
+        offset = (zero - codes[4 * cells]) / (codes[5 * cells] - codes[4 * cells]) * cells
+        sits.append(0.5 if cells == 1 else min((0.0, 0.5, 1.0), key=lambda share: abs(share * (cells - 1) - offset)))
+    return next((name for name, place in SITINGS.items() if place == tuple(sits)), "center")
 
 
 def _in_a_layout_we_read(frame: av.VideoFrame) -> av.VideoFrame:
@@ -288,10 +363,21 @@ def _nearest_layout(pixel_format: Any) -> str:
 
 
 def alpha_of(frame: av.VideoFrame) -> np.ndarray | None:
-    """(H, W) float32 in [0, 1]: the picture's own alpha as stored (not yet upright), or None where it has none."""
+    """(H, W) float32 in [0, 1]: the picture's own alpha as stored (not yet upright), or None where it has none.
+
+    A palette has one where any of its colours is transparent.
+    """
+    if frame.format.has_palette:
+        alpha = np.ascontiguousarray(frame.reformat(format="rgba").to_ndarray()[..., 3])
+        return None if alpha.min() == 255 else alpha.astype(np.float32) / np.float32(255)
     bits = max((component.bits for component in frame.format.components if component.is_alpha), default=0)
     if not bits:
         return None
+    packed = _PACKED_ALPHA.get(frame.format.name)
+    if packed is not None and frame.planes[0].line_size > 0:  # swscale's alpha of 16 bits is up to 3 codes off
+        dtype, samples, place = packed
+        own = _rows(frame.planes[0], dtype)[:, place : frame.width * samples : samples]
+        return own.astype(np.float32) / np.float32((1 << bits) - 1)
     found = _PLANAR_ALPHA.fullmatch(frame.format.name)
     if not found:
         frame = frame.reformat(format="gbrap" if bits <= 8 else "gbrap16le")  # alpha keeps its codes

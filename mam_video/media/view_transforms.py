@@ -8,6 +8,9 @@ of a float plate. Kinds of values (`--input-transform`):
     linear  scene-linear; shown through the sRGB curve, cut at 0 and 1
     log     Cineon printing density: black 95, white 685 of 1023, 0.002 a code, gamma 0.6; shown through the sRGB curve
     none    shown as they are, and linear as they are
+    pq, hlg, gamma22, gamma28, dci, log100, log316
+            transfer functions of video (`transfers.py`), as movies are tagged with; shown in Rec. 709 through the sRGB
+            curve, PQ and HLG tone-mapped
     else    a colour space of OpenColorIO: shown through the default display and view of the configuration, linear in
             its role scene_linear
 
@@ -19,17 +22,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
+import cv2
 import numpy as np
 
 from mam_video.core.errors import UsageError
 from mam_video.core.frames import ViewTransform
+from mam_video.media import transfers
+from mam_video.media.base import Colour
+from mam_video.media.transfers import PRIMARIES, Chromaticities
 
 _BUILT_IN: Final = "ocio://studio-config-latest"  # knows the cameras' log curves; ocio://default does not
 _HALF = np.dtype(np.float16)
-REC709_CHROMATICITIES: Final = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
+_STRIP: Final = 16  # rows
+_STEPS: Final = 65535  # of the tables that are entered by the square root of light
 
 
 def encode_srgb(light: np.ndarray) -> np.ndarray:
@@ -109,6 +117,86 @@ def _scaled(bits: int) -> np.ndarray:
     return (np.arange(1 << bits) / ((1 << bits) - 1)).astype(np.float32)
 
 
+class VideoLook:
+    """A movie's own transfer function and primaries; see `ViewTransform`.
+
+    It is shown in Rec. 709's primaries through the sRGB curve. PQ, and HLG as its reference display of 1000 cd/m2 shows
+    it, are tone-mapped on the way, all three channels by the same factor, which keeps hues. What is still outside
+    Rec. 709 is cut. Linear light keeps the movie's primaries.
+
+    chromaticities  of the primaries, for EXR
+    """
+
+    def __init__(self, name: str, primaries: str, peak: float = transfers.USUAL_PEAK) -> None:
+        """Args:
+        name: srgb (ordinary video in a wide gamut), or one of `transfers.CURVES`.
+        primaries: one of `transfers.PRIMARIES`.
+        peak: cd/m2 of the brightest light, for PQ; what is brighter is shown white.
+        """
+        self.name = name
+        self.chromaticities: Chromaticities = PRIMARIES[primaries]
+        to_linear = decode_srgb if name == "srgb" else transfers.CURVES[name].to_linear
+        self._curve = CurveTransform(name, to_linear)
+        self._matrix = None if primaries == "bt709" else transfers.to_rec709(primaries)
+        self._peak = (transfers.HLG_PEAK if name == "hlg" else peak) / transfers.REFERENCE_WHITE
+        self._weights = transfers.luminance_weights(primaries).astype(np.float32) if name == "hlg" else None
+        self._mapped = name in transfers.HDR
+
+    def display(self, rgb: np.ndarray) -> np.ndarray:
+        """See `ViewTransform.display`."""
+        if self._matrix is None and not self._mapped:
+            return self._curve.display(rgb)
+        shown = np.empty(rgb.shape, np.uint16)
+        for top in range(0, len(rgb), _STRIP):  # what a strip needs fits into the processor's cache
+            shown[top : top + _STRIP] = self._displayed(rgb[top : top + _STRIP])
+        return shown
+
+    def _displayed(self, rgb: np.ndarray) -> np.ndarray:
+        light = self.linear(rgb)
+        if rgb.dtype.kind == "f":
+            light = np.nan_to_num(light, nan=0.0, posinf=transfers.PQ_PEAK, neginf=0.0)
+        if self._weights is not None:  # BT.2100: the display's light is scene light times luminance to gamma - 1
+            luminance = np.maximum(light @ self._weights, 0) * np.float32(transfers.HLG_WHITE)
+            light *= cv2.pow(luminance, transfers.HLG_GAMMA - 1)[..., None]
+            light *= np.float32(self._peak * transfers.HLG_WHITE)
+        if self._matrix is not None:
+            light = cv2.transform(light, self._matrix)
+        if self._mapped:
+            brightest = np.maximum(np.maximum(light[..., 0], light[..., 1]), light[..., 2])
+            factor = self._factors[_root_places(brightest / np.float32(self._peak))]
+            beyond = brightest > self._peak
+            if beyond.any():
+                factor[beyond] = 1 / brightest[beyond]
+            light *= factor[..., None]
+        return _srgb_of_root()[_root_places(light)]
+
+    def linear(self, rgb: np.ndarray) -> np.ndarray:
+        """See `ViewTransform.linear`."""
+        return self._curve.linear(rgb)
+
+    @cached_property
+    def _factors(self) -> np.ndarray:
+        """(65536,) float32: what tone mapping multiplies light by, by the square root of its share of the peak."""
+        light = np.square(np.arange(_STEPS + 1) / _STEPS) * self._peak
+        light[0] = light[1]
+        return (transfers.tone_mapped(light, self._peak) / light).astype(np.float32)
+
+
+def _root_places(light: np.ndarray) -> np.ndarray:
+    """uint16: places of light, cut at 0 and 1, in tables that are entered by its square root."""
+    root = np.sqrt(np.maximum(light, 0))
+    root *= np.float32(_STEPS)
+    root += np.float32(0.5)
+    return np.minimum(root, np.float32(_STEPS)).astype(np.uint16)
+
+
+@lru_cache(maxsize=1)
+def _srgb_of_root() -> np.ndarray:
+    """(65536,) uint16: the sRGB code of light, by its square root, so that dark steps are fine."""
+    light = np.square(np.arange(_STEPS + 1) / _STEPS)
+    return np.rint(encode_srgb(light).astype(np.float64) * 65535).astype(np.uint16)
+
+
 SRGB: Final = CurveTransform("srgb", decode_srgb, shows_linear=False)
 LINEAR: Final = CurveTransform("linear", _as_is)
 LOG: Final = CurveTransform("log", decode_log)
@@ -124,7 +212,7 @@ class OcioTransform:
         try:
             import PyOpenColorIO as ocio
         except ImportError:
-            known = ", ".join(("auto", *BY_NAME))
+            known = ", ".join(dict.fromkeys(("auto", *BY_NAME, *transfers.CURVES)))
             raise UsageError(
                 f"input transform '{space}' is none of {known}, and colour spaces need OpenColorIO: "
                 "pip install 'mam-video[ocio]'"
@@ -175,4 +263,33 @@ def make_view_transform(transform: str, own: str) -> ViewTransform | None:
     name = own if transform == "auto" else transform
     if name == "srgb":
         return None
+    if name in transfers.CURVES and name not in BY_NAME:
+        return VideoLook(name, assumed_primaries(name, "unknown"))
     return BY_NAME.get(name) or OcioTransform(name)
+
+
+def look_of_movie(transform: str, tags: Colour, peak: float) -> ViewTransform | None:
+    """The look of a movie, by its colour tags where `transform` is auto; None where pixels are display-referred.
+
+    Args:
+        peak: cd/m2 of the brightest light, for PQ.
+    Raises: as `make_view_transform`.
+    """
+    name = transfers.BY_TAG.get(tags.transfer, "srgb") if transform == "auto" else transform
+    primaries = assumed_primaries(name, tags.primaries)
+    by_curve = name in transfers.CURVES and (transform == "auto" or name not in BY_NAME)
+    if by_curve or (transform == "auto" and primaries in transfers.WIDE):
+        return VideoLook(name, primaries, peak)
+    return make_view_transform(name, "srgb")
+
+
+def assumed_primaries(name: str, primaries: str) -> str:
+    """Primaries by FFmpeg's name; where they are unknown, BT.2020's of PQ and HLG, Rec. 709's of others."""
+    return primaries if primaries in PRIMARIES else "bt2020" if name in transfers.HDR else "bt709"
+
+
+def chromaticities_of(look: str) -> Chromaticities | None:
+    """Of the light that a look makes of whole numbers whose file does not say; None where nothing can be assumed."""
+    if look in ("srgb", "linear") or (look in transfers.CURVES and look not in BY_NAME):
+        return PRIMARIES[assumed_primaries(look, "unknown")]
+    return None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
-from mam_video.core.errors import UsageError
+from mam_video.core.errors import UsageError, WeightsError
 from mam_video.core.settings import ModelSettings
 from mam_video.models.base import Model
 from mam_video.models.devices import keep_memory, resolve_device
@@ -54,6 +55,23 @@ def load_model(settings: ModelSettings) -> Model:
         mam = _weights(settings.mam_weights, f"mam-{variant}")
         return MamModel.load(variant, sam, mam, device, settings.precision)
     raise UsageError(f"no model is called '{name}'; choose one of: {', '.join(MODELS)}")
+
+
+def weight_files(settings: ModelSettings) -> dict[str, Path]:
+    """The weight files that `load_model` would read, as far as they are here, by what asks for them."""
+    found: dict[str, Path] = {}
+    if settings.name.startswith(_LITE):
+        found["--model"] = Path(settings.name.removeprefix(_LITE))
+    variant = settings.name.removeprefix(_MAM) if settings.name.startswith(_MAM) else ""
+    for option, given, prefix in (
+        ("--sam-weights", settings.sam_weights, "sam-"),
+        ("--mam-weights", settings.mam_weights, _MAM),
+    ):
+        if given.partition(":")[0] == "random" or not (given or variant):
+            continue
+        with suppress(WeightsError):
+            found[option] = Path(_weights(given, f"{prefix}{variant}"))
+    return found
 
 
 def _weights(given: str, default: str) -> str | Path:

@@ -25,6 +25,7 @@ import platformdirs
 import torch
 
 from mam_video.core.errors import UsageError, WeightsError
+from mam_video.core.untrusted import parse_json
 
 ENVIRONMENT = "MAM_VIDEO_WEIGHTS"  # names another folder for the files
 _INDEX = "weights.json"  # what is remembered of each file in the folder
@@ -398,7 +399,7 @@ def _sha256(path: Path, progress: Progress | None = None) -> str:
 
 def _read_index() -> dict[str, dict[str, Any]]:
     try:
-        index = json.loads((folder() / _INDEX).read_text(encoding="utf-8"))
+        index = parse_json((folder() / _INDEX).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}  # hashes of published files are known anyway, and others are remembered again by `add`
     return {k: v for k, v in index.items() if isinstance(v, dict)} if isinstance(index, dict) else {}

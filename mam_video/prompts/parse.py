@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mam_video.core.errors import UsageError
+from mam_video.core.untrusted import parse_toml
 from mam_video.prompts.prompt import DEFAULT_SUBJECT, Prompt, Prompts
 
 _VERSION = 1  # of the file's form
@@ -72,12 +72,12 @@ def read_entries(path: str | Path, clip: PromptClip) -> list[PromptEntry]:
     Raises: UsageError, a line that names the file and the prompt.
     """
     try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        content = parse_toml(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file of prompts") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot read these prompts ({error})") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise UsageError(f"{path}: not valid TOML ({error})") from None
     if "version" not in content:
         raise UsageError(f"{path}: does not say its version; begin it with version = {_VERSION}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ def write_json(path: Path, content: Any, what: str) -> None:
 
 def write_text(path: Path, content: str, what: str) -> None:
     """The same of a text, as UTF-8; what UTF-8 cannot hold (of odd file names) becomes a question mark."""
-    beside = path.with_name(f".{path.name}.part")
+    beside = path.with_name(f".{path.name}.part-{secrets.token_hex(4)}")
     try:
         beside.write_text(content, encoding="utf-8", errors="replace")
         beside.replace(path)

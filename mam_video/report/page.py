@@ -6,7 +6,7 @@ import base64
 import json
 import shlex
 from collections.abc import Sequence
-from html import escape
+from html import escape as html_escape
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -14,15 +14,22 @@ from string import Template
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.frames import Record
 from mam_video.core.geometry import Box
+from mam_video.core.untrusted import printable
 from mam_video.report.files import write_text
 from mam_video.report.run import FlaggedRange, RunReport
 from mam_video.report.thumbnails import Thumbnail, Thumbnails
 
+FILES = ("run.json", "report.html")  # what `save_report` writes
 _COLUMNS = 1000  # of timeline and curves: a column holds one frame or more
 _HEIGHT = 100
 _SHOWN_RANGES = 200
 # A state's columns in the timeline go to the worst of its frames.
 _ORDER = ("tracked", "prompted", "recovered", "uncertain", "cut", "lost")
+
+
+def escape(text: str) -> str:
+    """A text for the page: nothing in it is markup, and what a reader would not see is shown."""
+    return html_escape(printable(text))
 
 
 def save_report(report: RunReport, looks: Thumbnails, folder: Path) -> None:
@@ -31,8 +38,8 @@ def save_report(report: RunReport, looks: Thumbnails, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise MediaError(f"{folder}: cannot make the report's folder ({error.strerror or error})") from error
-    report.save(folder / "run.json")
-    write_text(folder / "report.html", page(report, looks), "the report")
+    report.save(folder / FILES[0])
+    write_text(folder / FILES[1], page(report, looks), "the report")
 
 
 def check_folder(name: str) -> None:

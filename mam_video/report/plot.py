@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def draw_scores(
         panels[0].set_title(title, loc="left", fontsize=10, color=_INK)
     if told_apart and len(clips) > 1:
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-    beside = path.with_name(f".{path.name}.part")
+    beside = path.with_name(f".{path.name}.part-{secrets.token_hex(4)}")
     try:
         figure.savefig(beside, dpi=110, format=path.suffix.lstrip(".").lower() or "png")
         beside.replace(path)

@@ -83,9 +83,9 @@ def _sum(data: bytes | bytearray) -> int:
     return zlib.crc32(data, zlib.crc32(len(data).to_bytes(8, "little")))
 
 
-def checkpoint_beside(path: Path) -> Path:
-    """The hidden folder of an output."""
-    return path.with_name(f".{path.name}.resume")
+def checkpoint_beside(path: Path, part: str = "") -> Path:
+    """The hidden folder of an output; `part` tells ranges of one sequence apart."""
+    return path.with_name(f".{path.name}{part}.resume")
 
 
 def flushed(path: Path) -> None:
@@ -107,7 +107,7 @@ def identity(files: list[Path]) -> dict[str, Any]:
         except OSError as error:
             raise MediaError(f"{path}: cannot be read ({error.strerror or error})") from error
         size += state.st_size
-        whole.update(f"{path.name}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
+        whole.update(os.fsencode(f"{path.name}\0{state.st_size}\0{state.st_mtime_ns}\0"))
     return {"files": len(files), "bytes": size, "names and times of change": whole.hexdigest()[:16]}
 
 

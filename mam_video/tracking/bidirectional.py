@@ -362,7 +362,9 @@ def backwards(frames_of: FramesOf, low: int, high: int) -> Generator[Frame, None
     window = 1
     while high >= low:
         start = max(high - window + 1, low)
-        held = [replace(frame, rgb=frame.rgb8, look=None, window=None) for frame in frames_of(start, high + 1)]
+        held = [
+            replace(frame, rgb=frame.rgb8, look=None, window=None, alpha=None) for frame in frames_of(start, high + 1)
+        ]
         if len(held) != high + 1 - start:
             raise _beyond(high)
         window = min(max(_WINDOW_BYTES // held[0].rgb.nbytes, 1), _WINDOW_FRAMES)

@@ -15,7 +15,6 @@ It is streamed to disk frame by frame and renamed to its final name when whole; 
 from __future__ import annotations
 
 import json
-import secrets
 import zipfile
 import zlib
 from collections.abc import Generator, Iterable, Mapping
@@ -31,8 +30,10 @@ from mam_video.core.crop import Crop
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.frames import Frame, Record, State
 from mam_video.core.geometry import Box
+from mam_video.core.untrusted import parse_json
 from mam_video.models.base import Model
 from mam_video.motion.flow import Motion
+from mam_video.runtime.commit import Lock, folders_locked, give_name, hidden_beside, in_use, refuse_running, stamp
 from mam_video.runtime.lifecycle import Closeable, Transactional
 from mam_video.runtime.streams import closing_iter
 from mam_video.tracking.types import MaskObservation, TrackedFrame
@@ -41,6 +42,8 @@ _KIND = "mam-video track"
 _VERSION = 2  # 2: states "recovered" and "cut", which programs that know version 1 cannot read
 _READABLE = (1, 2)
 _LEVEL = 6
+_LARGEST_MASK = 4096  # sides of logits; models here have 256 at most
+_LARGEST_JSON = 1 << 20  # bytes of a member
 
 
 class Finder(Protocol):
@@ -62,7 +65,8 @@ class TrackWriter(Transactional):
         size: (H, W) of the clip's frames.
         settings: what the run was asked to do, for the record; must be plain values.
         part: where it grows; a hidden name of its own beside `path` where None.
-    Raises: UsageError, the file exists and `overwrite` was not asked for; MediaError, it cannot be written.
+    Raises: UsageError, the file exists and `overwrite` was not asked for, or another run is writing it; MediaError, it
+        cannot be written.
     """
 
     def __init__(
@@ -76,10 +80,13 @@ class TrackWriter(Transactional):
         part: Path | None = None,
     ) -> None:
         self.path = Path(path)
-        if self.path.exists() and not overwrite:
+        self._before = stamp(self.path)
+        if self._before is not None and not overwrite:
             raise UsageError(f"{self.path}: exists already; give another name or --overwrite")
-        unique = self.path.with_name(f".{self.path.stem}.part-{secrets.token_hex(4)}{self.path.suffix}")
-        self._part = part or unique
+        self._part = part or hidden_beside(self.path)
+        refuse_running(self.path)
+        if part is not None and in_use(part):
+            raise UsageError(f"{self.path}: another run is writing this file now; wait for it, or choose another name")
         self._first: int | None = None
         self._count = 0
         header = {
@@ -96,6 +103,7 @@ class TrackWriter(Transactional):
             )
         except OSError as error:
             raise MediaError(f"{self.path}: cannot write the track ({error.strerror or error})") from error
+        self._lock = Lock(self._part)
         self._size = size
         self._mask_size = model.mask_size
         self._put("track.json", json.dumps(header, indent=1).encode())
@@ -128,14 +136,20 @@ class TrackWriter(Transactional):
         try:
             self._zip.close()
             self._zip = None
-            self._part.replace(self.path)
+            with folders_locked([self.path.parent]):
+                give_name(self._part, self.path, self._before)
         except OSError as error:
             self.abort()
             raise MediaError(f"{self.path}: cannot write the track ({error.strerror or error})") from error
+        except BaseException:
+            self.abort()
+            raise
+        self._lock.close()
 
     def abort(self) -> None:
         """Leave nothing."""
         archive, self._zip = self._zip, None
+        self._lock.close()
         if archive is not None:
             with suppress(OSError, ValueError):
                 archive.close()
@@ -209,8 +223,11 @@ class Track(Closeable):
                     path, (h, w), int(end["first"]), int(end["frames"]), str(header["model"]),
                     int(header["mask_size"]), dict(header["settings"]), archive,
                 )  # fmt: skip
-            except (KeyError, TypeError, ValueError) as error:
+                if not 1 <= track.mask_size <= _LARGEST_MASK:
+                    raise ValueError(f"mask_size {track.mask_size}")
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
                 raise MediaError(f"{path}: the track's header is damaged ({error}); make it again") from None
+            _check_sizes(archive, path, track.mask_size)
             if size is not None and size != track.size:
                 raise UsageError(
                     f"{path}: was made from a clip of {track.size[1]}x{track.size[0]}, this one is {size[1]}x{size[0]}"
@@ -234,11 +251,11 @@ class Track(Closeable):
             )
         name = _member(index)
         entry = _json(self._zip, self.path, f"{name}.json")
-        raw = _content(self._zip, self.path, f"{name}.f16")
+        raw = _content(self._zip, self.path, f"{name}.f16", 2 * self.mask_size**2)
         try:
             record, view = _from_json(index, entry)
             halves = np.frombuffer(raw, np.uint8).reshape(2, self.mask_size * self.mask_size)
-        except (KeyError, TypeError, ValueError, UsageError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, UsageError) as error:
             raise MediaError(f"{self.path}: frame {index} of the track is damaged ({error}); make it again") from None
         logits = np.ascontiguousarray(halves.T).view("<f2").reshape(self.mask_size, self.mask_size)
         h, w = self.size
@@ -296,9 +313,11 @@ def packed(tracked: TrackedFrame) -> bytes:
 def unpacked(data: bytes) -> MaskObservation:
     """Record, view, logits and standing of `packed`. Raises: ValueError, KeyError or zlib.error, where it is none."""
     head, _, body = data.partition(b"\n")
-    entry = json.loads(head)
+    entry = parse_json(head)
     m, n = int(entry["m"]), int(entry["standing"])
-    body = zlib.decompress(body)
+    if not (0 < m <= _LARGEST_MASK and 0 <= n <= _LARGEST_MASK):
+        raise ValueError(f"sizes {m} and {n}")
+    body = zlib.decompressobj().decompress(body, 2 * m * m + 4 * n * n)
     record, view = _from_json(int(entry["index"]), entry)
     logits = np.frombuffer(body, "<f2", m * m).reshape(m, m)
     standing = np.frombuffer(body, "<f4", n * n, 2 * m * m).reshape(n, n)
@@ -331,9 +350,30 @@ def _from_json(index: int, entry: dict[str, Any]) -> tuple[Record, Crop]:
     return record, Crop(*(int(v) for v in entry["view"]))
 
 
-def _content(archive: zipfile.ZipFile, path: Path, name: str) -> bytes:
+def _check_sizes(archive: zipfile.ZipFile, path: Path, mask_size: int) -> None:
+    """Raises: MediaError, the directory names members that no track has: too large, or packed in another way."""
+    most = max(_LARGEST_JSON, 2 * mask_size**2)
+    for member in archive.infolist():
+        if member.file_size > most:
+            raise MediaError(
+                f"{path}: is no track as this program writes them: {member.filename} would unpack to "
+                f"{member.file_size} bytes; make it again with --save-track"
+            )
+
+
+def _content(archive: zipfile.ZipFile, path: Path, name: str, most: int = _LARGEST_JSON) -> bytes:
+    """A member of `most` bytes at most; no more is unpacked, whatever the directory says."""
     try:
-        return archive.read(name)
+        info = archive.getinfo(name)
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise NotImplementedError("packed in an unknown way")  # those that zipfile unpacks without a bound
+        if info.file_size > most:
+            raise zipfile.BadZipFile(f"would unpack to {info.file_size} bytes")
+        with archive.open(info) as member:
+            content = member.read(most + 1)
+        if len(content) > most:
+            raise zipfile.BadZipFile("longer than it may be")
+        return content
     except KeyError:
         raise MediaError(f"{path}: the track is not whole ({name} is missing); make it again") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
@@ -342,6 +382,6 @@ def _content(archive: zipfile.ZipFile, path: Path, name: str) -> bytes:
 
 def _json(archive: zipfile.ZipFile, path: Path, name: str) -> Any:
     try:
-        return json.loads(_content(archive, path, name))
-    except ValueError:
-        raise MediaError(f"{path}: the track is damaged at {name} (no JSON); make it again") from None
+        return parse_json(_content(archive, path, name))
+    except ValueError as error:
+        raise MediaError(f"{path}: the track is damaged at {name} (no JSON: {error}); make it again") from None

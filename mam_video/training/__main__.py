@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from mam_video.core.errors import MamVideoError
+from mam_video.core.untrusted import line_of
 from mam_video.training.recipes import add_arguments, parse_changes, train
 
 
@@ -18,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         train(options.config, resume=options.resume, changes=parse_changes(options.set))
     except MamVideoError as error:
-        print(f"mam-video: {error}", file=sys.stderr)
+        print(f"mam-video: {line_of(str(error))}", file=sys.stderr)
         return error.exit_code
     return 0
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mam_video.core.errors import MamVideoError, UsageError
 from mam_video.core.settings import configs_folder, parse_value
+from mam_video.core.untrusted import parse_toml
 
 
 def recipes() -> list[str]:
@@ -39,8 +39,8 @@ def train(config: str | Path, *, resume: bool = False, changes: Mapping[str, Any
     """
     path = find_config(config)
     try:
-        recipe = tomllib.loads(path.read_text(encoding="utf-8")).get("recipe")
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+        recipe = parse_toml(path.read_text(encoding="utf-8")).get("recipe")
+    except (OSError, ValueError) as e:
         raise MamVideoError(f"{path}: cannot read this training config ({e})") from e
     trainers: dict[str, Callable[[Path, Mapping[str, Any] | None, bool], None]] = {
         "lite-segmenter": _lite_segmenter, "lite-matte": _lite_matte, "mam": _mam

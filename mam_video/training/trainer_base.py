@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mam_video.core.errors import MamVideoError
+from mam_video.core.untrusted import parse_toml
+from mam_video.media.name_guard import NameGuard
 
 Config = TypeVar("Config")
 
@@ -24,8 +25,8 @@ Config = TypeVar("Config")
 def read_config(kind: type[Config], path: Path, changes: Mapping[str, Any] | None = None) -> Config:
     """A frozen dataclass from a TOML file; unknown keys and wrong types are errors. Paths stay relative to the cwd."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as e:
+        values = parse_toml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
         raise MamVideoError(f"{path}: cannot read this training config ({e})") from e
     values.pop("recipe", None)
     values.update(changes or {})
@@ -41,7 +42,24 @@ def read_config(kind: type[Config], path: Path, changes: Mapping[str, Any] | Non
             values[name] = float(value)
         elif default is not dataclasses.MISSING and type(value) is not type(default):
             raise MamVideoError(f"{path}: '{name}' must be of the kind {type(default).__name__}, is {value!r}")
-    return kind(**values)
+    config = kind(**values)
+    _check_names(config, path)
+    return config
+
+
+_WRITTEN = ("run.pt", "average.safetensors", "mam.pth", "checks.txt")  # by the trainers, into `out`
+
+
+def _check_names(config: Any, path: Path) -> None:
+    """Raises: UsageError, a file that the config names, or the config itself, would be overwritten in its `out`."""
+    guard = NameGuard()
+    guard.reads("the config", path)
+    for each in dataclasses.fields(config):
+        value = getattr(config, each.name)
+        if each.name != "out" and isinstance(value, str) and value and Path(value).is_file():
+            guard.reads(f"`{each.name}`", value)
+    if getattr(config, "out", None):
+        guard.writes_folder("`out`", config.out, _WRITTEN)
 
 
 class MovingAverage:

@@ -43,7 +43,8 @@ def test_a_range_by_the_numbers_of_files(plate: str, tmp_path: Path, capsys: pyt
     assert code == 0 and "3 frames" in said, said
     assert names(tmp_path, "m.*") == ["m.1004.png", "m.1005.png", "m.1006.png"]
     code, said = run(capsys, *matte(plate, "-o", out, "--range", "1011-", "--handles", "2", "--overwrite"))
-    assert code == 0 and names(tmp_path, "m.*") == [f"m.{n}.png" for n in range(1009, 1013)]
+    assert code == 0 and "still there" not in said
+    assert names(tmp_path, "m.*") == [f"m.{n}.png" for n in (1004, 1005, 1006, *range(1009, 1013))]
     code, said = run(capsys, *matte(plate, "-o", out, "--range", "3-6", "--overwrite"))
     assert code == 2 and "1001 to 1012" in said and said.count("\n") == 1
 

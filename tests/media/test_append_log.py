@@ -216,7 +216,7 @@ def test_sound_that_a_format_cannot_hold_is_named(tmp_path: Path) -> None:
 
 def test_no_audio_on_request(tmp_path: Path) -> None:
     source = with_sound(tmp_path / "a.mov")
-    assert open_clip(rewrite(source, f"{tmp_path}/m.mov", audio=False)).info.sound == ()
+    assert open_clip(rewrite(source, f"{tmp_path}/m.mov", audio="none")).info.sound == ()
 
 
 def test_a_range_has_its_own_sound_and_label(tmp_path: Path) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mam_video.media import pixel_formats
-from tests.clips import as_frame
+from mam_video.media import open_clip, pixel_formats
+from tests.clips import as_frame, make_clip, ramp
 
 ROUNDING = 1.5  # of 65535: float32 sums in the matrix, and one rounding
 CHROMA = 3.0  # of 65535: chroma is rounded to 16 bits once a direction of interpolation, and weighs up to 1.88
@@ -189,3 +191,62 @@ def test_tags_and_the_usual_rules(
     frame.color_primaries = frame.color_trc = 2
     found = pixel_formats.colour_of(frame, "ffv1")
     assert (found.range, found.matrix, found.tagged) == expected
+
+
+PLACES = {
+    "left": (0.0, 0.5), "center": (0.5, 0.5), "topleft": (0.0, 0.0), "top": (0.5, 0.0), "bottomleft": (0.0, 1.0),
+    "bottom": (0.5, 1.0),
+}  # fmt: skip
+
+
+def slow_sited(plane: NDArray, across: int, down: int, size: tuple[int, int], siting: str) -> NDArray:
+    """As `slow_upsampled`, for chroma samples at any place among their luma samples."""
+    x, y = PLACES[siting]
+    rows = (np.arange(size[0]) - y * (down - 1)) / down
+    columns = (np.arange(size[1]) - x * (across - 1)) / across
+    vertical = np.stack([np.interp(rows, np.arange(plane.shape[0]), column) for column in plane.T], 1)
+    return np.stack([np.interp(columns, np.arange(plane.shape[1]), row) for row in vertical])
+
+
+@pytest.mark.parametrize("siting", list(PLACES))
+@pytest.mark.parametrize("size", [(48, 64), (47, 63), (1, 1), (2, 3)])
+@pytest.mark.parametrize(("name", "bits", "across", "down"), [
+    ("yuv420p", 8, 2, 2), ("yuv422p10le", 10, 2, 1), ("yuv440p", 8, 1, 2), ("yuv411p", 8, 4, 1), ("yuv410p", 8, 4, 4),
+])  # fmt: skip
+def test_chroma_is_interpolated_from_where_its_tag_puts_it(
+    name: str, bits: int, across: int, down: int, size: tuple[int, int], siting: str
+) -> None:
+    small = (-(-size[0] // down), -(-size[1] // across))
+    planes = [codes(size, bits, 0), codes(small, bits, 1), codes(small, bits, 2)]
+    rgb = pixel_formats.Decoding("bt709", False, siting)(as_frame(planes, name, size[1], size[0]))
+    u, v = (slow_sited(plane.astype(np.float64), across, down, size, siting) for plane in planes[1:])
+    assert np.abs(rgb - slow_rgb(planes[0], u, v, bits, False, "bt709")).max() <= CHROMA
+
+
+@pytest.mark.parametrize("siting", list(PLACES))
+@pytest.mark.parametrize(("codec", "pixel_format"), [
+    ("libx264", "yuv420p"), ("libx264", "yuv420p10le"), ("ffv1", "yuv420p"), ("ffv1", "yuv420p16le"),
+])  # fmt: skip
+def test_the_siting_tag_of_a_movie_is_found(tmp_path: Path, codec: str, pixel_format: str, siting: str) -> None:
+    if codec == "ffv1" and siting.startswith("bottom"):
+        pytest.skip("Matroska cannot say it")
+    clip = make_clip(
+        tmp_path / "plate.mkv", [ramp(48, 64)] * 2, codec=codec, pixel_format=pixel_format,
+        options={"chroma_sample_location": siting},
+    )  # fmt: skip
+    with open_clip(clip) as reader:
+        assert reader.info.siting == siting
+
+
+@pytest.mark.parametrize(("codec", "pixel_format", "siting"), [
+    ("libx264", "yuv420p", "left"), ("mpeg2video", "yuv420p", "left"), ("mpeg1video", "yuv420p", "center"),
+    ("mjpeg", "yuvj420p", "center"), ("mjpeg", "yuvj422p", "center"), ("ffv1", "yuv420p", "left"),
+    ("ffv1", "yuv422p10le", "left"), ("ffv1", "yuv444p", ""), ("ffv1", "gray", ""),
+    ("prores_ks", "yuv422p10le", "left"),
+])  # fmt: skip
+def test_untagged_chroma_sits_where_the_codec_has_it(
+    tmp_path: Path, codec: str, pixel_format: str, siting: str
+) -> None:
+    clip = make_clip(tmp_path / "plate.mkv", [ramp(48, 64)] * 2, codec=codec, pixel_format=pixel_format)
+    with open_clip(clip) as reader:
+        assert reader.info.siting == siting

@@ -268,13 +268,17 @@ def test_png_alpha_alone(tmp_path: Path) -> None:
     assert got.dtype == np.uint16 and (got == np.rint(alpha * np.float32(65535))).all()
 
 
-def test_a_sequence_is_numbered_by_index_and_an_older_longer_one_goes(tmp_path: Path) -> None:
+def test_a_sequence_is_numbered_by_index_and_what_is_left_of_an_older_one_is_said(tmp_path: Path) -> None:
     (tmp_path / "m.note.png").touch()
     write(f"{tmp_path}/m.%04d.png", clip_info(), pictures(4))
-    with open_writer(f"{tmp_path}/m.%04d.png", clip_info(), OutputSettings(overwrite=True)) as writer:
+    older = (tmp_path / "m.1003.png").read_bytes()
+    with open_writers([f"{tmp_path}/m.%04d.png"], clip_info(), OutputSettings(overwrite=True)) as group:
         rgb, alpha = pictures(1)[0]
-        writer.write(matted(Frame(2, 2, Fraction(1, 25), rgb), alpha))
-    assert names(tmp_path) == ["m.1003.png", "m.note.png"]
+        group.write(matted(Frame(2, 2, Fraction(1, 25), rgb), alpha))
+    assert names(tmp_path) == [*(f"m.100{k}.png" for k in (1, 2, 3, 4)), "m.note.png"]
+    assert (tmp_path / "m.1003.png").read_bytes() != older
+    (note,) = group.notes
+    assert "3 frames of an earlier run" in note and "1001-1002, 1004" in note
 
 
 def test_8_bit_frames_are_widened(tmp_path: Path) -> None:

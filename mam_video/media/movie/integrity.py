@@ -4,13 +4,16 @@ FFmpeg's demuxers end quietly where a file was cut off (a copy that broke, a ful
 frames that are there and say nothing. A matte that silently lacks its end is worse than none, so what a container says
 of its own length is held against the file before the first frame:
 
-- MP4 and MOV: the index names the place of every frame's data;
+- MP4 and MOV: the index names the place of every frame's and every sound packet's data, and each box (a fragment's
+  too) gives its length;
 - Matroska and WebM: the segment gives its length (not in live recordings), and so does every element in it: where one
   does not fit, or is none that belongs there, FFmpeg would skip what it cannot parse, frames too;
-- AVI: each RIFF chunk gives its length.
+- AVI: each RIFF chunk gives its length;
+- FLV, GIF and animated PNG: each tag, block or chunk does (`layout.py`).
 
-MPEG streams (TS, PS, raw H.264) promise nothing; there only a frame whose data is incomplete is noticed. FFmpeg's FFV1
-decoder patches a damaged slice from the frame before and only logs it, so that is not seen here.
+MPEG streams (TS, PS, raw H.264) promise nothing; there only a frame whose data is incomplete is noticed, and a packet
+of a transport stream. FFmpeg's FFV1 decoder patches a damaged slice from the frame before and only logs it, so that is
+not seen here.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from mam_video.media.ffmpeg_compat import fraction, ticks
+from mam_video.media.movie.container_layout import ends_inside, walked
 
 _CLOCK: Final = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 _EBML = b"\x1a\x45\xdf\xa3"
@@ -63,13 +67,59 @@ def cut_off(path: Path, container: Any, stream: Any) -> str | None:
         there = sum(end <= size for end in ends)
         if there < len(ends):
             return f"the file is cut off: the data of only {there} of its {len(ends)} frames is in it"
+    short = walked(path, container.format.name).cut
+    if short:
+        return f"the file is cut off: {short}"
+    if "mov" in container.format.name.split(","):
+        for sound in container.streams.audio:
+            ends = [entry.pos + entry.size for entry in sound.index_entries if entry.pos >= 0]
+            there = sum(end <= size for end in ends)
+            if there < len(ends):
+                return f"the file is cut off: the data of only {there} of its {len(ends)} packets of sound is in it"
         return None
     with path.open("rb", buffering=512) as file:
         promised = _promised_size(file, size)
         if promised is not None and promised > size:
             return f"the file is cut off: it holds {size:,} of {promised:,} bytes"
-        place = _break_in_matroska(file) if "matroska" in container.format.name else None
+        place = _break_in_matroska(file, size) if "matroska" in container.format.name else None
     return None if place is None else f"the file is damaged at byte {place:,}"
+
+
+def joined(path: Path, container: Any) -> bool:
+    """Whether another recording lies behind the first one in a file that FFmpeg reads to its end all the same."""
+    if not path.is_file():
+        return False
+    names = container.format.name.split(",")
+    if "mov" in names:
+        found = walked(path, container.format.name)
+        return found.pieces and found.headers > 1
+    if "matroska" not in names:
+        return False
+    with path.open("rb", buffering=512) as file:
+        end = _segment_end(file)
+        return end is None or end < path.stat().st_size
+
+
+def unread(path: Path, container: Any) -> list[str]:
+    """Lines about what lies in the file and is not read, or is missing at the end of one that promises nothing."""
+    if not path.is_file():
+        return []
+    names, size = container.format.name.split(","), path.stat().st_size
+    found = walked(path, container.format.name)
+    if found.second is not None:
+        how = "not all of it is" if found.pieces else "it is not"
+        return [
+            f"another recording lies behind the first one, at byte {found.second:,} of {size:,}, and {how} read: split "
+            "the file there"
+        ]
+    if "matroska" in names:
+        with path.open("rb", buffering=512) as file:
+            live = _segment_end(file) is None
+        if live and ends_inside(path):
+            return ["the file, a live recording without a length, is cut off: what comes after its end is missing"]
+    if "mpegts" in names and _part_of_a_packet(path, size):
+        return ["the file is cut off inside a packet of the stream: frames and sound at its end may be missing"]
+    return []
 
 
 def hidden(container: Any, stream: Any) -> tuple[int, int] | None:
@@ -103,12 +153,22 @@ def promised_end(container: Any, stream: Any) -> Fraction | None:
     return None
 
 
+def _part_of_a_packet(path: Path, size: int) -> bool:
+    """Whether a transport stream that begins with a packet does not end with one. Source: ISO/IEC 13818-1, 2.4.3."""
+    with path.open("rb") as file:
+        head = file.read(5 * 204)
+    for length, first in ((188, 0), (192, 4), (204, 0)):
+        if head[first::length][:4] == b"\x47" * 4:
+            return bool(size % length)
+    return False
+
+
 def _promised_size(file: BinaryIO, size: int) -> int | None:
     head = file.read(12)
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return _riff_end(file, size)
     if head[:4] == _EBML:
-        return _segment_end(file)
+        return max((end for _, end in _segments(file, size)), default=None)
     return None
 
 
@@ -124,9 +184,12 @@ def _riff_end(file: BinaryIO, size: int) -> int:
     return end
 
 
-def _segment_end(file: BinaryIO) -> int | None:
-    """Where Matroska's segment ends, or None where its length is not given. Source: RFC 8794, sections 4 and 5."""
-    file.seek(4)
+def _segment_end(file: BinaryIO, at: int = 0) -> int | None:
+    """Where Matroska's segment ends whose header begins at byte `at`, or None where its length is not given.
+
+    Source: RFC 8794, sections 4 and 5.
+    """
+    file.seek(at + 4)
     header = _vint(file)
     if header is None:
         return None
@@ -137,15 +200,31 @@ def _segment_end(file: BinaryIO) -> int | None:
     return None if length is None else file.tell() + length
 
 
-def _break_in_matroska(file: BinaryIO) -> int | None:
-    """The first byte of Matroska's segment where no element stands that belongs there; None where all do.
+def _segments(file: BinaryIO, size: int) -> Iterator[tuple[int, int]]:
+    """Matroska's segments, one behind the other where files were joined: first byte of the content, one past its last.
+
+    One without a length ends them.
+    """
+    at = 0
+    while at < size:
+        file.seek(at)
+        if file.read(4) != _EBML:
+            return
+        end = _segment_end(file, at)
+        if end is None:
+            return
+        yield file.tell(), end
+        at = end
+
+
+def _break_in_matroska(file: BinaryIO, size: int) -> int | None:
+    """The first byte of Matroska's segments where no element stands that belongs there; None where all do.
 
     Only heads of elements are read, down to a block's. What is of unknown length (a live recording) is not looked into.
     Source: RFC 9559, sections 5.1 and 27.1.
     """
-    file.seek(0)
-    end = _segment_end(file)
-    return None if end is None else _break_below(file, "segment", file.tell(), end, set())
+    places = (_break_below(file, "segment", start, end, set()) for start, end in list(_segments(file, size)))
+    return next((place for place in places if place is not None), None)
 
 
 def _break_below(file: BinaryIO, parent: str, start: int, end: int, tracks: set[int]) -> int | None:

@@ -19,11 +19,14 @@ from mam_video.core.frames import Frame
 from mam_video.core.settings import InputSettings
 from mam_video.media import pixel_formats
 from mam_video.media.ffmpeg_compat import ticks
-from mam_video.media.movie.integrity import cut_off, hidden, promised_end
+from mam_video.media.movie.container_layout import is_animated_webp
+from mam_video.media.movie.integrity import cut_off, hidden, joined, promised_end, unread
 from mam_video.media.movie.repair import Shown, deinterlaced, mended, whole
 from mam_video.media.movie.seek_index import SeekIndex, SeekMismatch
 from mam_video.media.movie.stream_info import OpenedStream, describe_stream, stream_notes
+from mam_video.media.movie.timeline import Timeline, continued
 from mam_video.media.movie.writer import CONVERSIONS_AHEAD
+from mam_video.media.plate_alpha import IGNORED, alpha_notes, straight_picture
 from mam_video.runtime.lifecycle import Closeable
 from mam_video.runtime.os_errors import reason
 from mam_video.runtime.streams import ordered_map
@@ -43,9 +46,9 @@ class _Decoded:
 class MovieReader(Closeable):
     """Frames of one movie, in display order, upright, as 16-bit RGB. See `Reader` for the promises.
 
-    Timestamps are the source's own, in its stream's time base. A frame without one gets its packet's decoding time
-    if that fits, else the previous frame's plus one frame's duration; one that does not come after the previous
-    frame's is moved to one tick behind it, so that times always grow.
+    Timestamps are the source's own, in its stream's time base; where its clock restarts they go on (`timeline.py`). A
+    frame without one gets its packet's decoding time if that fits, else the previous frame's plus one frame's duration;
+    one that does not come after the previous frame's is moved to one tick behind it, so that times always grow.
 
     broken   indices of frames that could not be decoded, as far as frames() has come; the frame before stands in for
              each. Empty unless `on_error` is "repeat".
@@ -66,10 +69,27 @@ class MovieReader(Closeable):
         with self._container() as (container, stream):
             if short := cut_off(path, container, stream):
                 raise MediaError(f"{path}: {short}; get a whole copy, or save what is there: ffmpeg -i IN -c copy OUT")
+            if is_animated_webp(path):
+                raise MediaError(f"{path}: an animated WebP is not read; convert it to a GIF or an animated PNG first")
             first = self._first_frame(container, stream)
-            info, self._decoding, self._turn = describe_stream(path, container, stream, first)
-            self.info = replace(info, notes=stream_notes(info, self._settings, hidden(container, stream)))
-        self._stored = (first.height, first.width)
+            self._stored = (first.height, first.width)
+            timeline = continued(path, stream.index, anyway=joined(path, container))
+            own = pixel_formats.alpha_of(first)  # before `describe_stream`, which spends the frame
+            info, self._decoding, self._turn = describe_stream(path, container, stream, first, timeline)
+            beside = _has_alpha_beside(stream)
+            fewer = hidden(container, stream)
+            unknown = (*_tags_not_known(first), *unread(path, container))
+        asked = self._settings.alpha
+        if beside and asked != "ignore":
+            first = self._first_with_alpha()
+            own = pixel_formats.alpha_of(first)
+        if own is not None or (beside and asked == "ignore"):
+            association = {"auto": "straight", "ignore": IGNORED}.get(asked, asked)
+            basis = "assumed" if asked == "auto" else "as asked"
+            info = replace(info, has_alpha=True, alpha=association, alpha_basis=basis, pixel_format=first.format.name)
+        self._reads_alpha = asked != "ignore" and (info.has_alpha or bool(first.format.has_palette))
+        told = alpha_notes(own, info.alpha, info.alpha_basis)
+        self.info = replace(info, notes=(*stream_notes(info, self._settings, fewer), *unknown, *told))
         step = 1 / (self.info.rate * self.info.time_base)
         self._step = max(1, round(step))
 
@@ -110,7 +130,10 @@ class MovieReader(Closeable):
         rgb = self._turn(self._decoding(decoded.picture))
         start = self.info.timecode
         label = None if start is None else str(start + decoded.index)
-        return Frame(decoded.index, decoded.pts, self.info.time_base, rgb, timecode=label)
+        alpha = None
+        if self._reads_alpha and (own := pixel_formats.alpha_of(decoded.picture)) is not None:
+            rgb, alpha = straight_picture(rgb, self._turn(own), self.info.alpha)
+        return Frame(decoded.index, decoded.pts, self.info.time_base, rgb, timecode=label, alpha=alpha)
 
     def _decoded(self, start: int, stop: int | None, *, with_alpha: bool = False) -> Iterator[_Decoded]:
         if stop is not None and stop <= start:
@@ -145,7 +168,7 @@ class MovieReader(Closeable):
         with self._container() as (container, stream):
             try:
                 container.seek(places.time(entry), stream=stream, backward=True, any_frame=False)
-                for picture in container.decode(stream):
+                for picture in self._pictures_from_here(container, stream):
                     self.decoded += 1
                     if index == entry and picture.pts is not None and picture.pts < places.time(entry):
                         continue  # leading pictures, or a seek that led too far back
@@ -169,7 +192,9 @@ class MovieReader(Closeable):
         with self._container() as (container, stream):
             promised = promised_end(container, stream)
             try:
-                shown = _shown(self.path, container, stream, with_alpha, repeat)
+                shown = _shown(
+                    self.path, container, stream, self.info.timeline, with_alpha or self._reads_alpha, repeat
+                )
                 for picture, due in shown:
                     if picture is None or (picture.is_corrupt and not repeat):
                         if not repeat or last is None:
@@ -224,24 +249,82 @@ class MovieReader(Closeable):
             raise self._broken(0, reason(error)) from error
         raise MediaError(f"{self.path}: holds no frame that can be decoded; the file is empty or cut off")
 
+    def _first_with_alpha(self) -> av.VideoFrame:
+        """The first frame with the alpha that stands beside it."""
+        with self._container() as (container, stream):
+            try:
+                for shown in _shown(self.path, container, stream, Timeline(), True, False):
+                    if shown.picture is not None:
+                        return shown.picture
+            except (av.FFmpegError, OSError, ValueError) as error:
+                raise self._broken(0, reason(error)) from error
+        raise MediaError(f"{self.path}: holds no frame that can be decoded")
+
+    def _pictures_from_here(self, container: Any, stream: Any) -> Iterator[av.VideoFrame]:
+        """The stream's pictures from where the container stands, with the alpha beside them where that is read."""
+        decoder = _alpha_decoder(self.path, stream) if self._reads_alpha else None
+        if decoder is None:
+            yield from container.decode(stream)
+            return
+        for packet in container.demux(stream):
+            yield from decoder.decode(packet if packet.size else None)
+
     def _container(self) -> OpenedStream:
         return OpenedStream(self.path)
 
 
-def _shown(path: Path, container: Any, stream: Any, with_alpha: bool, repeat: bool) -> Iterator[Shown]:
-    """The stream's frames in display order. FFmpeg's own VP8 and VP9 decoders leave out the alpha that WebM carries
-    beside the picture; libvpx's read it."""
-    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.codec.canonical_name)
+def _shown(
+    path: Path, container: Any, stream: Any, timeline: Timeline, with_alpha: bool, repeat: bool
+) -> Iterator[Shown]:
+    """The stream's frames in display order, with the alpha that stands beside them where that is asked for."""
+    decoder = _alpha_decoder(path, stream) if with_alpha else None
+    packets = timeline.packets(container, stream)
+    yield from mended(packets, decoder) if repeat else whole(packets, container, stream, decoder)
+
+
+_WITH_ALPHA_BESIDE: Final = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # codecs, and the decoders that read that alpha
+
+
+def _has_alpha_beside(stream: Any) -> bool:
+    """Whether the header says that an alpha stands beside each picture, as WebM has it."""
     tags = {key.lower(): value for key, value in stream.metadata.items()}
-    if not with_alpha or name is None or tags.get("alpha_mode") != "1":
-        yield from (mended if repeat else whole)(container, stream)
-        return
+    return stream.codec_context.codec.canonical_name in _WITH_ALPHA_BESIDE and tags.get("alpha_mode") == "1"
+
+
+def _alpha_decoder(path: Path, stream: Any) -> Any:
+    """A decoder that reads the alpha beside the pictures; None where there is none.
+
+    FFmpeg's own VP8 and VP9 decoders leave that out, and libvpx's read it. Pictures are the same bits.
+    """
+    if not _has_alpha_beside(stream):
+        return None
+    name = _WITH_ALPHA_BESIDE[stream.codec_context.codec.canonical_name]
     try:
         decoder: Any = av.CodecContext.create(name, "r")
     except (av.FFmpegError, ValueError) as error:
-        raise MediaError(f"{path}: this FFmpeg lacks {name}, which reads its alpha; convert the clip first") from error
+        raise MediaError(
+            f"{path}: this FFmpeg lacks {name}, which reads its alpha; convert the clip first, or see --ignore-alpha"
+        ) from error
     if stream.codec_context.extradata:
         decoder.extradata = stream.codec_context.extradata
-    for packet in container.demux(stream):
-        for picture in decoder.decode(packet if packet.size else None):
-            yield Shown(picture, ticks(picture.pts))
+    decoder.thread_count = 0  # as many as there are processors
+    return decoder
+
+
+def _tags_not_known(first: av.VideoFrame) -> tuple[str, ...]:
+    """Lines about tags that say something that is not read: never taken for something else in silence."""
+    tags = {
+        "matrix": (int(first.colorspace), pixel_formats.MATRICES, "decoded by the usual rule for its size"),
+        "primaries": (int(first.color_primaries), pixel_formats.PRIMARIES, "taken as Rec. 709"),
+        "transfer": (int(first.color_trc), pixel_formats.TRANSFERS, "taken as display-referred sRGB"),
+    }
+    told = []
+    for what, (number, names, instead) in tags.items():
+        known = number in names or number == 0
+        if what == "matrix" and not first.format.is_rgb and len(first.format.components) >= 3:
+            known = number in (0, 2) or pixel_formats.is_readable(names.get(number, ""))
+        if not known:
+            told.append(
+                f"the {what} tag {names.get(number, number)} is not read here: {instead}; convert the clip first"
+            )
+    return tuple(told)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple, TypeVar
 
 import av
@@ -25,26 +25,28 @@ class Shown(NamedTuple):
     pts: int | None
 
 
-def whole(container: Any, stream: Any) -> Iterator[Shown]:
-    """A stream in which every frame must be decodable: what cannot be raises PyAV's error.
+def whole(packets: Iterable[Any], container: Any, stream: Any, decoder: Any = None) -> Iterator[Shown]:
+    """A stream in which every frame must be decodable: what cannot be raises PyAV's error. `packets` are the stream's.
 
     Some damage raises nothing: the decoder gives no picture for a packet, or is silent while it is drained. A gap
     stands for such a frame in containers whose packets are frames: its packet's time has passed, and no picture had it.
     Not judged are packets of one field, codecs whose packets may hold a picture that is not shown, and frames before
     the first one coded, which may need others from before a cut.
+
+    `decoder`: one to use in place of the stream's own.
     """
     reliable = bool({"mov", "matroska"} & set(container.format.name.split(",")))
     reliable = reliable and stream.codec_context.codec.canonical_name not in _HIDES_PICTURES
     due: list[int] = []
     first: int | None = None
     fields = False
-    for packet in container.demux(stream):
+    for packet in packets:
         pts = ticks(packet.pts)
         if reliable and packet.size and pts is not None and not packet.is_discard and len(due) < _MOST_DUE:
             first = pts if first is None else first
             if pts >= first:
                 heapq.heappush(due, pts)
-        for picture in packet.decode():
+        for picture in _decoded(packet, decoder):
             pts = ticks(picture.pts)
             while due and pts is not None and due[0] <= pts:
                 lost = heapq.heappop(due)
@@ -56,20 +58,20 @@ def whole(container: Any, stream: Any) -> Iterator[Shown]:
         yield Shown(None, due[0])
 
 
-def mended(container: Any, stream: Any) -> Iterator[Shown]:
-    """Every frame's turn in display order, damaged ones as a gap.
+def mended(packets: Iterable[Any], decoder: Any = None) -> Iterator[Shown]:
+    """Every frame's turn in display order, damaged ones as a gap. `packets` are those of one stream.
 
     A packet promises a frame at its time. Where a later frame comes out of the decoder first, or none comes, that frame
     is lost. Frames that the decoder knows to be incomplete count as lost too.
     """
     due: list[int] = []
     begun = False
-    for packet in container.demux(stream):
+    for packet in packets:
         promised = ticks(packet.pts)
         if packet.size and promised is not None and not packet.is_discard and len(due) < _MOST_DUE:
             heapq.heappush(due, promised)
         try:
-            pictures = packet.decode()
+            pictures = _decoded(packet, decoder)
         except (av.FFmpegError, ValueError):
             continue
         for picture in pictures:
@@ -82,6 +84,13 @@ def mended(container: Any, stream: Any) -> Iterator[Shown]:
             yield Shown(None if picture.is_corrupt else picture, pts)
     for lost in sorted(due):
         yield Shown(None, lost)
+
+
+def _decoded(packet: Any, decoder: Any) -> list[Any]:
+    """The pictures that a packet brings; an empty packet brings what the decoder still holds."""
+    if decoder is None:
+        return list(packet.decode())
+    return list(decoder.decode(packet if packet.size else None))
 
 
 def deinterlaced(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import av
 import cv2
@@ -19,8 +20,13 @@ from mam_video.core.timecode import MOST_RATE, Timecode, nominal_rate
 from mam_video.media import pixel_formats
 from mam_video.media.base import ClipInfo
 from mam_video.media.ffmpeg_compat import fraction, url
+from mam_video.media.light import light_of
 from mam_video.media.movie import quicktime_timecode
 from mam_video.media.movie.audio import describe_audio
+from mam_video.media.movie.container_layout import lacks_index
+from mam_video.media.movie.rates import meant_rate
+from mam_video.media.movie.timeline import Timeline
+from mam_video.media.transfers import PRIMARIES
 from mam_video.runtime.os_errors import reason
 
 
@@ -72,6 +78,11 @@ class OpenedStream:
         try:
             self._container = av.open(str(path) if "%" in path.name else url(path), "r")
         except (av.FFmpegError, OSError, ValueError) as error:
+            if path.is_file() and lacks_index(path):
+                raise MediaError(
+                    f"{path}: not a video that can be read: its index (moov) is missing, since the recording was not "
+                    "finished or is cut off; get a whole copy"
+                ) from error
             raise MediaError(f"{path}: not a video that can be read ({reason(error)}); try `ffprobe` on it") from error
         try:
             self._stream = _video_stream(path, self._container)
@@ -95,13 +106,50 @@ def _video_stream(path: Path, container: Any) -> Any:
         raise MediaError(f"{path}: holds {what}; a clip with pictures is needed")
     best = container.streams.best("video")
     stream = best if best is not None and best.index in (s.index for s in movies) else movies[0]
+    if stream.frames == 1:  # AVIF has its first picture beside the animation
+        stream = max(movies, key=lambda each: int(each.frames))
     if stream.codec_context is None:
         raise MediaError(f"{path}: this FFmpeg has no decoder for its video; convert the clip first")
     return stream
 
 
+# Decoders that always say where chroma sits, be it the default of their standard.
+_SAY_THEIR_SITING: Final = frozenset({
+    "h261", "h263", "h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "theora", "vp3", "vvc",
+})  # fmt: skip
+
+
+def chroma_siting(stream: Any, first: av.VideoFrame) -> str:
+    """Where chroma sits, by the tag, else by MPEG-2's rule: left; "" where it is not subsampled.
+
+    The pixels of `first` are lost by this, and its side data must not be looked at any more.
+    """
+    pixel_format = first.format
+    if pixel_format.is_rgb or (pixel_format.chroma_width(16), pixel_format.chroma_height(16)) in ((16, 16), (0, 0)):
+        return ""
+    if len(pixel_format.components) < 3:
+        return ""
+    sits = pixel_formats.siting_of(first)
+    if sits == "center" and stream.codec_context.codec.canonical_name not in _SAY_THEIR_SITING:
+        return "center" if _tagged_center(stream) else "left"
+    return sits
+
+
+def _tagged_center(stream: Any) -> bool:
+    """Whether the stream has a siting tag at all. It is seen in the header that Matroska would get of it."""
+    memory = BytesIO()
+    try:
+        with av.open(memory, "w", format="matroska") as container:
+            container.add_stream_from_template(stream)
+            container.start_encoding()
+            header = memory.getvalue()
+    except (av.FFmpegError, ValueError):
+        return False
+    return b"\x55\xb7\x81\x02" in header  # ChromaSitingHorz: half
+
+
 def describe_stream(
-    path: Path, container: Any, stream: Any, first: av.VideoFrame
+    path: Path, container: Any, stream: Any, first: av.VideoFrame, timeline: Timeline
 ) -> tuple[ClipInfo, pixel_formats.Decoding, _Upright]:
     turn = upright_picture(first)
     codec = stream.codec_context.name
@@ -111,7 +159,10 @@ def describe_stream(
     if turn.quarter_turns % 2:
         height, width, aspect = width, height, 1 / aspect
     rate = fraction(stream.average_rate) or fraction(stream.guessed_rate) or fraction(stream.base_rate) or Fraction(25)
+    rate = meant_rate(path, container, stream, rate, timeline)
     timecode, reel = frame_labels(path, container, stream, rate)
+    light = light_of(first)
+    siting = chroma_siting(stream, first)  # the last look at this frame
     info = ClipInfo(
         path=path,
         width=width,
@@ -124,14 +175,17 @@ def describe_stream(
         rotation=90 * turn.quarter_turns,
         sample_aspect=aspect,
         colour=tags,
-        has_alpha=pixel_formats.pixel_format_has_alpha(first.format),
         timecode=timecode,
         reel=reel,
         created=tag_of("creation_time", container, stream),
         sound=tuple(describe_audio(each) for each in container.streams.audio),
         interlaced=bool(first.interlaced_frame),
+        chromaticities=PRIMARIES.get(tags.primaries),
+        siting=siting,
+        light=light,
+        timeline=timeline,
     )
-    return info, pixel_formats.Decoding(tags.matrix, tags.range == "pc", centred=codec == "mjpeg"), turn
+    return info, pixel_formats.Decoding(tags.matrix, tags.range == "pc", siting or "left"), turn
 
 
 def frame_labels(path: Path, container: Any, stream: Any, rate: Fraction) -> tuple[Timecode | None, str]:
@@ -166,7 +220,7 @@ def tag_of(name: str, *holders: Any) -> str:
 
 
 def stream_notes(info: ClipInfo, settings: InputSettings, fewer: tuple[int, int] | None) -> tuple[str, ...]:
-    notes = []
+    notes = info.timeline.message()
     if fewer is not None:
         shown, counted = fewer
         notes.append(

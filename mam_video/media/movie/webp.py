@@ -102,6 +102,10 @@ class WebpWriter(TwoPhaseOutput):
             self._file.write(struct.pack("<I", size))
             self._file.close()
 
+    def check(self) -> None:
+        """Raises: MediaError, another run has written the file since this one began."""
+        self._output.check()
+
     def publish(self) -> None:
         """Give the finished file its name."""
         self._output.publish()

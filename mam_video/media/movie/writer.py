@@ -13,12 +13,13 @@ import av
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.frames import Matted
 from mam_video.core.settings import OutputSettings, parse_rate
-from mam_video.core.timecode import Timecode
+from mam_video.core.timecode import Timecode, nominal_rate
 from mam_video.media import pixel_formats
 from mam_video.media.atomic_output import FileOutput
 from mam_video.media.base import ClipInfo, Colour
 from mam_video.media.ffmpeg_compat import ticks, url, writing
-from mam_video.media.movie.audio import AudioCopy
+from mam_video.media.light import write_atoms
+from mam_video.media.movie.audio import Audio, AudioCopy
 from mam_video.media.movie.codecs import MovieCodec
 from mam_video.media.movie.packet_log import PacketLog
 from mam_video.media.movie.retime import Retimer, at_rate
@@ -60,19 +61,19 @@ class MovieWriter(TwoPhaseOutput):
         self.notes: list[str] = []
         self._part = part
         self.sound: AudioCopy | None = None
-        self._audio = settings.audio and bool(info.sound) and info.path.is_file()
+        self._audio: Audio = settings.audio if info.sound and info.path.is_file() else "none"
         self.path = path
         self.picture = picture
         self._premultiply = settings.premultiply
         self._pace: Retimer | None = None
         self._held: av.VideoFrame | None = None
         self.shows: list[int] | None = None
-        self.unit = Fraction(1, info.time_base.denominator)
+        self.unit = tick_of(path, info)
         self._last_takes = max(1, round(1 / (info.rate * self.unit))) * self.unit
         if settings.rate:
             rate = parse_rate(settings.rate)
             self._pace, self.shows = Retimer(rate), []
-            self.unit = Fraction(1, lcm(info.time_base.denominator, rate.numerator))  # both count whole ticks of it
+            self.unit = Fraction(1, lcm(self.unit.denominator, rate.numerator))  # both count whole ticks of it
             self._last_takes = 1 / info.rate
             info = at_rate(info, rate)
             if self.unit.denominator >= 1 << 31 or keep is not None:
@@ -110,9 +111,12 @@ class MovieWriter(TwoPhaseOutput):
     def _open(self) -> None:
         """Container, stream, tags: all that stands in the headers."""
         unit = str(self.unit.denominator)
+        if self._audio != "none":
+            self.sound = AudioCopy(self.info.path, self.path, self._audio, self.info.timeline)
         options: dict[str, str] = {}
         if self.path.suffix.lower() in (".mov", ".mp4", ".m4v"):
-            options = {"video_track_timescale": unit, "movie_timescale": unit, "movflags": "+write_colr"}
+            whole = unit if self.sound is None else str(self.sound.ticks_of(self.unit.denominator))
+            options = {"video_track_timescale": unit, "movie_timescale": whole, "movflags": "+write_colr"}
             if self.picture.codec == "libx264":
                 options["movflags"] += "+faststart"
         try:
@@ -134,6 +138,8 @@ class MovieWriter(TwoPhaseOutput):
         if self.picture.pixel_format == "yuva420p":
             stream.metadata["alpha_mode"] = "1"
         stream.options.update(self.picture.options)
+        if "420" in self.picture.pixel_format:
+            stream.options["chroma_sample_location"] = "left"  # as `pixel_formats.yuv420` makes it
         if self.info.timecode is not None:
             stream.metadata["timecode"] = str(_writable(self.info.timecode, self.info.rate))
         if self.info.reel:
@@ -141,11 +147,8 @@ class MovieWriter(TwoPhaseOutput):
         if self.info.created:
             self._container.metadata["creation_time"] = self.info.created
         self._stream = stream
-        if self._audio:
-            self.sound = AudioCopy(self.info.path)
+        if self.sound is not None:
             self.sound.add_to(self._container)
-            kind = self.path.suffix.lower()
-            self.notes += [f"{self.path.name}: {kind} cannot hold this sound: {each}" for each in self.sound.left_out]
         self._container.start_encoding()
 
     def prepare(self, matted: Matted) -> av.VideoFrame:
@@ -227,7 +230,7 @@ class MovieWriter(TwoPhaseOutput):
             with writing(self.path):
                 self._container.mux(packet)
 
-    def _copy_sound(self, end: int | None) -> None:
+    def _copy_sound(self, end: int | None, *, last: bool = False) -> None:
         """The source's sound up to a time of the output, in its ticks; all that is left where None."""
         if self.sound is None:
             return
@@ -235,7 +238,7 @@ class MovieWriter(TwoPhaseOutput):
         if start is None and self._in_matroska:
             start = -self._shift * self.unit  # Matroska has no time before 0: it would move the pictures instead
         until = None if end is None else (end - self._shift) * self.unit
-        self.sound.copy_until(self._container, self.path, start, until, self._shift * self.unit)
+        self.sound.copy_until(self._container, self.path, start, until, self._shift * self.unit, last=last)
 
     def write(self, matted: Matted) -> None:
         """Raises: MediaError, where the disk is full or the encoder fails."""
@@ -252,8 +255,9 @@ class MovieWriter(TwoPhaseOutput):
         if self._kept is not None:
             self._encode(None)
             self._join()
-        self._copy_sound(round(end / self.unit) if self._part else None)
+        self._copy_sound(round(end / self.unit) if self._part else None, last=True)
         if self.sound is not None:
+            self.notes += [f"{self.path.name}: {each}" for each in self.sound.notes]
             self.sound.close()
         if self._kept is None:
             self._encode(None)
@@ -261,9 +265,27 @@ class MovieWriter(TwoPhaseOutput):
             self._kept.close()
         with writing(self.path):
             self._container.close()
+            self._write_light()
         if self.picture.backdrop is not None:
             self.notes += [f"{self.path.name}: {each}" for each in self.picture.backdrop.notes]
             self.picture.backdrop.close()
+
+    def _write_light(self) -> None:
+        """Mastering display and light levels, beside the tags that they belong to; a note where they have no place."""
+        light, tags, own = self.info.light, self.picture.colour, self.info.colour
+        if (tags.primaries, tags.transfer) != (own.primaries, own.transfer):
+            return
+        missing = list(light.dynamic)
+        if light.static:
+            in_mov = self.path.suffix.lower() in (".mov", ".mp4", ".m4v")
+            if not in_mov or not write_atoms(self._output.partial, light):
+                missing.insert(0, "mastering display and light levels")
+        if missing:
+            self.notes.append(f"{self.path.name}: {', '.join(missing)} of the clip are not kept in it")
+
+    def check(self) -> None:
+        """Raises: MediaError, another run has written the file since this one began."""
+        self._output.check()
 
     def publish(self) -> None:
         """Give the finished file its name."""
@@ -300,3 +322,16 @@ def numbers_of(tags: Colour) -> tuple[int, int, int, int]:
         pixel_formats.number(tags.primaries, pixel_formats.PRIMARIES),
         pixel_formats.number(tags.transfer, pixel_formats.TRANSFERS),
     )
+
+
+def tick_of(path: Path, info: ClipInfo) -> Fraction:
+    """Seconds a tick of the output: the clip's own, or finer where FFmpeg needs it to write the timecode.
+
+    FFmpeg counts a MOV's labels at the rate of one frame in whole ticks: 17 of 1/1000 s are 59 a second, not 59.94.
+    """
+    own = Fraction(1, info.time_base.denominator)
+    if info.timecode is None or path.suffix.lower() not in (".mov", ".mp4", ".m4v"):
+        return own
+    step = max(1, round(1 / (info.rate * own))) * own
+    finer = lcm(own.denominator, info.rate.numerator)
+    return own if nominal_rate(1 / step) == nominal_rate(info.rate) or finer >= 1 << 31 else Fraction(1, finer)

@@ -52,6 +52,10 @@ class Dpx:
         )  # fmt: skip
 
     def pixels(self, path: Path) -> np.ndarray:
+        return self.picture(path)[0]
+
+    def picture(self, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+        """See `StillFormat.picture`."""
         still = self.facts(path)
         height, width, bits = still.height, still.width, still.bits
         data = read_whole(path, width * height * 8)
@@ -80,11 +84,11 @@ class Dpx:
             codes = rows.astype(np.uint8 if bits == 8 else np.uint16)
         picture = codes.reshape(height, width, samples)
         rgb = picture[..., :3] if descriptor != 52 else picture[..., :0:-1]
+        alpha = None if descriptor == 50 else picture[..., 3 if descriptor == 51 else 0]
         if bits in (8, 16):
-            return np.ascontiguousarray(rgb)
+            return np.ascontiguousarray(rgb), alpha
         table = np.rint(np.arange(1 << bits) * (65535 / ((1 << bits) - 1))).astype(np.uint16)
-        widened: np.ndarray = table[rgb]
-        return widened
+        return table[rgb], None if alpha is None else table[alpha]
 
 
 def _rate(head: bytes, order: str) -> Fraction | None:
@@ -135,7 +139,7 @@ def encode_dpx(gray: np.ndarray, number: int, rate: Fraction, name: str) -> byte
     put(1408, "II", 0, 0)
     put(1416, "ffII", width / 2, height / 2, width, height)
     put(1628, "II", 1, 1)
-    put(1712, "I", number)
+    put(1712, "I", number if number >= 0 else 0xFFFFFFFF)
     put(1724, "f", float(rate))
     put(1940, "f", float(rate))
     words = gray.astype(np.uint32) * np.uint32((1 << 22) | (1 << 12) | (1 << 2))

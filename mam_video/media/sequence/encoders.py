@@ -15,10 +15,12 @@ from mam_video.core.settings import OutputSettings
 from mam_video.core.timecode import nominal_rate
 from mam_video.media import pixel_formats
 from mam_video.media.base import XYXY, ClipInfo, Windows
+from mam_video.media.plate_alpha import light_weight
 from mam_video.media.sequence.dpx import encode_dpx
 from mam_video.media.sequence.exr import time_code, write_exr
 from mam_video.media.sequence.png_tiff_jpeg import encode_png, encode_tiff
-from mam_video.media.view_transforms import REC709_CHROMATICITIES, SRGB
+from mam_video.media.transfers import REFERENCE_WHITE
+from mam_video.media.view_transforms import SRGB, chromaticities_of
 
 
 class Encoder(Protocol):
@@ -31,18 +33,22 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class IntegerEncoder:
-    """PNG and TIFF of 16 bits: RGBA, straight unless asked otherwise, or alpha alone. A float plate is shown here."""
+    """PNG and TIFF of 16 bits: RGBA, straight unless asked otherwise, or alpha alone. A float plate is shown here.
+
+    `shown`: so is every other, since its codes mean nothing without tags that these files do not have.
+    """
 
     tiff: bool
     alpha_only: bool
     premultiply: bool
+    shown: bool = False
 
     def write(self, matted: Matted, number: int, path: Path) -> None:
         alpha = pixel_formats.alpha_codes(matted.alpha, 16)
         if self.alpha_only:
             picture = alpha
         else:
-            rgb = pixel_formats.as_16_bit(matted.frame.codes)
+            rgb = pixel_formats.as_16_bit(matted.frame.shown if self.shown else matted.frame.codes)
             if self.premultiply:
                 rgb = pixel_formats.premultiplied(rgb, matted.alpha)
             picture = cv2.merge([*cv2.split(rgb), alpha])
@@ -92,8 +98,9 @@ class ExrEncoder:
             rgb = frame.rgb[inside]
             if rgb.dtype.kind != "f":
                 rgb = (frame.look or SRGB).linear(rgb)
-            narrow = dtype is np.float16 and rgb.dtype != np.float16
-            planes = [_times(rgb[..., k], alpha) for k in range(3)]
+            narrow = dtype is np.float16 and rgb.dtype != np.float16 and self.info.pixel_format != "half"
+            weight = light_weight(matted, self.info)[inside]
+            planes = [_times(rgb[..., k], weight) for k in range(3)]
             channels = {
                 name: _in_half(plane) if narrow else plane.astype(dtype)
                 for name, plane in zip("RGB", planes, strict=True)
@@ -103,7 +110,9 @@ class ExrEncoder:
 
     def _dtype(self, frame: Frame) -> type[np.float16] | type[np.float32]:
         if self.settings.exr_type == "auto":
-            return np.float32 if frame.rgb.dtype == np.float32 else np.float16
+            # Straight colour of a premultiplied half plate is float32, and its file half as before.
+            half = frame.rgb.dtype != np.float32 or self.info.pixel_format == "half"
+            return np.float16 if half else np.float32
         return np.float32 if self.settings.exr_type == "float" else np.float16
 
     def _header(self, frame: Frame, number: int, inside: XYXY) -> dict[str, Any]:
@@ -120,10 +129,12 @@ class ExrEncoder:
             "software": "mam_video",
         }
         chromaticities = self.info.chromaticities
-        if chromaticities is None and not self.info.floating and self.info.look in ("srgb", "linear"):
-            chromaticities = REC709_CHROMATICITIES
+        if chromaticities is None and not self.info.floating:
+            chromaticities = chromaticities_of(self.info.look)
         if chromaticities is not None and not self.alpha_only:
             header["chromaticities"] = chromaticities
+        if self.info.look == "pq" and not self.info.floating and not self.alpha_only:
+            header["whiteLuminance"] = REFERENCE_WHITE
         if frame.timecode is not None:
             code = time_code(frame.timecode, nominal_rate(self.info.rate))
             if code is not None:

@@ -9,6 +9,9 @@ the error.
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -63,7 +66,9 @@ class Exr:
             height=data[3] - data[1],
             pixel_format="exr",  # half or float: only the pixels tell
             bits=32,
-            has_alpha=place.channels[0].removesuffix("R") + "A" in _channel_names(parts[place.part]),
+            has_alpha=_alpha_of(place, _channel_names(parts[place.part])) is not None,
+            alpha="premultiplied",
+            alpha_basis="as EXR has it",
             own="linear",
             rate=(rate := _rate(header.get("framesPerSecond"))),
             timecode=_label(header.get("timeCode"), rate),
@@ -84,6 +89,17 @@ class Exr:
 
     def pixels(self, path: Path) -> np.ndarray:
         """Of the data window alone; see `StillFormat.pixels`."""
+        return self._read(path)[0]
+
+    def picture(self, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+        """Of the data window alone; see `StillFormat.picture`."""
+        rgb, alpha = self._read(path)
+        if alpha is not None and (alpha.shape != rgb.shape[:2] or alpha.dtype.kind != "f"):
+            raise refuse(path, "its alpha is of another size than its colour, or of whole numbers; see --ignore-alpha")
+        return rgb, alpha
+
+    def _read(self, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+        """Colour, and the alpha channel where there is one, as stored."""
         self.facts(path)
         parts = _parts(path)
         place = find_place(path, tuple((p.name() or "", _channel_names(p)) for p in parts), self._layer)
@@ -97,7 +113,8 @@ class Exr:
         rgb = np.empty((*planes[0].shape, 3), dtype)
         for k in range(3):
             rgb[..., k] = planes[k % len(planes)]
-        return rgb
+        name = _alpha_of(place, tuple(channels))
+        return rgb, None if name is None else channels[name]
 
 
 def read_channels(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -108,7 +125,8 @@ def read_channels(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 def _read_part(path: Path, parts: int, part: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Header and channels of one of the file's parts."""
     try:
-        read = OpenEXR.File(str(path), separate_channels=True)
+        with _utf8_name(path) as name:
+            read = OpenEXR.File(name, separate_channels=True)
         # A part whose pixels are damaged is left out, with a word on stdout only.
         if len(read.parts) != parts:
             raise refuse(path, "its pixels are damaged or cut off")
@@ -120,13 +138,28 @@ def _read_part(path: Path, parts: int, part: int) -> tuple[dict[str, Any], dict[
         raise refuse(path, reason(error)) from error
 
 
+@contextmanager
+def _utf8_name(path: Path) -> Iterator[str]:
+    """A name of the file that is UTF-8, as OpenEXR asks: its own, or a link's that lasts as long as this."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory(prefix="mam-video-") as folder:
+            link = Path(folder) / "picture.exr"
+            link.symlink_to(path.absolute())
+            yield str(link)
+    else:
+        yield str(path)
+
+
 def _parts(path: Path) -> list[Any]:
     """The file's parts, their headers alone."""
     size_of_file(path)
     if read_head(path, 4) != b"\x76\x2f\x31\x01":
         raise refuse(path, "it is not an EXR")
     try:
-        parts = list(OpenEXR.File(str(path), header_only=True).parts)
+        with _utf8_name(path) as name:
+            parts = list(OpenEXR.File(name, header_only=True).parts)
     except Exception as error:  # the library throws what it likes
         raise refuse(path, f"its header is damaged: {reason(error)}") from error
     if not parts or sum(len(part.header.get("channels", ())) for part in parts) > _MOST_CHANNELS:
@@ -147,6 +180,13 @@ def _parts(path: Path) -> list[Any]:
 
 def _channel_names(part: Any) -> tuple[str, ...]:
     return tuple(channel.name for channel in part.header["channels"])
+
+
+def _alpha_of(place: Place, names: Sequence[str]) -> str | None:
+    """The channel that is the alpha of a picture's own layer; None where there is none, or where it is the picture."""
+    layer, dot, _ = place.channels[0].rpartition(".")
+    found = (f"{layer}{dot}{end}" for end in ("A", "a", "alpha"))
+    return next((name for name in found if name in names and name not in place.channels), None)
 
 
 def find_place(path: Path, parts: tuple[tuple[str, tuple[str, ...]], ...], layer: str) -> Place:
@@ -258,7 +298,8 @@ def write_exr(path: Path, channels: dict[str, np.ndarray], header: dict[str, Any
     }
     planes = {name: np.ascontiguousarray(plane) for name, plane in channels.items()}
     try:
-        OpenEXR.File(fields, planes).write(str(path))
+        with _utf8_name(path) as name:
+            OpenEXR.File(fields, planes).write(name)
     except Exception as error:
         text = reason(error)
         if "space" in text or "write" in text.lower():

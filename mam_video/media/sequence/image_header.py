@@ -28,9 +28,12 @@ class ImageHeader:
     """The facts of one picture file.
 
     width, height  as stored, in pixels
+    alpha          how colour is stored with the alpha: straight or premultiplied
+    alpha_basis    why that is so, or is assumed, in a few words
     own            what its values are by themselves: srgb, linear or log
     assumed        what `own` rests on where the file does not say, for the user; else empty
     rate           frames a second, where the file says so
+    pictures       how many are in the file; the first is read
     display, data  windows in EXR's pixel space; None where the picture is all there is
     """
 
@@ -39,6 +42,8 @@ class ImageHeader:
     pixel_format: str
     bits: int
     has_alpha: bool = False
+    alpha: str = "straight"
+    alpha_basis: str = "assumed"
     own: str = "srgb"
     assumed: str = ""
     rate: Fraction | None = None
@@ -49,6 +54,7 @@ class ImageHeader:
     chromaticities: tuple[float, ...] | None = None
     reel: str = ""
     transfer: str = field(default="unknown")
+    pictures: int = 1
 
     @property
     def window(self) -> XYXY:
@@ -65,6 +71,10 @@ class ImageReader(Protocol):
 
     def pixels(self, path: Path) -> np.ndarray:
         """(H, W, 3) uint8, uint16, float16 or float32, upright. Raises: MediaError, where the pixels cannot be read."""
+        ...
+
+    def picture(self, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+        """The pixels as stored, and the alpha, (H, W) of any type and as stored; None where the file has none."""
         ...
 
 

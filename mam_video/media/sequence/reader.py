@@ -16,9 +16,12 @@ import numpy as np
 
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.frames import Frame
-from mam_video.core.settings import InputSettings, parse_rate
+from mam_video.core.ranges import FrameRange
+from mam_video.core.settings import InputSettings, OutputSettings, parse_rate
 from mam_video.core.timecode import Timecode, nominal_rate
+from mam_video.media.atomic_output import Numbers
 from mam_video.media.base import XYXY, ClipInfo, Colour, Windows
+from mam_video.media.plate_alpha import IGNORED, alpha_notes, settled, straight_picture
 from mam_video.media.sequence.dpx import Dpx
 from mam_video.media.sequence.exr import Exr
 from mam_video.media.sequence.image_header import ImageHeader, ImageReader, check_size, refuse
@@ -72,12 +75,22 @@ class SequenceReader(Closeable):
         notes = self._gaps(settings)
         first = self._files.file(self._files.numbers[0])
         self._first = self._format.facts(first)
+        if self._first.pictures > 1:
+            notes.append(
+                f"{first.name} holds {self._first.pictures} pictures (pages, or an animation): the first is read"
+            )
         self._look = make_view_transform(settings.transform, self._first.own)
         self._windows = self._find_windows()
         canvas = self._windows.canvas if self._windows else (0, 0, self._first.width, self._first.height)
         self._canvas = canvas
         self._size = (canvas[3] - canvas[1], canvas[2] - canvas[0])
-        picture = self._format.pixels(first)
+        picture, alpha = self._format.picture(first)
+        asked = settings.alpha
+        self._alpha, basis = self._first.alpha, self._first.alpha_basis
+        if asked != "auto":
+            self._alpha, basis = (IGNORED if asked == "ignore" else asked), "as asked"
+        notes += alpha_notes(None if alpha is None else settled(alpha), self._alpha, basis)
+        self._alpha_basis = basis
         self._dtype = picture.dtype
         if self._windows is None:
             self._size = (picture.shape[0], picture.shape[1])  # upright, which a header may not be
@@ -117,7 +130,7 @@ class SequenceReader(Closeable):
             raise MediaError(f"{error}; --on-error repeat goes on where single frames are damaged") from error
         self._damaged.add(number)
 
-    def _whole(self, number: int) -> tuple[int, ImageHeader, np.ndarray]:
+    def _whole(self, number: int) -> tuple[int, ImageHeader, np.ndarray, np.ndarray | None]:
         """The frame of this number, or where it is missing or damaged the last one before it that is not."""
         number = self._files.nearest(number)
         while True:
@@ -125,18 +138,22 @@ class SequenceReader(Closeable):
             try:
                 if number in self._damaged:  # that is known already
                     raise refuse(path, "it is damaged")
-                return number, self._format.facts(path), self._format.pixels(path)
+                if self._alpha == IGNORED:
+                    return number, self._format.facts(path), self._format.pixels(path), None
+                return number, self._format.facts(path), *self._format.picture(path)
             except MediaError as error:
                 self._note_damage(number, error)
                 number = self._files.nearest(number - 1)
 
     def _read(self, index: int) -> Frame:
         number = self._files.numbers[index]
-        stands_in, still, picture = self._whole(number)
+        stands_in, still, picture, alpha = self._whole(number)
         path, window = self._files.file(stands_in), None
         self._check_alike(path, still)
         if self._windows is not None:
             picture, window = self._on_canvas(path, picture, still)
+            if alpha is not None:
+                alpha, _ = self._on_canvas(path, alpha, still)
         if picture.dtype != self._dtype:
             raise refuse(path, f"its pixels are {picture.dtype}, those of the first frame {self._dtype}")
         if (picture.shape[0], picture.shape[1]) != self._size:
@@ -145,7 +162,8 @@ class SequenceReader(Closeable):
         if label is not None and stands_in != number:
             moved = _timecode(label, self.info.rate)
             label = None if moved is None else str(moved + (number - stands_in))
-        return Frame(index, index, self.info.time_base, picture, self._look, window, label)
+        picture, alpha = straight_picture(picture, None if alpha is None else settled(alpha), self._alpha)
+        return Frame(index, index, self.info.time_base, picture, self._look, window, label, alpha)
 
     def _check_alike(self, path: Path, still: ImageHeader) -> None:
         first = self._first
@@ -166,7 +184,7 @@ class SequenceReader(Closeable):
             return picture, None
         if left < 0 or top < 0 or top + height > self._size[0] or left + width > self._size[1]:
             raise refuse(path, "its data window changed while it was read")
-        whole = np.zeros((*self._size, 3), picture.dtype)
+        whole = np.zeros((*self._size, *picture.shape[2:]), picture.dtype)
         whole[top : top + height, left : left + width] = picture
         return whole, (left, top, left + width, top + height)
 
@@ -247,8 +265,11 @@ class SequenceReader(Closeable):
             sample_aspect=first.sample_aspect,
             colour=seen,
             has_alpha=first.has_alpha,
+            alpha=self._alpha if first.has_alpha else "",
+            alpha_basis=self._alpha_basis if first.has_alpha else "",
             numbers=files.numbers,
             padding=files.padding,
+            padding_below=files.below if files.numbers[0] < 0 else None,
             look=look,
             windows=self._windows,
             chromaticities=first.chromaticities,
@@ -268,3 +289,27 @@ def _timecode(label: str | None, rate: Fraction) -> Timecode | None:
 
 def _by(size: tuple[int, int]) -> str:
     return f"{size[1]}x{size[0]}"
+
+
+def number_of(info: ClipInfo, start_number: int, index: int) -> int:
+    """The number that frame `index` of a clip is written under; `start_number` as in `OutputSettings`."""
+    if start_number >= 0:
+        return start_number + index
+    if info.numbers is not None:
+        return info.numbers[index]
+    return FIRST_OF_A_MOVIE + index
+
+
+def numbers_of(info: ClipInfo, settings: OutputSettings, frames: FrameRange | None) -> Numbers:
+    """First and last number that a range of frames is written under; its last one is None where that is not known.
+
+    `frames` are the first and last index of the range; None: the whole clip.
+    """
+    part = frames or FrameRange()
+    first, last = part.start, part.last
+    if info.numbers is not None:
+        end = len(info.numbers) - 1
+        first, last = min(first, end), end if last is None else min(last, end)
+    numbers = [None if index is None else number_of(info, settings.start_number, index) for index in (first, last)]
+    assert numbers[0] is not None
+    return numbers[0], numbers[1]

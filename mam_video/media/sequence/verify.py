@@ -46,6 +46,7 @@ class SequencePromise:
     channels names of EXR's; elsewhere RGBA or the matte alone
     rate, labels, reel  attributes, where the format has a place for them; a label for each frame
     alpha    least and largest alpha of each frame, as given to the writer
+    pattern  where it was written
     """
 
     numbers: Sequence[int]
@@ -58,6 +59,7 @@ class SequencePromise:
     labels: Sequence[str | None] | None = None
     reel: str = ""
     alpha: Sequence[tuple[float, float]] | None = None
+    pattern: Pattern | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ def promise_of_sequence(writer: SequenceWriter) -> SequencePromise:
         rate=info.rate,
         labels=[_kept(writer.labels[number], info.rate) for number in writer.numbers] if known else None,
         reel=info.reel,
+        pattern=writer.pattern,
     )
 
 
@@ -142,10 +145,11 @@ def _kept(label: str | None, rate: Fraction) -> str | None:
     return label if label is not None and time_code(label, nominal_rate(rate)) is not None else None
 
 
-def files_of_output(path: Path) -> dict[int, Path]:
-    """The files of a written sequence, by number."""
-    pattern = Pattern(str(path))
-    return {number: each for each in pattern.existing() if (number := pattern.number(each.name)) is not None}
+def files_of_output(promise: SequencePromise) -> dict[int, Path]:
+    """The files that a run has written, by number. Frames of other runs beside them are none of its own."""
+    assert promise.pattern is not None
+    own = set(promise.numbers)
+    return {number: path for number, path in promise.pattern.standing().items() if number in own}
 
 
 def files_of_name(text: str) -> dict[int, Path]:
@@ -183,8 +187,10 @@ def verify_sequence(files: Mapping[int, Path], promise: SequencePromise, *, ever
         ),
     ]
     if promise.rate is not None and one.holds_rate:
-        slack = Fraction(0) if one.exr else Fraction(1, 1000)  # DPX has a float of 32 bits
+        # DPX has a float of 32 bits, of which rates from 1 to 1000 are read, the usual ones where it is near them.
+        slack = Fraction(0) if one.exr else Fraction(6, 1000)
         fits = all(s.rate is not None and abs(s.rate - promise.rate) <= slack for s in seen.values())
+        fits = fits or (not one.exr and not 1 <= promise.rate <= 1000)
         checks.append(Check("rate", fits, str(one.rate) if fits else f"{one.rate}, should be {promise.rate}"))
     if one.exr:
         found = {n: s.label for n, s in seen.items()}

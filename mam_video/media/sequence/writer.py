@@ -6,12 +6,13 @@ from pathlib import Path
 
 from mam_video.core.errors import MediaError
 from mam_video.core.frames import Matted
+from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import OutputSettings
-from mam_video.media.atomic_output import Pattern, SequenceOutput
+from mam_video.media.atomic_output import Pattern, SequenceOutput, listed
 from mam_video.media.base import ClipInfo
 from mam_video.media.ffmpeg_compat import writing
 from mam_video.media.sequence.encoders import Encoder
-from mam_video.media.sequence.reader import FIRST_OF_A_MOVIE
+from mam_video.media.sequence.reader import number_of, numbers_of
 from mam_video.runtime.append_log import flushed
 from mam_video.runtime.lifecycle import TwoPhaseOutput
 
@@ -24,12 +25,22 @@ class SequenceWriter(TwoPhaseOutput):
 
     numbers  of the frames written so far
     labels   their timecodes, by number; not of those that an earlier run left
+    notes    what should be said after the run: frames of an older, longer sequence that are still there
     """
 
     def __init__(
-        self, pattern: Pattern, encoder: Encoder, info: ClipInfo, settings: OutputSettings, *, keep: Path | None = None
+        self,
+        pattern: Pattern,
+        encoder: Encoder,
+        info: ClipInfo,
+        settings: OutputSettings,
+        *,
+        keep: Path | None = None,
+        frames: FrameRange | None = None,
     ) -> None:
         """With `keep`, a hidden folder, the frames lie there and are left there by `abort`.
+
+        `frames` are the first and last index of the range that is written; None: the whole clip.
 
         Raises: UsageError or MediaError, before anything is written, where the output is not possible."""
         self.path: Path = pattern.path
@@ -37,18 +48,20 @@ class SequenceWriter(TwoPhaseOutput):
         self.info = info
         self.numbers: list[int] = []
         self.labels: dict[int, str | None] = {}
+        self.notes: list[str] = []
         self._start = settings.start_number
         self._keep = keep is not None
         self._before: list[str] = []
-        self._output = SequenceOutput(pattern, info.path, settings.overwrite, keep)
+        part = None if frames is None else numbers_of(info, settings, frames)
+        self._output = SequenceOutput(pattern, settings.overwrite, keep, part=part)
+
+    @property
+    def pattern(self) -> Pattern:
+        return self._output.pattern
 
     def number(self, index: int) -> int:
         """The number that the frame `index` is written under."""
-        if self._start >= 0:
-            return self._start + index
-        if self.info.numbers is not None:
-            return self.info.numbers[index]
-        return FIRST_OF_A_MOVIE + index
+        return number_of(self.info, self._start, index)
 
     def prepare(self, matted: Matted) -> str:
         """Write the frame into the hidden folder and give its name. Any thread, any order."""
@@ -105,6 +118,15 @@ class SequenceWriter(TwoPhaseOutput):
     def publish(self) -> None:
         """Move the frames to their final names."""
         self._output.publish(self._before)
+        if left := self._output.left_over:
+            self.notes.append(
+                f"{self.path}: {len(left)} frame{'s' if len(left) > 1 else ''} of an earlier run that this run does "
+                f"not have {'are' if len(left) > 1 else 'is'} still there ({listed(left)}); remove them by hand"
+            )
+
+    def check(self) -> None:
+        """Raises: MediaError, another run has written one of the frames since this one began."""
+        self._output.check()
 
     def abort(self) -> None:
         self._output.discard()
