@@ -20,7 +20,7 @@ from mam_video.core.timecode import frame_range
 if TYPE_CHECKING:
     from mam_video.cli.progress import OnFrame
     from mam_video.core.frames import Matted
-    from mam_video.media import ClipInfo
+    from mam_video.media import ClipInfo, Reader
     from mam_video.media.name_guard import NameGuard
     from mam_video.report.run import RunReport
     from mam_video.report.thumbnails import Thumbnails
@@ -132,11 +132,9 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("--handles N widens a --range by N frames on both sides; give both")
     check_subject(options)
 
-    from mam_video.media import expected_bytes, notes, open_clip, parse_output
-    from mam_video.media.atomic_output import SUBJECT
+    from mam_video.media import open_clip, parse_output
     from mam_video.media.open import check_resumable
-    from mam_video.report.page import check_folder, save_report
-    from mam_video.report.thumbnails import Thumbnails
+    from mam_video.report.page import check_folder
 
     if options.report:
         check_folder(options.report)
@@ -145,33 +143,33 @@ def run(options: argparse.Namespace) -> int:
         if options.resume:
             check_resumable(output)
     with open_clip(options.input, settings.input) as reader:
-        info = reader.info
-        frames = _frames_of(options, info)
-        first = frames.start if frames is not None else 0
-        _check_names(options, info, settings, frames)
-        prompts = prompts_of(options, reader, first, settings)
+        return _matte(options, outputs, settings, reader)
+
+
+def _matte(options: argparse.Namespace, outputs: list[str], settings: Settings, reader: Reader) -> int:
+    """Matte an opened clip, and print what lies ahead and what came of it."""
+    from mam_video.jobs.matte_clip import matte_clip
+    from mam_video.media.atomic_output import SUBJECT
+    from mam_video.report.page import save_report
+    from mam_video.report.thumbnails import Thumbnails
+
+    info = reader.info
+    frames = _frames_of(options, info)
+    first = frames.start if frames is not None else 0
+    _check_names(options, info, settings, frames)
+    prompts = prompts_of(options, reader, first, settings)
     if any(SUBJECT in name for name in (*outputs, options.save_track or "")):
         _check_names(options, info, settings, frames, [each.subject for each in prompts])
     count = (frames or FrameRange()).count(info.frames_in_header)
-
-    from mam_video.jobs.matte_clip import matte_clip
 
     looks = Thumbnails()
     told: list[str] = []
     spoken = not options.quiet and options.progress == "bar"
     with show_progress(options, count) as (shown, tracked):
         if spoken:
-            told = notes(outputs, info, settings.output.audio)
-            for note in told:
-                say(f"note: {note}")
-            sizes = [
-                size and size * (len(prompts) or 1 if SUBJECT in output else 1)
-                for output in outputs
-                for size in [expected_bytes(output, info, count)]
-            ]
-            say(_announcement(info, first, count, sizes))
+            told = _print_start(info, outputs, settings, first, count, len(prompts))
         report = matte_clip(
-            options.input,
+            reader,
             outputs,
             prompts or None,
             settings,
@@ -197,6 +195,25 @@ def run(options: argparse.Namespace) -> int:
     if report.failed_checks:
         raise MediaError(f"written, but not as promised: {'; '.join(report.failed_checks)}")
     return 3 if options.strict and report.flagged else 0
+
+
+def _print_start(
+    info: ClipInfo, outputs: list[str], settings: Settings, first: int, count: int | None, subjects: int
+) -> list[str]:
+    """Print what lies ahead, and return the notes that were printed."""
+    from mam_video.media import expected_bytes, notes
+    from mam_video.media.atomic_output import SUBJECT
+
+    told = notes(outputs, info, settings.output.audio)
+    for note in told:
+        say(f"note: {note}")
+    sizes = [
+        size and size * (subjects or 1 if SUBJECT in output else 1)
+        for output in outputs
+        for size in [expected_bytes(output, info, count)]
+    ]
+    say(_announcement(info, first, count, sizes))
+    return told
 
 
 def guard_of(options: argparse.Namespace, settings: Settings) -> NameGuard:
