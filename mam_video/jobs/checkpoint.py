@@ -44,11 +44,11 @@ from mam_video.runtime.commit import in_use
 from mam_video.tracking.track_log import ANEW, TrackLog
 
 _DONE: Final = struct.Struct("<ffddd")
-_DAMAGED: Final = "damaged"  # in place of what a run was asked, where that cannot be read
+_DAMAGED: Final = "damaged"  # in place of a fingerprint that cannot be read
 
 
 class Done(NamedTuple):
-    """What is known of a matte that is written: of all subjects together, or of one of several.
+    """Facts of a matte that is written: of all subjects together, or of one of several.
 
     low, high           least and largest alpha
     seconds             that the frame took
@@ -61,8 +61,8 @@ class Done(NamedTuple):
     agreement: float = math.nan
     flicker: float = math.nan
 
-    def told(self, record: Record) -> Record:
-        """Return the tracker's record with what is known of the matte."""
+    def completed(self, record: Record) -> Record:
+        """Return the tracker's record with the matte's quality filled in."""
         agreement, flicker = (None if math.isnan(value) else value for value in (self.agreement, self.flicker))
         return replace(record, agreement=agreement, flicker=flicker)
 
@@ -81,7 +81,7 @@ def done_frame(matted: Matted, ranges: Sequence[tuple[float, float]], seconds: f
 
 
 class Checkpoint:
-    """What is kept of one run. A context manager over the run: when all is well, or nothing is done, it is removed.
+    """The checkpoint of one run: a context manager, removed at its end when all went well, or when no frame was done.
 
     publishing  the run was cut off while its outputs got their names
     done        frames that the outputs were given, in order; see `agree`

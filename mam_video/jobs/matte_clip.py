@@ -186,7 +186,7 @@ class _Job:
         checkpoint.agree(self.writers.resume_from(first, most, named=checkpoint.publishing))
         for k, done in enumerate(checkpoint.done):
             found = tracks.records(first + k)
-            records = [entry.told(record) for entry, record in zip(done[1:] or done, found, strict=True)]
+            records = [entry.completed(record) for entry, record in zip(done[1:] or done, found, strict=True)]
             self.report.add_known(records, done[0].seconds)
             self.alphas.add_known([(entry.low, entry.high) for entry in done])
         return len(checkpoint.done)
@@ -198,7 +198,7 @@ class _Job:
             self.report.set_known(k, [with_cut(record, self.cuts) for record in row])
 
     def _matte(self, tracks: TrackedClip, model: Model, overrides: Overrides, done: int) -> None:
-        """Take the frames that are left through the recipe."""
+        """Run the recipe on the frames that are left."""
         begin = self.frames.start + done
         with _track_writers(self.plan, self.reader.info, model, self.settings, self.checkpoint) as savers:
             run = Run(
@@ -230,7 +230,7 @@ class _Job:
         return max(first_needed(begin, smooth, batch), tracks.covers.start), end if tracks.ends else stop
 
     def _add(self, matted: Matted, seconds: float) -> None:
-        """Note a frame that every output was given, `seconds` after the one before."""
+        """Record a frame that every output was given, `seconds` after the one before."""
         self.alphas.add(matted)
         self.report.add(matted, seconds, self.clock.seconds)
         if self.checkpoint is not None:
@@ -239,7 +239,7 @@ class _Job:
             self.on_frame(matted, self.report)
 
     def _notes(self, done: int) -> list[str]:
-        """What users are told of the run, a line each."""
+        """Collect the notes of the run, a line each."""
         clip, report, cuts = self.reader.info, self.report, self.cuts
 
         def called(indices: Iterable[int]) -> list[int]:
@@ -262,7 +262,7 @@ class _Job:
         ]  # fmt: skip
 
     def _verify(self) -> None:
-        """Read back what was written, and note what is not as it should be."""
+        """Read the outputs back, and record what is not as it should be."""
         with self.clock.stage("verify"):
             plan = self.plan
             outputs = dict(zip(self.writers.paths, zip(plan.names, plan.whose, strict=True), strict=True))
