@@ -25,9 +25,9 @@ from mam_video.motion.flow import with_motion
 from mam_video.motion.shot_detection import CutFinder
 from mam_video.prompts.prompt import Prompt
 from mam_video.tracking.mask_ops import mask_logits
-from mam_video.tracking.search_region import held_view
+from mam_video.tracking.search_region import held_crop
 from mam_video.tracking.track_file import TrackWriter
-from mam_video.tracking.types import TrackedFrame
+from mam_video.tracking.types import MaskObservation, TrackedFrame
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,12 @@ def track_masks(
             covered = np.asarray((mask > SURE).astype(np.float32)) if trimaps else mask
             box = box_of_mask(covered) or box
             around = box or Box(0, 0, reader.info.width, reader.info.height)
-            view = held_view(view, around, reader.info.size, _MAKER.view_size, settings.view)
+            view = held_crop(view, around, reader.info.size, _MAKER.view_size, settings.view)
             logits = mask_logits(middle_of_trimap(mask) if trimaps else mask, view, _MAKER.mask_size)
             area = float((mask > 0.5).mean())
             record = Record(frame.index, frame.pts, State.PROMPTED, around, 1.0, area)
             record = replace(record, cut=frame.index in cuts.found)
-            writer.write(TrackedFrame(frame, motion, record, view, logits))
+            writer.write(TrackedFrame(frame, motion, MaskObservation(record, view, logits)))
             seen += 1
         if not seen:
             raise UsageError(f"{masks.option} {masks.source}: holds no mask of a frame of this clip")

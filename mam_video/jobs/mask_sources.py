@@ -178,7 +178,7 @@ class FirstFramePrompt(MaskSource):
         logs = () if job.checkpoint is None else job.checkpoint.tracks
 
         def records(index: int) -> tuple[Record, ...]:
-            found = (log[index - job.frames.start][0] for log in logs)
+            found = (log[index - job.frames.start].record for log in logs)
             return tuple(replace(record, subject=name) for record, name in zip(found, names, strict=True))
 
         stage = TrackPrompts(
@@ -247,8 +247,8 @@ class MultiFramePrompts(_TrackedAhead):
                 stop=job.stop, cuts=cuts, batch=job.batch, clock=job.clock, on_frame=job.on_tracked,
             )  # fmt: skip
             with closing(found):
-                for record, view, logits, _ in found:
-                    writer.write_found(record, view, logits)
+                for observation in found:
+                    writer.write_observation(observation)
 
     def fingerprint(self) -> dict[str, Any]:
         alone = len(self.several) == 1
@@ -319,7 +319,7 @@ def _followed(tracks: Mapping[str, Track], *, ends: bool) -> TrackedClip:
     """Follow tracks that are whole; `ends`: the run ends where they do."""
 
     def records(index: int) -> tuple[Record, ...]:
-        return tuple(replace(track.frame(index)[0], subject=name) for name, track in tracks.items())
+        return tuple(replace(track.frame(index).record, subject=name) for name, track in tracks.items())
 
     first = max(track.first for track in tracks.values())
     stop = min(track.first + track.count for track in tracks.values())

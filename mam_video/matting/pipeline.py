@@ -190,7 +190,7 @@ def matte(
 ) -> Generator[CropMatte, None, None]:
     """How opaque is each pixel of the crop? Batches fall on absolute frame numbers."""
     size = batch_size(model, settings)
-    for (_, view), group in groupby(tracked, key=lambda t: (t.frame.index // size, t.view)):
+    for (_, view), group in groupby(tracked, key=lambda t: (t.frame.index // size, t.crop)):
         batch = list(group)
         logits = np.stack([t.logits for t in batch]).astype(np.float32)
         visible = [bool((mask > 0).any()) for mask in logits]
@@ -208,7 +208,7 @@ def matte(
 def upsample(crops: Iterable[CropMatte], settings: Settings, clock: StageTimer) -> Generator[MovingMatte, None, None]:
     """Bring each crop's alpha to the plate's resolution and place, and measure how well it agrees with its mask."""
     for item, alpha in crops:
-        view, frame = item.view, item.frame
+        view, frame = item.crop, item.frame
         record = replace(item.record, agreement=agreement(alpha, item.logits, view))
         with clock.stage("refine"):
             picture = frame.rgb8[view.y0 : view.y0 + view.height, view.x0 : view.x0 + view.width]
@@ -254,7 +254,7 @@ def _embedding(batch: Sequence[TrackedFrame], model: Model) -> Embedding:
     """Take the tracker's embedding where it holds just these frames, else embed them: batches are always the same."""
     if batch[0].embedding is not None:
         return batch[0].embedding[0]
-    return model.embed([t.view.cut(t.frame.rgb8) for t in batch])
+    return model.embed([t.crop.cut(t.frame.rgb8) for t in batch])
 
 
 def device_of(model: Model) -> str:

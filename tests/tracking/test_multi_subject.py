@@ -13,6 +13,7 @@ import torch
 
 from mam_video.core.frames import Frame, Matted, Record, State
 from mam_video.core.geometry import Box
+from mam_video.core.reasons import Finding, Reason
 from mam_video.core.settings import Settings
 from mam_video.matting.compositing import divided
 from mam_video.matting.pipeline import matte_frames
@@ -169,14 +170,14 @@ def test_a_swap_that_cannot_be_excluded_is_flagged_on_both() -> None:
     mattes = list(matte_frames(frames, prompts(crossing(0)), AllColours(), settings_of()))
     for name, other in (("red", "blue"), ("blue", "red")):
         flagged = [m.of(name).record for m in mattes if m.of(name).record.state.flagged]
-        assert any(f"meets {other}" in reason for record in flagged for reason in record.reasons)
+        assert any(Finding(Reason.MEETS_SUBJECT, other=other) in record.findings for record in flagged)
     together = [m.record for m in mattes if m.record.state.flagged]
-    assert any("red: meets blue" in reason for record in together for reason in record.reasons)
+    assert any(Finding(Reason.MEETS_SUBJECT, other="blue", subject="red") in record.findings for record in together)
 
 
 def test_what_differs_in_colour_is_not_flagged_for_its_meeting(crossed: tuple[list[Matted], AllColours]) -> None:
-    reasons = [reason for m in crossed[0] for part in m.parts for reason in part.record.reasons]
-    assert not any("meets" in reason for reason in reasons)
+    findings = [finding for m in crossed[0] for part in m.parts for finding in part.record.findings]
+    assert not any(finding.reason is Reason.MEETS_SUBJECT for finding in findings)
 
 
 def test_alphas_are_divided_where_they_are_too_much() -> None:
