@@ -91,7 +91,11 @@ def matte_clip(
 
 @dataclass
 class _Job:
-    """One run of `matte_clip`; its fields below `on_tracked` are made by `open`."""
+    """One run of `matte_clip`.
+
+    part     the range that the user gave; None: the whole clip
+    by_hand  files of trimaps and garbage mattes, by option
+    """
 
     reader: Reader
     source: MaskSource
@@ -104,14 +108,22 @@ class _Job:
     on_frame: Callable[[Matted, RunReport], None] | None
     on_tracked: Callable[[], None] | None
     clock: StageTimer = field(default_factory=StageTimer)
-    checkpoint: Checkpoint | None = None
+    frames: FrameRange = field(init=False)
+    info: ClipInfo = field(init=False)
+    cuts: CutFinder = field(init=False)
+    alphas: AlphaRanges = field(init=False)
+    checkpoint: Checkpoint | None = field(init=False, default=None)
+    writers: WriterGroup = field(init=False)
+    report: RunReport = field(init=False)
 
-    def run(self) -> RunReport:
-        """Open everything, track, matte, then read back what was written."""
+    def __post_init__(self) -> None:
         self.frames = self.part or FrameRange()
         self.info = _info_from(self.reader.info, self.frames.start)
         self.cuts = CutFinder(self.settings.cuts, self.settings.motion)
         self.alphas = AlphaRanges(self.source.subjects)
+
+    def run(self) -> RunReport:
+        """Open everything, track, matte, then read back what was written."""
         with ExitStack() as stack:
             overrides = self._open_overrides(stack)
             self.checkpoint = self._open_checkpoint(stack)

@@ -97,7 +97,7 @@ def run_stages(frames: Iterable[Frame], run: Run, output: OutputStages | None = 
     mattes = ahead(alphas, _MATTED_AHEAD, "model")
     smoothed = map_columns(mattes, [partial(smooth, settings=settings.smooth, clock=clock)] * run.count)
     measured = map_columns(smoothed, [partial(measure_flicker, clock=clock)] * run.count)
-    finished = finish(measured, run)  # edge operations
+    finished = edit_edges(measured, run)
     with closing(mattes):
         if output is None:
             yield from finished
@@ -216,15 +216,15 @@ def upsample(crops: Iterable[CropMatte], settings: Settings, clock: StageTimer) 
         yield MovingMatte(Matted(frame, whole, record), item.motion)
 
 
-def finish(rows: Iterable[tuple[Matted, ...]], run: Run) -> Generator[Matted, None, None]:
+def edit_edges(rows: Iterable[tuple[Matted, ...]], run: Run) -> Generator[Matted, None, None]:
     """Apply the edge operations to the wanted frames, and unite the subjects of each."""
     for row in rows:
         index = row[0].frame.index
         if index >= run.begin and index in run.frames:
-            yield _finished(row, run)
+            yield _edited(row, run)
 
 
-def _finished(row: tuple[Matted, ...], run: Run) -> Matted:
+def _edited(row: tuple[Matted, ...], run: Run) -> Matted:
     settings, overrides, clock = run.settings, run.overrides, run.clock
     if len(row) == 1:
         return with_plate_alpha(apply_edge_ops(row[0], settings.finish_of(row[0].record.subject), overrides, clock))
