@@ -188,7 +188,7 @@ class CropMatte(NamedTuple):
 def matte(
     tracked: Iterable[TrackedFrame], model: Model, settings: Settings, clock: StageTimer
 ) -> Generator[CropMatte, None, None]:
-    """How opaque is each pixel of the crop? Batches fall on absolute frame numbers."""
+    """Estimate the alpha of each crop; batches fall on absolute frame numbers."""
     size = batch_size(model, settings)
     for (_, view), group in groupby(tracked, key=lambda t: (t.frame.index // size, t.crop)):
         batch = list(group)
