@@ -62,6 +62,7 @@ def matte_clip(
         source: a movie, a sequence (pattern, folder or one file), or an opened reader, which stays open.
         outputs: `NAME[:KIND]`, see `media.formats`; `{subject}` in a name gives each subject an output.
         prompt: on the first frame of the range or on several; of several subjects `Prompts` for each.
+        settings, model: all knobs, the defaults where None; a model that is loaded, else that of the settings.
         backward: track back from the first prompt to the first frame.
         track_from, masks, trimaps: stand in place of a prompt: a track file; masks or trimaps of every frame.
         track_to: a track file to write.
