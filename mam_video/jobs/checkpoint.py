@@ -8,6 +8,7 @@ first output has also
     track       what was found in each frame; the tracker goes through it again without running the model. Of several
                 subjects `track-2` and so on beside it; their tracker runs again from the first frame
     ahead.track of prompts on several frames: the track that was made before matting, once it is whole
+    tracks-named  an empty file: the tracks that are saved are whole, and get their names
     publishing  an empty file: every output is whole, and they are being renamed
     published   an empty file: all have their names, and what was kept is being removed
 
@@ -84,6 +85,7 @@ class Checkpoint:
     """The checkpoint of one run: a context manager, removed at its end when all went well, or when no frame was done.
 
     publishing  the run was cut off while its outputs got their names
+    tracks_named  it was cut off when its saved tracks had their names, or got them
     done        frames that the outputs were given, in order; see `agree`
     tracks      what was found of each subject
 
@@ -119,6 +121,7 @@ class Checkpoint:
             lock = _locked(place / "lock")
             self._locks += [] if lock is None else [lock]
         self.publishing = (self._main / "publishing").exists()
+        self.tracks_named = (self._main / "tracks-named").exists()
         self.tracks = tuple(TrackLog(self._main / _numbered("track", k)) for k in range(subjects))
         self._log = AppendLog(self._main / "done")
         self.done: list[DoneFrame] = [
@@ -138,6 +141,11 @@ class Checkpoint:
         """Add a frame that is written."""
         self._log.append(b"".join(_DONE.pack(*entry) for entry in done))
         self.done.append(done)
+
+    def mark_tracks(self) -> None:
+        """Note that every saved track is whole; from here on they get their names, before the outputs do."""
+        with writing(self._main):
+            (self._main / "tracks-named").touch()
 
     def mark(self) -> None:
         """Note that every output is whole; from here on they get their names."""

@@ -332,8 +332,10 @@ def _track_writers(
 ) -> Iterator[list[TrackWriter]]:
     """Open a writer for each track that is to be saved, in the order of the subjects.
 
-    With a checkpoint it grows under a name that does not change, so that a run that goes on begins that file again.
+    With a checkpoint it grows under a name that does not change, so that a resumed run begins that file again. A run
+    that was cut off after its tracks got their names, and before its outputs did, replaces its own tracks.
     """
+    overwrite = settings.output.overwrite or (checkpoint is not None and checkpoint.tracks_named)
     with ExitStack() as stack:
         writers = []
         for path in plan.tracks.values():
@@ -341,8 +343,10 @@ def _track_writers(
             if checkpoint is None:
                 growing.unlink(missing_ok=True)
             writer = TrackWriter(
-                path, info.size, model, settings.as_dict(), overwrite=settings.output.overwrite,
+                path, info.size, model, settings.as_dict(), overwrite=overwrite,
                 part=growing if checkpoint is not None else None,
             )  # fmt: skip
             writers.append(stack.enter_context(writer))
         yield writers
+        if checkpoint is not None and writers:
+            checkpoint.mark_tracks()
