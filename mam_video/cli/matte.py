@@ -15,13 +15,14 @@ from mam_video.cli.prompts import prompts_of
 from mam_video.cli.say import say
 from mam_video.cli.subject import SubjectOptions, add_subject
 from mam_video.core.errors import MediaError, UsageError
+from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import Settings
 from mam_video.core.timecode import frame_range
 
 if TYPE_CHECKING:
     from mam_video.cli.progress import OnFrame
     from mam_video.core.frames import Matted
-    from mam_video.media import ClipInfo
+    from mam_video.media import ClipInfo, Reader
     from mam_video.prompts.prompt import Prompts
     from mam_video.report.run import RunReport
     from mam_video.report.thumbnails import Thumbnails
@@ -178,10 +179,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _matte(job: MatteOptions) -> int:
     from mam_video.media import open_clip, parse_output
-    from mam_video.media.atomic_output import SUBJECT
     from mam_video.media.open import check_resumable
-    from mam_video.report.page import check_folder, save_report
-    from mam_video.report.thumbnails import Thumbnails
+    from mam_video.report.page import check_folder
 
     if job.report:
         check_folder(job.report)
@@ -190,23 +189,33 @@ def _matte(job: MatteOptions) -> int:
         if job.resume:
             check_resumable(output)
     with open_clip(job.input, job.settings.input) as reader:
-        info = reader.info
-        frames = _frames_of(job, info)
-        _check_names(job, info, frames)
-        prompts = prompts_of(job.subject, reader, frames[0] if frames else 0, job.settings)
+        return _matte_opened(job, reader)
+
+
+def _matte_opened(job: MatteOptions, reader: Reader) -> int:
+    """Matte an opened clip; print what the run will take and what came of it. Return the exit code."""
+    from mam_video.media.atomic_output import SUBJECT
+
+    info = reader.info
+    frames = _frames_of(job, info)
+    first = frames.start if frames is not None else 0
+    _check_names(job, info, frames)
+    prompts = prompts_of(job.subject, reader, first, job.settings)
     if any(SUBJECT in name for name in (*job.outputs, job.save_track or "")):
         _check_names(job, info, frames, [each.subject for each in prompts])
-    count = _count_of(frames, info.frames_in_header)
+    count = (frames or FrameRange()).count(info.frames_in_header)
 
     from mam_video.jobs.matte_clip import matte_clip
+    from mam_video.report.page import save_report
+    from mam_video.report.thumbnails import Thumbnails
 
     thumbnails = Thumbnails() if job.report else None
     printed: list[str] = []
     with show_progress(count, progress=job.progress, quiet=job.quiet) as (shown, tracked):
         if job.talks:
-            printed = _print_start(job, info, frames[0] if frames else 0, count, prompts)
+            printed = _print_start(job, info, first, count, prompts)
         report = matte_clip(
-            job.input,
+            reader,
             list(job.outputs),
             prompts or None,
             job.settings,
@@ -234,9 +243,7 @@ def _matte(job: MatteOptions) -> int:
     return 3 if job.strict and report.flagged else 0
 
 
-def _check_names(
-    job: MatteOptions, info: ClipInfo, frames: tuple[int, int | None] | None, subjects: Sequence[str] = ()
-) -> None:
+def _check_names(job: MatteOptions, info: ClipInfo, frames: FrameRange | None, subjects: Sequence[str] = ()) -> None:
     """Raises: UsageError, an output would overwrite an input or another output. No `subjects`: not known yet."""
     from mam_video.media.atomic_output import of_subjects
     from mam_video.media.open import check_names
@@ -253,22 +260,11 @@ def _check_names(
         guard.writes_folder("--report", job.report, FILES)
 
 
-def _frames_of(job: MatteOptions, info: ClipInfo) -> tuple[int, int | None] | None:
-    """First and last index of the range with its handles; None for the whole clip."""
+def _frames_of(job: MatteOptions, info: ClipInfo) -> FrameRange | None:
+    """Return the range with its handles; None for the whole clip."""
     if job.range is None:
         return None
-    first, last = frame_range(job.range, info.timecode, info.rate, info.numbers)
-    return max(first - job.handles, 0), None if last is None else last + job.handles
-
-
-def _count_of(frames: tuple[int, int | None] | None, header: int | None) -> int | None:
-    """How many frames the run has, as far as is known."""
-    if frames is None:
-        return header
-    first, last = frames
-    if header is None:
-        return None if last is None else last - first + 1
-    return max((header if last is None else min(last + 1, header)) - first, 0)
+    return frame_range(job.range, info.timecode, info.rate, info.numbers).widened(job.handles)
 
 
 def _print_start(job: MatteOptions, info: ClipInfo, first: int, count: int | None, prompts: list[Prompts]) -> list[str]:

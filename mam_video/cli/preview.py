@@ -19,6 +19,7 @@ from mam_video.core.settings import Settings
 from mam_video.report.sentences import sentences
 
 if TYPE_CHECKING:
+    from mam_video.core.settings import Settings
     from mam_video.jobs.preview import Preview
     from mam_video.media import ClipInfo
 
@@ -98,22 +99,22 @@ def run(options: argparse.Namespace) -> int:
         info = reader.info
         index = 0 if job.frame is None else frame_index(job.frame, info)
         prompt = prompt_of(job.subject, reader, index, job.settings)
-    output = _output_of(job, info)
+        output = _output_of(job, info)
 
-    from mam_video.jobs.preview import preview
+        from mam_video.jobs.preview import preview
 
-    seen = preview(
-        job.input,
-        list(job.planned),
-        prompt,
-        job.settings,
-        index=index,
-        track_from=job.subject.track,
-        masks=job.subject.masks,
-        trimaps=job.subject.trimaps,
-        include=job.subject.include,
-        exclude=job.subject.exclude,
-    )
+        seen = preview(
+            reader,
+            list(job.planned),
+            prompt,
+            job.settings,
+            index=index,
+            track_from=job.subject.track,
+            masks=job.subject.masks,
+            trimaps=job.subject.trimaps,
+            include=job.subject.include,
+            exclude=job.subject.exclude,
+        )
     write_picture(output, info.path, seen.over_checker, job.overwrite)
     for line in _lines(seen, info, index, output, list(job.planned)):
         say(line)
@@ -137,7 +138,7 @@ def _output_of(job: PreviewOptions, info: ClipInfo) -> Path:
 
 def _lines(seen: Preview, info: ClipInfo, index: int, output: Path, planned: list[str]) -> list[str]:
     record = seen.matted.record
-    number = index if info.numbers is None else info.numbers[index]
+    number = info.frame_number(index)
     reasons = f" ({'; '.join(sentences(record.findings))})" if record.findings else ""
     lines = [f"wrote {output}: frame {number}, {record.state}{reasons}, {record.area:.1%} of the picture"]
     count = info.frames_in_header

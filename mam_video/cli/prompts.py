@@ -12,6 +12,7 @@ from mam_video.cli.inspect import add_reading, frame_index
 from mam_video.cli.options import reading_from
 from mam_video.cli.say import say
 from mam_video.core.errors import MediaError, UsageError
+from mam_video.core.geometry import Box, point_of
 from mam_video.prompts.parse import PromptClip, PromptEntry, by_subject, parse_entry, read_entries
 from mam_video.prompts.prompt import Prompt, Prompts
 
@@ -63,7 +64,10 @@ def prompt_of(subject: SubjectOptions, reader: Reader, first: int, settings: Set
     """Make a prompt of --box, --point, --mask or --text for frame `first`; None where none is given."""
     points = list(subject.points)
     if subject.text is not None:
-        return Prompt.parse(_box_of_text(subject.text, reader, first, settings), points, reader.info.size)
+        on = tuple(point_of(text.split(","), reader.info.size) for text in points)
+        prompt = Prompt(_box_of_text(subject.text, reader, first, settings), on)
+        prompt.check_inside(reader.info.size)
+        return prompt
     if subject.mask:
         from mam_video.jobs.external_masks import prompt_of_mask
 
@@ -73,7 +77,7 @@ def prompt_of(subject: SubjectOptions, reader: Reader, first: int, settings: Set
     return None
 
 
-def _box_of_text(text: str, reader: Reader, first: int, settings: Settings) -> str:
+def _box_of_text(text: str, reader: Reader, first: int, settings: Settings) -> Box:
     """Find the box for the words of --text; print it as --box, to repeat or to correct it."""
     from mam_video.prompts.text import find_by_text
 
@@ -83,7 +87,7 @@ def _box_of_text(text: str, reader: Reader, first: int, settings: Settings) -> s
     found = find_by_text(frame.rgb8, text, settings.text, settings.model.device)
     more = f"; {found.others} more boxes are good enough" if found.others else ""
     say(f"--text '{text}' is --box {found.box} (score {found.score:.2f}{more})", file=sys.stderr)
-    return str(found.box)
+    return found.box
 
 
 def prompts_of(subject: SubjectOptions, reader: Reader, first: int, settings: Settings) -> list[Prompts]:
@@ -160,7 +164,7 @@ def _print(entries: list[PromptEntry], info: ClipInfo | None) -> None:
 def _called(entry: PromptEntry, info: ClipInfo | None) -> str:
     if info is None:
         return entry.frame
-    return str(entry.index if info.numbers is None else info.numbers[entry.index])
+    return str(info.frame_number(entry.index))
 
 
 def _any_clip() -> PromptClip:

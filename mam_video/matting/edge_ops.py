@@ -1,8 +1,8 @@
 """What an artist does to a matte: levels, choke and grow, feather, invert. Pixels are the plate's own.
 
 After smoothing (docs/measurements.md), and in this order: the trimap, black and white point, choke, grow, feather; then
-the garbage mattes (`include`, `exclude`), which so hold whatever was grown, and invert. Where nothing is asked for the
-alpha passes bit for bit.
+the garbage mattes (`include`, `exclude`), which overrule what was grown, and invert. With no operation the alpha passes
+bit for bit.
 
 Grown by r, an alpha is at each pixel the largest of those within r: grey dilation by a round disc, so that an edge is
 moved and stays as soft as it was, and a hair below one half grows as well as what is solid. A disc of whole pixels is
@@ -75,8 +75,22 @@ def _finished(matted: Matted, settings: FinishSettings, forced: Overrides) -> Ma
     return matted if alpha is matted.alpha else replace(matted, alpha=alpha, coverage=coverage)
 
 
+def inverted(matted: Matted) -> Matted:
+    """Return a matte of all that is not its subject; of several subjects each one's part likewise.
+
+    Parts that are inverted may add up to more than 1.
+    """
+    window, coverage = matted.frame.window, matted.alpha if matted.coverage is None else matted.coverage
+    return replace(
+        matted,
+        alpha=_inverted(matted.alpha, window),
+        coverage=_inverted(coverage, window),
+        parts=tuple(inverted(part) for part in matted.parts),
+    )
+
+
 def with_plate_alpha(matted: Matted) -> Matted:
-    """Return a apply_edge_ops matte times the plate's own alpha; itself where the plate has none.
+    """Return a finished matte times the plate's own alpha; itself where the plate has none.
 
     The product is what is written, looked at and read back. The coverage stays: it says how straight colours are mixed.
     """

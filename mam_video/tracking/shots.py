@@ -54,56 +54,31 @@ class Shots:
 
 def in_first_shot(
     moved: Iterable[Moved],
-    follow: Callable[[Iterable[Moved]], Generator[TrackedFrame, None, None]],
-    model: Model,
-    cuts: CutFinder,
-    clock: StageTimer | None = None,
-) -> Generator[TrackedFrame, None, None]:
-    """Track the subject through the first shot, and yield empty masks for the later ones, which have no prompt.
-
-    Args:
-        moved: the frames of the clip with their motion.
-        follow: the tracker, given the frames of the first shot.
-        cuts: finds where it ends, and does there what its settings say.
-    """
-
-    def missing(frame: Frame, motion: Motion | None, begin: int) -> TrackedFrame:
-        return without_prompt(frame, motion, begin, model)
-
-    return _in_first_shot(cuts.watch(moved, clock), follow, missing)
-
-
-def each_in_first_shot(
-    moved: Iterable[Moved],
     follow: Callable[[Iterable[Moved]], Generator[tuple[TrackedFrame, ...], None, None]],
     model: Model,
     subjects: Iterable[str],
     cuts: CutFinder,
     clock: StageTimer | None = None,
 ) -> Generator[tuple[TrackedFrame, ...], None, None]:
-    """Do the same for several subjects, by name: a `TrackedFrame` for each of them and each frame."""
+    """Track the subjects through the first shot; frames of later shots, which have no prompt, get empty masks.
+
+    Args:
+        moved: the frames of the clip with their motion.
+        follow: the tracker, given the frames of the first shot.
+        subjects: their names as records have them; empty for one that is alone.
+        cuts: finds where the shot ends, and says what is done there.
+    Yields a `TrackedFrame` for each subject and frame.
+    """
     names = tuple(subjects)
-
-    def missing(frame: Frame, motion: Motion | None, begin: int) -> tuple[TrackedFrame, ...]:
-        empty = without_prompt(frame, motion, begin, model)
-        return tuple(empty.with_record(replace(empty.record, subject=name)) for name in names)
-
-    return _in_first_shot(cuts.watch(moved, clock), follow, missing)
-
-
-def _in_first_shot(
-    moved: Iterable[Moved],
-    follow: Callable[[Iterable[Moved]], Generator[T, None, None]],
-    missing: Callable[[Frame, Motion | None, int], T],
-) -> Generator[T, None, None]:
-    with closing_iter(moved) as source:
+    with closing_iter(cuts.watch(moved, clock)) as source:
         shots = Shots(source)
         with closing(follow(shots.take())) as followed:
             yield from followed
         while shots.next is not None:
             begin = shots.next[0].index
             for frame, motion in shots.take():
-                yield missing(frame, motion, begin)
+                empty = without_prompt(frame, motion, begin, model)
+                yield tuple(empty.with_record(replace(empty.record, subject=name)) for name in names)
 
 
 def without_prompt(frame: Frame, motion: Motion | None, begin: int, model: Model) -> TrackedFrame:
@@ -118,17 +93,10 @@ def without_prompt(frame: Frame, motion: Motion | None, begin: int, model: Model
     return TrackedFrame(frame, motion, MaskObservation(record, crop, logits, np.zeros((0, 0), np.float32)))
 
 
-def with_cuts(tracked: Iterable[TrackedFrame], cuts: CutFinder) -> Generator[TrackedFrame, None, None]:
-    """Pass frames on; the first one of each shot is marked as such, and no motion leads to it."""
-    with closing_iter(tracked) as source:
-        for item in source:
-            yield _with_cut(item, cuts)
-
-
-def each_with_cuts(
+def with_cuts(
     rows: Iterable[tuple[TrackedFrame, ...]], cuts: CutFinder
 ) -> Generator[tuple[TrackedFrame, ...], None, None]:
-    """Do the same for several subjects."""
+    """Mark the first frame of each shot, and take the motion to it away."""
     with closing_iter(rows) as source:
         for row in source:
             yield tuple(_with_cut(item, cuts) for item in row)
