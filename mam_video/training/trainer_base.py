@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mam_video.core.errors import MamVideoError, UsageError
 from mam_video.core.tables import from_table, read_toml
 from mam_video.media.name_guard import NameGuard
+from mam_video.models.lite_net import ARCHITECTURE_KEY, ARCHITECTURES, LiteArchitecture, architecture_of
 
 Config = TypeVar("Config")
 
@@ -50,6 +51,26 @@ def _check_names(config: Any, path: Path) -> None:
             guard.reads(f"`{each.name}`", value)
     if getattr(config, "out", None):
         guard.writes_folder("`out`", config.out, _WRITTEN)
+
+
+COOL_SHARE = 0.6
+"""The part of a run by the clock, at its end, in which the rate falls."""
+
+
+def rate_share(
+    step: int, *, warm_up: int, steps: int, cool_down: int, seconds: float = 0.0, elapsed: float = 0.0
+) -> float:
+    """The learning rate's share, in (0, 1]: a warm-up, then level, then linearly down to a hundredth.
+
+    It falls over the last `cool_down` of `steps`. Where `seconds` is above 0 the clock decides instead: it falls over
+    the last `COOL_SHARE` of them, of which `elapsed` have passed.
+    """
+    share = min(1.0, (step + 1) / warm_up)
+    if seconds:
+        return share * min(1.0, max((seconds - elapsed) / (COOL_SHARE * seconds), 0.01))
+    if cool_down:
+        return share * min(1.0, max((steps - step) / cool_down, 0.01))
+    return share
 
 
 class MovingAverage:
@@ -85,8 +106,13 @@ class Numbers(torch.utils.data.Sampler[int]):
             i += 1
 
 
-def save_weights(state: Mapping[str, Tensor], path: Path, *, half: bool = False, note: str = "") -> None:
-    """As safetensors, written beside and renamed. With `half`, floats are stored in 16 bits."""
+def save_weights(
+    state: Mapping[str, Tensor], path: Path, *, half: bool = False, note: str = "", architecture: str = ""
+) -> None:
+    """As safetensors, written beside and renamed. With `half`, floats are stored in 16 bits.
+
+    `note` and `architecture` (JSON, of `LiteArchitecture.to_text`) stand in the file's metadata where they are given.
+    """
     arrays = {
         k: (v.half() if half and v.dtype == torch.float32 else v).contiguous()
         for k, v in state.items()
@@ -94,7 +120,8 @@ def save_weights(state: Mapping[str, Tensor], path: Path, *, half: bool = False,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    save_file(arrays, part, metadata={"note": note} if note else None)
+    told = {k: v for k, v in (("note", note), (ARCHITECTURE_KEY, architecture)) if v}
+    save_file(arrays, part, metadata=told or None)
     part.replace(path)
 
 
@@ -123,6 +150,34 @@ def load_weights(net: nn.Module, path: Path, *, parts: Sequence[str] = ("",), gr
     if wanted != set(state) or any(own[k].shape != state[k].shape for k in wanted):
         raise MamVideoError(f"{path}: these weights are of another network")
     net.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()}, strict=False)
+
+
+def architecture_in(path: Path) -> LiteArchitecture:
+    """The architecture of a weight file. Raises: MamVideoError, it cannot be read or is of another network."""
+    try:
+        with safe_open(path, "pt") as f:
+            told = (f.metadata() or {}).get(ARCHITECTURE_KEY)
+        return architecture_of(load_file(path), told)
+    except (OSError, SafetensorError) as e:
+        raise MamVideoError(f"{path}: cannot read these weights ({e})") from e
+    except ValueError as e:
+        raise MamVideoError(f"{path}: these weights are of another network ({e})") from e
+
+
+def chosen_architecture(name: str, start: str) -> LiteArchitecture:
+    """The architecture to train: that of the file `start`, else the one called `name`.
+
+    Raises: MamVideoError, there is none of that name, or `start` has another one.
+    """
+    if name and name not in ARCHITECTURES:
+        raise MamVideoError(f"architecture = '{name}': no such architecture; known: {', '.join(ARCHITECTURES)}")
+    named = ARCHITECTURES[name or "lite0"]
+    if not start:
+        return named
+    found = architecture_in(Path(start))
+    if name and found != named:
+        raise MamVideoError(f"{start}: these weights are not of the architecture {name}; set `architecture`")
+    return found
 
 
 def save_samples(rows: Sequence[Sequence[np.ndarray]], path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +17,18 @@ from mam_video.models import lite
 from mam_video.models.base import Embedding, Model, Reference, ViewPrompt
 from mam_video.models.lite import LiteModel, folded
 from mam_video.models.lite_net import (
+    ARCHITECTURES,
     FEATURES,
+    LITE0,
+    LITE2,
     LOOK,
     MATCH_MAPS,
     PROMPT_MAPS,
     Features,
+    LiteArchitecture,
     LiteNet,
+    Stage,
+    architecture_of,
     between,
     local_colours,
     prompt_maps,
@@ -31,10 +39,10 @@ from tests.numerics import Truth, in_double
 pytestmark = pytest.mark.numeric
 
 
-def shaken(seed: int = 0) -> LiteNet:
+def shaken(seed: int = 0, architecture: LiteArchitecture = LITE0) -> LiteNet:
     """An untrained network whose batch norms do something."""
     torch.manual_seed(seed)
-    net = LiteNet()
+    net = LiteNet(architecture)
     for name, value in net.state_dict().items():
         if name.endswith("running_var"):
             value.uniform_(0.5, 2)
@@ -53,19 +61,20 @@ def pictures(count: int = 2, h: int = 640, w: int = 500) -> list[np.ndarray]:
     return [noise.integers(0, 256, (h, w, 3)).astype(np.uint8) for _ in range(count)]
 
 
-def test_backbone_equals_timm() -> None:
+@pytest.mark.parametrize("which", ARCHITECTURES)
+def test_backbone_equals_timm(which: str) -> None:
     timm = pytest.importorskip("timm", reason="timm is not installed (it is not needed to run the model)")
-    theirs = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0).eval()
+    theirs = timm.create_model(f"tf_efficientnet_{which}", pretrained=False, num_classes=0).eval()
     torch.manual_seed(0)
     for name, value in theirs.state_dict().items():
         if name.endswith("running_var"):
             value.uniform_(0.5, 1.5)
         elif name.endswith("running_mean"):
             value.normal_(0, 0.1)
-    features = timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True).eval()
+    features = timm.create_model(f"tf_efficientnet_{which}", pretrained=False, features_only=True).eval()
     features.load_state_dict(theirs.state_dict(), strict=False)
-    ours = LiteNet().backbone.eval()
-    ours.load_efficientnet_lite0(theirs.state_dict())
+    ours = LiteNet(ARCHITECTURES[which]).backbone.eval()
+    ours.load_efficientnet_lite(theirs.state_dict())
     x = torch.rand(2, 3, 96, 64) * 2 - 1
     with torch.inference_mode():
         f2, f4 = ours.low(x)
@@ -229,6 +238,43 @@ def test_weights_of_the_trainer_load(tmp_path: Path) -> None:
         prompt = ViewPrompt(Box(50, 60, 300, 400))
         x, y = (m.segment(m.embed(pictures(1)), 0, prompt).logits for m in (a, b))
     assert np.abs(x - y).max() < 0.05 * np.abs(x).max()
+
+
+def test_a_file_tells_its_architecture(tmp_path: Path) -> None:
+    """With metadata and without, in half precision; where the two differ, one line says so."""
+    small = replace(LITE2, wide=32, middle=24, narrow=16, attentions=1)
+    for architecture in (LITE2, small):
+        state = shaken(1, architecture).state_dict()
+        assert architecture_of(state) == architecture == architecture_of(state, architecture.to_text())
+    path = tmp_path / "small.safetensors"
+    for told in ("", small.to_text()):
+        save_weights(state, path, half=True, architecture=told)
+        found = LiteModel.load(path, "cpu")
+        assert found._net.architecture == small
+        with torch.inference_mode():
+            seen = found.embed(pictures(1))
+            logits = found.segment(seen, 0, ViewPrompt(Box(50, 60, 300, 400))).logits
+            assert torch.isfinite(found.matte(seen, logits)).all()
+    for told in (LITE0.to_text(), "{}", "7", '{"stages": [], "wide": 32, "middle": 8, "narrow": 8, "attentions": 1}'):
+        save_weights(state, path, architecture=told)
+        with pytest.raises(WeightsError, match="not of the model lite") as error:
+            LiteModel.load(path, "cpu")
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"wide": 100}, "no multiple of 32"),
+        ({"attentions": 0}, "above 0"),
+        ({"narrow": 1.5}, "whole numbers"),
+        ({"stages": LITE0.stages[:6]}, "7 stages, not 6"),
+        ({"stages": (*LITE0.stages[:6], Stage(6, 4, 320, 1))}, "odd"),
+    ],
+)
+def test_no_network_of_an_impossible_architecture(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(LITE0, **change)
 
 
 @pytest.mark.skipif(not lite.SHA256, reason="no weights are shipped yet")

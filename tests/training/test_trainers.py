@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mam_video.core.errors import MamVideoError
-from mam_video.models.lite_net import LiteNet
+from mam_video.models.lite_net import LITE0, LITE2, LiteNet
 from mam_video.training import train_matte_head, train_segmenter
 from mam_video.training.__main__ import main
 from mam_video.training.data.composites import Composites
@@ -19,7 +19,7 @@ from mam_video.training.data.pictures import read_backgrounds, read_cutouts, rea
 from mam_video.training.synth.scene import Stills
 from mam_video.training.train_matte_head import MatteConfig, MatteTrainer
 from mam_video.training.train_segmenter import SegmenterConfig, SegmenterTrainer
-from mam_video.training.trainer_base import load_weights, read_config, save_weights
+from mam_video.training.trainer_base import architecture_in, load_weights, rate_share, read_config, save_weights
 from tests.training.conftest import blob
 
 RECIPES = Path(__file__).resolve().parents[2] / "configs" / "training"
@@ -116,6 +116,51 @@ def test_the_recipes_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main([str(bad)]) == 1
     assert "unknown recipe 'sauce'" in capsys.readouterr().err
     assert main([str(tmp_path / "none.toml")]) == 1
+
+
+def test_the_trainers_follow_the_architecture_of_what_they_start_from(tmp_path: Path) -> None:
+    path = tmp_path / "large.safetensors"
+    save_weights(LiteNet(LITE2).state_dict(), path, half=True)
+    assert SegmenterTrainer(SegmenterConfig(architecture="lite2")).net.architecture == LITE2
+    assert SegmenterTrainer(SegmenterConfig(start=str(path))).net.architecture == LITE2
+    assert MatteTrainer(MatteConfig(segmenter=str(path))).net.architecture == LITE2
+    with pytest.raises(MamVideoError, match="not of the architecture lite0"):
+        MatteTrainer(MatteConfig(architecture="lite0", start=str(path)))
+    with pytest.raises(MamVideoError, match="no such architecture; known: lite0, lite2"):
+        SegmenterTrainer(SegmenterConfig(architecture="lite9"))
+
+
+def test_the_rate_falls_by_steps_or_by_the_clock() -> None:
+    steps = [rate_share(i, warm_up=2, steps=10, cool_down=4) for i in range(10)]
+    assert steps == [0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25]
+    clock = [
+        rate_share(99, warm_up=2, steps=9, cool_down=4, seconds=10, elapsed=t) for t in (0.0, 4.0, 7.0, 10.0, 20.0)
+    ]
+    assert clock == [1, 1, 0.5, 0.01, 0.01]
+
+
+def test_a_run_by_the_clock_ends_and_is_kept(training_set: Path, tmp_path: Path) -> None:
+    SegmenterTrainer(
+        SegmenterConfig(data=str(training_set), out=str(tmp_path), size=64, batch=2, seconds=0.01, workers=0, threads=1)
+    ).run()
+    assert torch.load(tmp_path / "run.pt", weights_only=True)["step"] >= 1
+    assert architecture_in(tmp_path / "average.safetensors") == LITE0
+
+
+def test_solidity_counts_holes_and_specks() -> None:
+    truth = torch.zeros(1, 1, 64, 64)
+    truth[..., 16:48, 16:48] = 1
+    right, hole, speck = (8 * (2 * truth - 1) for _ in range(3))
+    hole[..., 28:36, 28:36] *= -1
+    speck[..., 0:10, 0:24] *= -1
+    small, valid = torch.full((1, 1, 16, 16), 0.0), torch.ones_like(truth)
+    for wrong in (hole, speck):
+        more = [
+            train_matte_head.matte_loss(x, small, truth, valid, 1.0)
+            - train_matte_head.matte_loss(x, small, truth, valid)
+            for x in (right, wrong)
+        ]
+        assert more[0] < 0.03 < more[1]
 
 
 def test_blobs_are_blobs() -> None:
