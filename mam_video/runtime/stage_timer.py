@@ -1,6 +1,6 @@
-"""Where the time goes: seconds a stage, added up over threads.
+"""Measure seconds by stage, summed over threads.
 
-Stages overlap, so their sum is more than the run's own time; what is largest is what holds the run back.
+Stages overlap, so their sum exceeds the time of the run. The largest stage limits the speed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class StageTimer:
-    """Seconds by stage. Thread-safe."""
+    """A timer of seconds by stage. Thread-safe."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
@@ -23,7 +23,7 @@ class StageTimer:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """A copy of what was counted so far, the largest first."""
+        """Return a copy of the seconds by stage, the largest first."""
         with self._lock:
             return dict(sorted(self._seconds.items(), key=lambda item: -item[1]))
 
@@ -38,7 +38,7 @@ class StageTimer:
                 self._seconds[name] = self._seconds.get(name, 0.0) + spent
 
     def timed(self, items: Iterable[T], name: str) -> Generator[T, None, None]:
-        """`items`, with the time that each takes to come counted for stage `name`."""
+        """Pass `items` on, and count the wait for each as time of stage `name`."""
         iterator = iter(items)
         try:
             while True:

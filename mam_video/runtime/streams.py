@@ -1,8 +1,8 @@
-"""Generators that run beside each other: work ahead in threads, through bounded queues, with an orderly end.
+"""Run generators concurrently: threads work ahead through bounded queues and stop together.
 
-Whatever ends first ends all: an error in a producer is raised in the consumer, and a consumer that stops early (or
-fails, or is interrupted) stops its producers. A thread ends with the generator that started it; only one that is in the
-middle of something long, as a large model on a CPU, is waited for no longer than a few seconds and ends after it.
+An error in a producer is raised in the consumer. A consumer that stops early, fails or is interrupted stops its
+producers. A thread ends with the generator that started it. A thread in a long call, such as a large model on a CPU, is
+waited for only a few seconds; it ends after that call.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-_POLL = 0.1  # seconds between two looks at whether the other side has gone
-_PATIENCE = 5.0  # seconds that a thread is waited for
+_POLL_INTERVAL = 0.1  # seconds between two checks whether the consumer has stopped
+_JOIN_TIMEOUT = 5.0  # seconds to wait for a thread to end
 
 
 class _End:
-    """Put in the queue when the producer is done."""
+    """Marks the end of the items in the queue."""
 
 
 def ahead(items: Iterable[T], depth: int, name: str) -> Generator[T, None, None]:
-    """`items`, produced in a thread that runs at most `depth` items ahead.
+    """Produce `items` in a thread that runs at most `depth` items ahead.
 
-    Order is kept. An exception of `items` is raised here; closing this generator closes `items` in its thread.
+    The order is preserved. An exception of `items` is raised here. Closing this generator closes `items` in its thread.
     """
-    box: queue.Queue[T | type[_End]] = queue.Queue(maxsize=depth)
+    items_queue: queue.Queue[T | type[_End]] = queue.Queue(maxsize=depth)
     stop = threading.Event()
     failure: list[BaseException] = []
 
     def put(item: T | type[_End]) -> bool:
         while not stop.is_set():
             try:
-                box.put(item, timeout=_POLL)
+                items_queue.put(item, timeout=_POLL_INTERVAL)
                 return True
             except queue.Full:
                 continue
@@ -48,7 +48,7 @@ def ahead(items: Iterable[T], depth: int, name: str) -> Generator[T, None, None]
             for item in items:
                 if not put(item):
                     break
-        except BaseException as error:  # noqa: BLE001 - handed to the consumer
+        except BaseException as error:  # noqa: BLE001 - raised again in the consumer
             failure.append(error)
         finally:
             close = getattr(items, "close", None)
@@ -63,19 +63,22 @@ def ahead(items: Iterable[T], depth: int, name: str) -> Generator[T, None, None]
     thread.start()
     try:
         while True:
-            item = box.get()
+            item = items_queue.get()
             if item is _End:
                 break
             yield item  # type: ignore[misc]
     finally:
         stop.set()
-        thread.join(_PATIENCE)
+        thread.join(_JOIN_TIMEOUT)
     if failure:
         raise failure[0]
 
 
 def ordered_map(work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R, None, None]:
-    """`work` of each item, in order, done in `threads` threads up to as many items ahead (and one more)."""
+    """Apply `work` to each item in `threads` threads and yield the results in order.
+
+    At most `threads` + 1 items are in work.
+    """
     pending: deque[Future[R]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="work") as pool:
         try:
