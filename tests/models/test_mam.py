@@ -135,7 +135,7 @@ def test_asked_with_a_mask_alone_it_answers_and_with_nothing_it_does_not() -> No
     moved = np.full((256, 256), -5, np.float32)
     moved[60:140, 60:140] = 5
     assert model().segment(embedding, 0, ViewPrompt(logits=moved)).logits.shape == (3, 256, 256)
-    with pytest.raises(ValueError, match="empty prompt"):
+    with pytest.raises(ValueError, match="prompt is empty"):
         model().segment(embedding, 0, ViewPrompt())
 
 
