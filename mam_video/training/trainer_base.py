@@ -1,4 +1,4 @@
-"""What the trainers share: configs from TOML, the moving average of the weights, checkpoints, seeds."""
+"""Shared parts of the trainers: configs from TOML, moving average of the weights, checkpoints, sample numbers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ Config = TypeVar("Config")
 
 
 def read_config(kind: type[Config], path: Path, changes: Mapping[str, Any] | None = None) -> Config:
-    """A frozen dataclass from a TOML file; unknown keys and wrong types are errors. Paths stay relative to the cwd."""
+    """Read a frozen dataclass from a TOML file. Paths stay relative to the working directory.
+
+    Raises: MamVideoError, the file is unreadable, a key is unknown or a value has the wrong type; UsageError, see
+    `_check_names`.
+    """
     try:
         values = parse_toml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
@@ -41,17 +45,17 @@ def read_config(kind: type[Config], path: Path, changes: Mapping[str, Any] | Non
         if isinstance(default, float) and isinstance(value, int):
             values[name] = float(value)
         elif default is not dataclasses.MISSING and type(value) is not type(default):
-            raise MamVideoError(f"{path}: '{name}' must be of the kind {type(default).__name__}, is {value!r}")
+            raise MamVideoError(f"{path}: '{name}' must be of type {type(default).__name__}, is {value!r}")
     config = kind(**values)
     _check_names(config, path)
     return config
 
 
-_WRITTEN = ("run.pt", "average.safetensors", "mam.pth", "checks.txt")  # by the trainers, into `out`
+_WRITTEN = ("run.pt", "average.safetensors", "mam.pth", "checks.txt")  # files that the trainers write into `out`
 
 
 def _check_names(config: Any, path: Path) -> None:
-    """Raises: UsageError, a file that the config names, or the config itself, would be overwritten in its `out`."""
+    """Check that the run overwrites neither its config nor a file that the config names. Raises: UsageError."""
     guard = NameGuard()
     guard.reads("the config", path)
     for each in dataclasses.fields(config):
@@ -63,7 +67,7 @@ def _check_names(config: Any, path: Path) -> None:
 
 
 class MovingAverage:
-    """Of all weights and statistics of a network; young averages follow faster."""
+    """The moving average of all weights and statistics of a network. It follows faster at the start."""
 
     def __init__(self, net: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -82,7 +86,7 @@ class MovingAverage:
 
 
 class Numbers(torch.utils.data.Sampler[int]):
-    """first, first + 1, ... for ever: each number draws its own sample, so a resumed run goes on where it was."""
+    """Yield first, first + 1, ... without end. A number determines its sample, so a resumed run draws the same ones."""
 
     def __init__(self, first: int) -> None:
         super().__init__()
@@ -96,7 +100,7 @@ class Numbers(torch.utils.data.Sampler[int]):
 
 
 def save_weights(state: Mapping[str, Tensor], path: Path, *, half: bool = False, note: str = "") -> None:
-    """As safetensors, written beside and renamed. With `half`, floats are stored in 16 bits."""
+    """Save weights as safetensors to a temporary file and rename it. `half` stores floats in 16 bits."""
     arrays = {
         k: (v.half() if half and v.dtype == torch.float32 else v).contiguous()
         for k, v in state.items()
@@ -109,41 +113,41 @@ def save_weights(state: Mapping[str, Tensor], path: Path, *, half: bool = False,
 
 
 def load_weights(net: nn.Module, path: Path, *, parts: Sequence[str] = ("",), grown: bool = False) -> None:
-    """From safetensors of any float precision: all weights, or those whose names begin with one of `parts`.
+    """Load weights from safetensors of any float precision: all, or those whose names begin with one of `parts`.
 
-    With `grown` the file may be of the same network before it grew: inputs that a convolution has gained, which come
-    last, start at zero, and what the file does not name stays as it was.
+    With `grown` the file may come from a smaller version of the network. New input channels of a convolution, which
+    come last, start at zero. Weights that the file lacks do not change.
 
-    Raises MamVideoError where names or shapes do not fit.
+    Raises: MamVideoError, the file is unreadable, or its names or shapes do not fit.
     """
     try:
         state = load_file(path)
     except (OSError, SafetensorError) as e:
         raise MamVideoError(f"{path}: cannot read these weights ({e})") from e
     state = {k: v for k, v in state.items() if k.startswith(tuple(parts))}
-    own = {k: v for k, v in net.state_dict().items() if k.startswith(tuple(parts))}
-    wanted = {k for k in own if not k.endswith("num_batches_tracked")}
+    expected = {k: v for k, v in net.state_dict().items() if k.startswith(tuple(parts))}
+    required = {k for k in expected if not k.endswith("num_batches_tracked")}
     if grown:
-        for k in wanted & set(state):
-            if state[k].ndim == 4 and state[k].shape[1] < own[k].shape[1]:
-                new = state[k].new_zeros(own[k].shape)
+        for k in required & set(state):
+            if state[k].ndim == 4 and state[k].shape[1] < expected[k].shape[1]:
+                new = state[k].new_zeros(expected[k].shape)
                 new[:, : state[k].shape[1]] = state[k]
                 state[k] = new
-        state = {**{k: own[k] for k in wanted}, **state}
-    if wanted != set(state) or any(own[k].shape != state[k].shape for k in wanted):
-        raise MamVideoError(f"{path}: these weights are of another network")
-    net.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()}, strict=False)
+        state = {**{k: expected[k] for k in required}, **state}
+    if required != set(state) or any(expected[k].shape != state[k].shape for k in required):
+        raise MamVideoError(f"{path}: these weights belong to another network")
+    net.load_state_dict({k: v.to(expected[k].dtype) for k, v in state.items()}, strict=False)
 
 
 def save_samples(rows: Sequence[Sequence[np.ndarray]], path: Path) -> None:
-    """Pictures to look at while a run goes on, each (h, w) or (h, w, 3) uint8 RGB, all of one size; as JPEG."""
+    """Save sample pictures of a run as a JPEG. Each is (h, w) or (h, w, 3) uint8 RGB, all of one size."""
     lines = [np.hstack([p if p.ndim == 3 else np.repeat(p[:, :, None], 3, 2) for p in row]) for row in rows]
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.vstack(lines)).save(path, quality=88)
 
 
 def save_run(path: Path, **parts: Any) -> None:
-    """Everything a run needs to go on, written beside and renamed."""
+    """Save the state that a run needs to resume, to a temporary file that is renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     torch.save(parts, part)
@@ -156,7 +160,7 @@ def load_run(path: Path) -> dict[str, Any]:
     try:
         parts: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as e:
-        raise MamVideoError(f"{path}: no run to resume; leave --resume out to start one") from e
+        raise MamVideoError(f"{path}: no run to resume; start one without --resume") from e
     return parts
 
 

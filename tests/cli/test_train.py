@@ -47,7 +47,7 @@ def test_every_shipped_recipe_has_a_trainer() -> None:
         (["absent.toml"], 1, "cannot read this training config"),
         (["mam", "--set", "batch"], 2, "--set 'batch' is not of the form KEY=VALUE"),
         (["lite-segmenter", "--set", "bach=3"], 1, "unknown key 'bach'"),
-        (["lite-matte", "--set", "batch=three"], 1, "'batch' must be of the kind int"),
+        (["lite-matte", "--set", "batch=three"], 1, "'batch' must be of type int"),
         ([], 2, "CONFIG"),
     ],
 )

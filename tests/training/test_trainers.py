@@ -104,7 +104,7 @@ def test_the_recipes_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "unknown key 'bach'" in capsys.readouterr().err
     bad.write_text('recipe = "lite-segmenter"\nbatch = "three"\n')
     assert main([str(bad)]) == 1
-    assert "'batch' must be of the kind int" in capsys.readouterr().err
+    assert "'batch' must be of type int" in capsys.readouterr().err
     bad.write_text('recipe = "sauce"\n')
     assert main([str(bad)]) == 1
     assert "unknown recipe 'sauce'" in capsys.readouterr().err
