@@ -44,8 +44,8 @@ def estimate_foreground(rgb: np.ndarray, alpha: np.ndarray, plate_alpha: np.ndar
     Args:
         rgb: the plate, (H, W, 3); uint8 or uint16 over their whole range, or float16 or float32 of any scale.
         alpha: (H, W) float32 in [0, 1].
-        plate_alpha: the alpha of the plate itself, (H, W) float32 in [0, 1]; None if it is 1 everywhere. The colour does
-            not change where it is below 1. Where it is 0, the colour of the nearest neighbours is used.
+        plate_alpha: the plate's own alpha, (H, W) float32 in [0, 1]; None if it is 1 everywhere. The colour does not
+            change where it is below 1. Where it is 0, the colour of the nearest neighbours is used.
     Returns: (H, W, 3) of the plate's dtype. It differs from the plate only where alpha is fractional, and up to two
         pixels around it where alpha is 0 (so that scaling or compression mixes in no background). Pixels with alpha 1
         keep the plate's exact values. Integers stay in their range, floats within the plate's range. If alpha is hard
