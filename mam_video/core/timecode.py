@@ -1,7 +1,8 @@
-"""Timecode: a label HH:MM:SS:FF counted at a whole rate. Not a time, and not an index.
+"""Timecode: labels HH:MM:SS:FF, counted at a whole rate. A label is neither a time nor a frame index.
 
-At 29.97 frames a second a label that counts 30 runs behind the clock. Drop-frame timecode makes up for it by leaving
-out labels (never frames): 2 at the start of every minute but each tenth, 4 at 59.94. Source: SMPTE ST 12-1.
+At 29.97 frames a second, labels that count 30 to the second run slower than the clock. Drop-frame timecode corrects
+this by skipping labels, never frames: 2 at the start of each minute except every tenth, 4 at 59.94. Source: SMPTE ST
+12-1.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from fractions import Fraction
 from typing import Final
 
 from mam_video.core.errors import UsageError
+from mam_video.core.ranges import FrameRange
 
 MOST_RATE: Final = 1000  # labels a second
 _LABEL = re.compile(r"(\d{1,2}):(\d{2}):(\d{2})([:;.,])(\d{2,3})")
@@ -21,7 +23,7 @@ _NUMBERS = re.compile(r"(-?\d+)-(-?\d+|)")
 
 
 def nominal_rate(rate: Fraction) -> int:
-    """The whole rate that labels are counted at: 24 for 24000/1001. At least 1."""
+    """Return the whole rate that labels are counted at: 24 for 24000/1001. At least 1."""
     return max(1, (2 * rate.numerator + rate.denominator) // (2 * rate.denominator))
 
 
@@ -29,7 +31,7 @@ def nominal_rate(rate: Fraction) -> int:
 class Timecode:
     """A label, as the number of frames since 00:00:00:00; it wraps after a day.
 
-    count  0 <= count < a day's frames; labels that drop-frame leaves out have no count
+    count  0 <= count < a day's frames; labels that drop-frame skips have no count
     rate   labels a second, whole
     drop   drop-frame; for rates that are multiples of 30
     """
@@ -48,11 +50,11 @@ class Timecode:
 
     @classmethod
     def parse(cls, text: str, rate: int, drop: bool | None = None) -> Timecode:
-        """Of 01:00:00:00, or 01:00:00;02 (a semicolon, comma or point says drop-frame).
+        """Parse 01:00:00:00, or 01:00:00;02 (a semicolon, comma or point means drop-frame).
 
         Args:
-            drop: True or False settles it whatever the separator; None leaves it to the separator.
-        Raises: UsageError, where this is no timecode at that rate.
+            drop: whether it is drop-frame; None: by the separator.
+        Raises: UsageError, the text is no timecode at that rate.
         """
         found = _LABEL.fullmatch(text.strip())
         if found is None:
@@ -91,20 +93,20 @@ class Timecode:
         return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{mark}{frames:0{width}d}"
 
     def __add__(self, frames: int) -> Timecode:
-        """The label so many frames later (or earlier), around midnight where need be."""
+        """Return the label so many frames later (or earlier); it wraps at midnight."""
         return Timecode((self.count + frames) % self.a_day, self.rate, self.drop)
 
     def frames_since(self, start: Timecode) -> int:
-        """Frames from `start` to this, the shorter way around midnight: negative where this comes before."""
+        """Count the frames from `start` to this label, the shorter way around midnight; negative if it comes before."""
         if (self.rate, self.drop) != (start.rate, start.drop):
             raise ValueError(f"{self} and {start} are counted differently")
         ahead = (self.count - start.count) % self.a_day
         return ahead if ahead <= self.a_day // 2 else ahead - self.a_day
 
     def at_rate(self, rate: int) -> Timecode:
-        """The label of the same moment counted at another whole rate.
+        """Convert to another whole rate: the label of the same moment.
 
-        Exact where one rate is a multiple of the other; else hour, minute and second stay and frames are scaled.
+        It is exact if one rate is a multiple of the other; else hour, minute and second stay, and frames are scaled.
         """
         if rate == self.rate:
             return self
@@ -119,16 +121,14 @@ def _dropped_a_minute(rate: int) -> int:
     return 2 * (rate // 30)
 
 
-def frame_range(
-    text: str, start: Timecode | None, rate: Fraction, numbers: Sequence[int] | None = None
-) -> tuple[int, int | None]:
-    """First and last index (None: to the end) of FIRST-LAST, both inclusive, as frame numbers or timecodes.
+def frame_range(text: str, start: Timecode | None, rate: Fraction, numbers: Sequence[int] | None = None) -> FrameRange:
+    """Parse FIRST-LAST, both inclusive, as frame numbers or timecodes.
 
     Args:
         text: as 20-39, 20-, 00:00:04:12-00:00:06:00 or 00:00:04:12-; numbers count from 0, or are those of the files. A
             timecode may be typed with a colon where the clip's is drop-frame.
-        start: the clip's first label; counted from 00:00:00:00 at the nominal rate where None.
-        numbers: of a sequence, each frame's number, as its file has it; None: frames count from 0.
+        start: the clip's first label; None: 00:00:00:00 at the nominal rate.
+        numbers: of a sequence, the number of each frame's file; None: frames count from 0.
     Raises: UsageError, naming the range.
     """
     plain = text.strip()
@@ -139,7 +139,7 @@ def frame_range(
         if numbers:
             if last is not None and last < first:
                 raise UsageError(wrong)
-            return _indices(first, last, numbers, text)
+            return _range_of_numbers(first, last, numbers, text)
         if first < 0:
             raise UsageError(wrong)
     else:
@@ -151,7 +151,7 @@ def frame_range(
         last = _index(end, origin, text) if end.strip() else None
     if last is not None and last < first:
         raise UsageError(wrong)
-    return first, last
+    return FrameRange.inclusive(first, last)
 
 
 def _index(label: str, start: Timecode, text: str) -> int:
@@ -163,12 +163,12 @@ def _index(label: str, start: Timecode, text: str) -> int:
     return index
 
 
-def _indices(first: int, last: int | None, numbers: Sequence[int], text: str) -> tuple[int, int | None]:
-    """Indices of the frames whose numbers lie in first..last."""
+def _range_of_numbers(first: int, last: int | None, numbers: Sequence[int], text: str) -> FrameRange:
+    """Find the frames whose numbers lie in first..last."""
     if not numbers[0] <= first <= numbers[-1]:
         raise UsageError(f"--range '{text}': the sequence's frames are numbered {numbers[0]} to {numbers[-1]}")
-    begin = bisect_left(numbers, first)
-    end = None if last is None else bisect_right(numbers, last) - 1
-    if end is not None and end < begin:
+    start = bisect_left(numbers, first)
+    stop = None if last is None else bisect_right(numbers, last)
+    if stop is not None and stop <= start:
         raise UsageError(f"--range '{text}': the sequence has no frame of these numbers")
-    return begin, end
+    return FrameRange(start, stop)

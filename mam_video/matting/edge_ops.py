@@ -75,6 +75,20 @@ def _edge_ops(matted: Matted, settings: FinishSettings, forced: Overrides) -> Ma
     return matted if alpha is matted.alpha else replace(matted, alpha=alpha, coverage=coverage)
 
 
+def inverted(matted: Matted) -> Matted:
+    """Return a matte of all that is not its subject; of several subjects each one's part likewise.
+
+    Parts that are inverted may add up to more than 1.
+    """
+    window, coverage = matted.frame.window, matted.alpha if matted.coverage is None else matted.coverage
+    return replace(
+        matted,
+        alpha=_invert(matted.alpha, window),
+        coverage=_invert(coverage, window),
+        parts=tuple(inverted(part) for part in matted.parts),
+    )
+
+
 def with_plate_alpha(matted: Matted) -> Matted:
     """Multiply the alpha by the plate's own alpha. Returns the matte itself if the plate has none.
 

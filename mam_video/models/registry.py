@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mam_video.core.errors import UsageError, WeightsError
 from mam_video.core.settings import ModelSettings
+from mam_video.core.tables import suggestion
 from mam_video.models.base import Model
 from mam_video.models.devices import keep_memory, resolve_device
 
@@ -54,7 +55,8 @@ def load_model(settings: ModelSettings) -> Model:
         sam = _weights(settings.sam_weights, f"sam-{variant}")
         mam = _weights(settings.mam_weights, f"mam-{variant}")
         return MamModel.load(variant, sam, mam, device, settings.precision)
-    raise UsageError(f"unknown model '{name}'; choose one of: {', '.join(MODELS)}")
+    names = [each for each in MODELS if each != "fake-colour"]
+    raise UsageError(f"unknown model '{name}'; {suggestion(name, names)}choose one of: {', '.join(names)}")
 
 
 def weight_files(settings: ModelSettings) -> dict[str, Path]:

@@ -20,6 +20,7 @@ from mam_video.core.geometry import Box
 from mam_video.core.untrusted import printable
 from mam_video.report.files import write_text
 from mam_video.report.run import FlaggedRange, RunReport
+from mam_video.report.sentences import sentences
 from mam_video.report.thumbnails import Thumbnail, Thumbnails
 
 FILES = ("run.json", "report.html")  # the files that `save_report` writes
@@ -121,7 +122,7 @@ def _whole(box: Box, size: tuple[int, int]) -> str:
 
 def _number(index: int, report: RunReport) -> int:
     """Return the frame number: the number in the file's name for a sequence, else the index."""
-    return index if report.clip.numbers is None else report.clip.numbers[index]
+    return report.clip.frame_number(index)
 
 
 def _label(index: int, report: RunReport) -> str:
@@ -246,7 +247,7 @@ def _figure(thumbnail: Thumbnail, report: RunReport) -> str:
 
 def _card(thumbnail: Thumbnail, report: RunReport) -> str:
     r = thumbnail.record
-    reasons = "; ".join(r.reasons)
+    reasons = "; ".join(sentences(r.findings))
     return (
         f'<article class="card" data-frame="{r.index}">{_figure(thumbnail, report)}'
         f'<h3><i class="s-{r.state}"></i>{escape(_label(r.index, report))} · {r.state}</h3>'

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mam_video.core.frames import Matted, Record, State
+from mam_video.core.reasons import Finding
 from mam_video.core.settings import Settings
 from mam_video.core.timecode import Timecode
 from mam_video.media.base import ClipInfo
 from mam_video.media.movie.verify import Check
 from mam_video.report.files import write_json
+from mam_video.report.sentences import grouped, sentence, sentences
+from mam_video.tracking.types import worst_of
 
 VERSION = 2  # version of the layout of run.json, see docs/report.md
 _WORSE = [State.RECOVERED, State.UNCERTAIN, State.CUT, State.LOST]  # flagged states, the worst last
@@ -25,7 +28,7 @@ class FlaggedRange(NamedTuple):
     first: int
     last: int
     state: State  # the worst state of the range
-    reasons: tuple[str, ...]
+    findings: tuple[Finding, ...]
     subject: str = ""  # the subject's name if there are several, else empty
 
     def __str__(self) -> str:
@@ -44,12 +47,23 @@ class FlaggedRange(NamedTuple):
             label = str(start + self.first)
             frames += f" [{label}]" if self.first == self.last else f" [{label} - {start + self.last}]"
         owner = f", {self.subject}" if self.subject else ""
-        return f"{frames}{owner}: {self.state}" + (f" ({'; '.join(self.reasons)})" if self.reasons else "")
+        why = "; ".join(self.reasons)
+        return f"{frames}{owner}: {self.state}" + (f" ({why})" if why else "")
+
+    @property
+    def reasons(self) -> list[str]:
+        """Return a sentence for each kind of finding. Findings that differ only in their numbers share one."""
+        return sentences(self.findings)
+
+    @property
+    def codes(self) -> list[str]:
+        """Return the stable code of each of `reasons`."""
+        return [str(group[0].reason) for group in grouped(self.findings)]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry for run.json and for `--progress json`."""
         where = {"first": self.first, "last": self.last, **({"subject": self.subject} if self.subject else {})}
-        return {**where, "state": str(self.state), "reasons": list(self.reasons)}
+        return {**where, "state": str(self.state), "codes": self.codes, "reasons": self.reasons}
 
 
 @dataclass
@@ -118,6 +132,21 @@ class RunReport:
         self.frame_seconds.append(seconds)
         self.add_stages(stages)
 
+    def add_known(self, records: Sequence[Record], seconds: float) -> None:
+        """Add a frame that an earlier run wrote: a record for each subject."""
+        self.records.append(records[0])
+        if len(records) > 1:
+            self.parts.append(tuple(records))
+        self.set_known(len(self.records) - 1, records)
+        self.frame_seconds.append(seconds)
+        self.add_stages({})
+
+    def set_known(self, k: int, records: Sequence[Record]) -> None:
+        """Replace the records of the `k`-th frame: one for each subject."""
+        if len(records) > 1:
+            self.parts[k] = tuple(records)
+        self.records[k] = worst_of(records) if len(records) > 1 else records[0]
+
     def add_stages(self, seconds: Mapping[str, float]) -> None:
         """Add the stage times of a written frame.
 
@@ -174,7 +203,8 @@ class RunReport:
                     "area": round(r.area, 6),
                     "agreement": None if r.agreement is None else round(r.agreement, 4),
                     "flicker": None if r.flicker is None else round(r.flicker, 5),
-                    "reasons": list(r.reasons),
+                    "reasons": [sentence([finding]) for finding in r.findings],
+                    "findings": [finding.as_dict() for finding in r.findings],
                     "seconds": round(s, 4),
                     "stage_seconds": stages,
                 }
@@ -192,14 +222,14 @@ class RunReport:
 
 def flagged_ranges(records: Iterable[Record]) -> list[FlaggedRange]:
     """Join neighbouring flagged frames of one shot into ranges."""
-    flagged_range: list[FlaggedRange] = []
+    ranges: list[FlaggedRange] = []
     run: list[Record] = []
     for record in [*records, None]:
         if run and (record is None or record.cut or not record.state.flagged):
             worst = max((r.state for r in run), key=_WORSE.index)
-            reasons = tuple(dict.fromkeys(reason for r in run for reason in r.reasons))
-            flagged_range.append(FlaggedRange(run[0].index, run[-1].index, worst, reasons, run[0].subject))
+            findings = tuple(finding for r in run for finding in r.findings)
+            ranges.append(FlaggedRange(run[0].index, run[-1].index, worst, findings, run[0].subject))
             run = []
         if record is not None and record.state.flagged:
             run.append(record)
-    return flagged_range
+    return ranges

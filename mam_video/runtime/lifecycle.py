@@ -8,7 +8,7 @@ from typing import Self
 
 
 class Closeable(ABC):
-    """A context manager that always closes at its end."""
+    """A context manager that always closes."""
 
     @abstractmethod
     def close(self) -> None: ...
@@ -23,7 +23,7 @@ class Closeable(ABC):
 
 
 class Transactional(Closeable):
-    """A context manager that closes on success. On an exception it aborts and leaves no file."""
+    """A context manager that closes on success; on an exception it aborts and leaves nothing."""
 
     @abstractmethod
     def abort(self) -> None: ...
@@ -38,7 +38,7 @@ class Transactional(Closeable):
 
 
 class TwoPhaseOutput(Transactional):
-    """An output that closes in two steps: finish several files first, then give each its final name."""
+    """An output that closes in two steps, so that several files are finished before any of them gets its name."""
 
     @abstractmethod
     def finish(self) -> None:
@@ -46,7 +46,7 @@ class TwoPhaseOutput(Transactional):
 
     @abstractmethod
     def publish(self) -> None:
-        """Rename the finished file to its final name."""
+        """Give the finished file its name."""
 
     def close(self) -> None:
         try:

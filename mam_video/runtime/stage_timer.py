@@ -1,6 +1,6 @@
-"""Measure seconds by stage, summed over threads.
+"""Measure the seconds of each stage, added up over threads.
 
-Stages overlap, so their sum exceeds the time of the run. The largest stage limits the speed.
+Stages overlap, so their sum is more than the run's own time. The largest one limits the speed.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from mam_video.runtime.streams import closing_iter
+
 T = TypeVar("T")
 
 
 class StageTimer:
-    """A timer of seconds by stage. Thread-safe."""
+    """Add up seconds by stage. Thread-safe."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
@@ -23,7 +25,7 @@ class StageTimer:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Return a copy of the seconds by stage, the largest first."""
+        """A copy of the seconds so far, the largest first."""
         with self._lock:
             return dict(sorted(self._seconds.items(), key=lambda item: -item[1]))
 
@@ -38,17 +40,12 @@ class StageTimer:
                 self._seconds[name] = self._seconds.get(name, 0.0) + spent
 
     def timed(self, items: Iterable[T], name: str) -> Generator[T, None, None]:
-        """Pass `items` on, and count the wait for each as time of stage `name`."""
-        iterator = iter(items)
-        try:
+        """Yield `items`, and count the time that each takes to come for stage `name`."""
+        with closing_iter(items) as source:
             while True:
                 with self.stage(name):
                     try:
-                        item = next(iterator)
+                        item = next(source)
                     except StopIteration:
                         return
                 yield item
-        finally:
-            close = getattr(iterator, "close", None)
-            if close is not None:
-                close()

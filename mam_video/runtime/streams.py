@@ -1,8 +1,8 @@
-"""Run generators concurrently: threads work ahead through bounded queues and stop together.
+"""Generators that work ahead in threads, through bounded queues, and end in order.
 
 An error in a producer is raised in the consumer. A consumer that stops early, fails or is interrupted stops its
-producers. A thread ends with the generator that started it. A thread in a long call, such as a large model on a CPU, is
-waited for only a few seconds; it ends after that call.
+producers. A thread ends with the generator that started it. If it is in the middle of long work, such as a large model
+on a CPU, it is waited for at most a few seconds, and ends when that work is done.
 """
 
 from __future__ import annotations
@@ -10,34 +10,49 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_POLL_INTERVAL = 0.1  # seconds between two checks whether the consumer has stopped
-_JOIN_TIMEOUT = 5.0  # seconds to wait for a thread to end
+_POLL = 0.1  # seconds between two checks whether the other side has ended
+_PATIENCE = 5.0  # seconds to wait for a thread
+
+
+@contextmanager
+def closing_iter(items: Iterable[T]) -> Generator[Iterator[T], None, None]:
+    """Iterate over `items`, and close them at the end of the block if they can be closed.
+
+    A generator that is left early so ends at once, and with it its threads and open files. Lists pass unchanged.
+    """
+    try:
+        yield iter(items)
+    finally:
+        close = getattr(items, "close", None)
+        if close is not None:
+            close()
 
 
 class _End:
-    """Marks the end of the items in the queue."""
+    """Marks the end of the queue."""
 
 
 def ahead(items: Iterable[T], depth: int, name: str) -> Generator[T, None, None]:
-    """Produce `items` in a thread that runs at most `depth` items ahead.
+    """Yield `items` in order, produced in a thread called `name` that runs at most `depth` items ahead.
 
-    The order is preserved. An exception of `items` is raised here. Closing this generator closes `items` in its thread.
+    An exception of `items` is raised here; closing this generator closes `items` in its thread.
     """
-    items_queue: queue.Queue[T | type[_End]] = queue.Queue(maxsize=depth)
+    box: queue.Queue[T | type[_End]] = queue.Queue(maxsize=depth)
     stop = threading.Event()
     failure: list[BaseException] = []
 
     def put(item: T | type[_End]) -> bool:
         while not stop.is_set():
             try:
-                items_queue.put(item, timeout=_POLL_INTERVAL)
+                box.put(item, timeout=_POLL)
                 return True
             except queue.Full:
                 continue
@@ -45,44 +60,36 @@ def ahead(items: Iterable[T], depth: int, name: str) -> Generator[T, None, None]
 
     def produce() -> None:
         try:
-            for item in items:
-                if not put(item):
-                    break
-        except BaseException as error:  # noqa: BLE001 - raised again in the consumer
+            with closing_iter(items) as source:
+                for item in source:
+                    if not put(item):
+                        break
+        except BaseException as error:  # noqa: BLE001 - handed to the consumer
             failure.append(error)
         finally:
-            close = getattr(items, "close", None)
-            if close is not None:
-                try:
-                    close()
-                except BaseException as error:  # noqa: BLE001
-                    failure.append(error)
             put(_End)
 
     thread = threading.Thread(target=produce, name=name, daemon=True)
     thread.start()
     try:
         while True:
-            item = items_queue.get()
+            item = box.get()
             if item is _End:
                 break
             yield item  # type: ignore[misc]
     finally:
         stop.set()
-        thread.join(_JOIN_TIMEOUT)
+        thread.join(_PATIENCE)
     if failure:
         raise failure[0]
 
 
 def ordered_map(work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R, None, None]:
-    """Apply `work` to each item in `threads` threads and yield the results in order.
-
-    At most `threads` + 1 items are in work.
-    """
+    """Yield `work` of each item in order, done in `threads` threads, at most as many items ahead (and one more)."""
     pending: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="work") as pool:
+    with ThreadPoolExecutor(threads, thread_name_prefix="work") as pool, closing_iter(items) as source:
         try:
-            for item in items:
+            for item in source:
                 pending.append(pool.submit(work, item))
                 if len(pending) > threads:
                     yield pending.popleft().result()
@@ -91,6 +98,3 @@ def ordered_map(work: Callable[[T], R], items: Iterable[T], threads: int) -> Gen
         finally:
             for future in pending:
                 future.cancel()
-            close = getattr(items, "close", None)
-            if close is not None:
-                close()

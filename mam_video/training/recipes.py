@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mam_video.core.errors import MamVideoError, UsageError
-from mam_video.core.settings import configs_folder, parse_value
-from mam_video.core.untrusted import parse_toml
+from mam_video.core.settings import configs_folder
+from mam_video.core.tables import parse_value, read_toml, suggestion
 
 
 def recipes() -> list[str]:
@@ -24,7 +24,8 @@ def find_config(name_or_path: str | Path) -> Path:
     if path.suffix == ".toml" or path.exists():
         return path
     if str(name_or_path) not in recipes():
-        raise UsageError(f"{name_or_path}: no such recipe or file; recipes: {', '.join(recipes())}")
+        hint = suggestion(str(name_or_path), recipes())
+        raise UsageError(f"{name_or_path}: no such recipe or file; {hint}recipes: {', '.join(recipes())}")
     return Path(str(configs_folder() / "training" / f"{name_or_path}.toml"))
 
 
@@ -39,9 +40,9 @@ def train(config: str | Path, *, resume: bool = False, changes: Mapping[str, Any
     """
     path = find_config(config)
     try:
-        recipe = parse_toml(path.read_text(encoding="utf-8")).get("recipe")
-    except (OSError, ValueError) as e:
-        raise MamVideoError(f"{path}: cannot read this training config ({e})") from e
+        recipe = read_toml(path, str(path), "training settings").get("recipe")
+    except UsageError as e:
+        raise MamVideoError(str(e)) from e
     trainers: dict[str, Callable[[Path, Mapping[str, Any] | None, bool], None]] = {
         "lite-segmenter": _lite_segmenter, "lite-matte": _lite_matte, "mam": _mam
     }  # fmt: skip

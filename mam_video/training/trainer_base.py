@@ -11,42 +11,29 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mam_video.core.errors import MamVideoError
-from mam_video.core.untrusted import parse_toml
+from mam_video.core.errors import MamVideoError, UsageError
+from mam_video.core.tables import from_table, read_toml
 from mam_video.media.name_guard import NameGuard
+from mam_video.models.lite_net import ARCHITECTURE_KEY, ARCHITECTURES, LiteArchitecture, architecture_of
 
 Config = TypeVar("Config")
 
 
 def read_config(kind: type[Config], path: Path, changes: Mapping[str, Any] | None = None) -> Config:
-    """Read a frozen dataclass from a TOML file. Paths stay relative to the working directory.
+    """Make a frozen dataclass from a TOML file and `changes`. Paths stay relative to the working directory.
 
-    Raises: MamVideoError, the file is unreadable, a key is unknown or a value has the wrong type; UsageError, see
-    `_check_names`.
+    Raises: MamVideoError, the file cannot be read, a key is unknown or a value is of the wrong type.
     """
     try:
-        values = parse_toml(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise MamVideoError(f"{path}: cannot read this training config ({e})") from e
-    values.pop("recipe", None)
-    values.update(changes or {})
-    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - set(fields))
-    if unknown:
-        raise MamVideoError(f"{path}: unknown key '{unknown[0]}'; known are {', '.join(sorted(fields))}")
-    for name, value in values.items():
-        default = fields[name].default
-        if isinstance(default, tuple) and isinstance(value, list):
-            values[name] = value = tuple(value)
-        if isinstance(default, float) and isinstance(value, int):
-            values[name] = float(value)
-        elif default is not dataclasses.MISSING and type(value) is not type(default):
-            raise MamVideoError(f"{path}: '{name}' must be of type {type(default).__name__}, is {value!r}")
-    config = kind(**values)
+        values = read_toml(path, str(path), "training settings")
+        values.pop("recipe", None)
+        config = from_table(kind, {**values, **(changes or {})}, str(path))
+    except UsageError as e:
+        raise MamVideoError(str(e)) from e
     _check_names(config, path)
     return config
 
@@ -64,6 +51,26 @@ def _check_names(config: Any, path: Path) -> None:
             guard.reads(f"`{each.name}`", value)
     if getattr(config, "out", None):
         guard.writes_folder("`out`", config.out, _WRITTEN)
+
+
+COOL_SHARE = 0.6
+"""The share of a run limited by time, at its end, in which the learning rate falls."""
+
+
+def rate_share(
+    step: int, *, warm_up: int, steps: int, cool_down: int, seconds: float = 0.0, elapsed: float = 0.0
+) -> float:
+    """Compute the learning rate's factor, in (0, 1]: a warm-up, then constant, then linearly down to a hundredth.
+
+    It falls over the last `cool_down` of `steps`. If `seconds` is above 0, it falls over the last `COOL_SHARE` of these
+    seconds instead, of which `elapsed` have passed.
+    """
+    share = min(1.0, (step + 1) / warm_up)
+    if seconds:
+        return share * min(1.0, max((seconds - elapsed) / (COOL_SHARE * seconds), 0.01))
+    if cool_down:
+        return share * min(1.0, max((steps - step) / cool_down, 0.01))
+    return share
 
 
 class MovingAverage:
@@ -99,8 +106,13 @@ class Numbers(torch.utils.data.Sampler[int]):
             i += 1
 
 
-def save_weights(state: Mapping[str, Tensor], path: Path, *, half: bool = False, note: str = "") -> None:
-    """Save weights as safetensors to a temporary file and rename it. `half` stores floats in 16 bits."""
+def save_weights(
+    state: Mapping[str, Tensor], path: Path, *, half: bool = False, note: str = "", architecture: str = ""
+) -> None:
+    """As safetensors, written beside and renamed. With `half`, floats are stored in 16 bits.
+
+    `note` and `architecture` (JSON, of `LiteArchitecture.to_text`) stand in the file's metadata where they are given.
+    """
     arrays = {
         k: (v.half() if half and v.dtype == torch.float32 else v).contiguous()
         for k, v in state.items()
@@ -108,7 +120,8 @@ def save_weights(state: Mapping[str, Tensor], path: Path, *, half: bool = False,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    save_file(arrays, part, metadata={"note": note} if note else None)
+    stored = {k: v for k, v in (("note", note), (ARCHITECTURE_KEY, architecture)) if v}
+    save_file(arrays, part, metadata=stored or None)
     part.replace(path)
 
 
@@ -137,6 +150,34 @@ def load_weights(net: nn.Module, path: Path, *, parts: Sequence[str] = ("",), gr
     if required != set(state) or any(expected[k].shape != state[k].shape for k in required):
         raise MamVideoError(f"{path}: these weights belong to another network")
     net.load_state_dict({k: v.to(expected[k].dtype) for k, v in state.items()}, strict=False)
+
+
+def architecture_in(path: Path) -> LiteArchitecture:
+    """Read the architecture of a weight file. Raises: MamVideoError, it is unreadable or of another network."""
+    try:
+        with safe_open(path, "pt") as f:
+            stored = (f.metadata() or {}).get(ARCHITECTURE_KEY)
+        return architecture_of(load_file(path), stored)
+    except (OSError, SafetensorError) as e:
+        raise MamVideoError(f"{path}: cannot read these weights ({e})") from e
+    except ValueError as e:
+        raise MamVideoError(f"{path}: these weights are of another network ({e})") from e
+
+
+def chosen_architecture(name: str, start: str) -> LiteArchitecture:
+    """Choose the architecture to train: that of the file `start`, else the one called `name`.
+
+    Raises: MamVideoError, the name is unknown, or `start` has another architecture.
+    """
+    if name and name not in ARCHITECTURES:
+        raise MamVideoError(f"architecture = '{name}': no such architecture; known: {', '.join(ARCHITECTURES)}")
+    named = ARCHITECTURES[name or "lite0"]
+    if not start:
+        return named
+    found = architecture_in(Path(start))
+    if name and found != named:
+        raise MamVideoError(f"{start}: these weights are not of the architecture {name}; set `architecture`")
+    return found
 
 
 def save_samples(rows: Sequence[Sequence[np.ndarray]], path: Path) -> None:

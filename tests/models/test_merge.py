@@ -13,6 +13,8 @@ from mam_video.core.settings import MatteSettings
 from mam_video.models import merge
 from tests.models import slow_merge
 
+pytestmark = pytest.mark.numeric
+
 SIZE = (61, 83)
 WIDTHS = (0, 1, 2, 3, 5, 10, 20, 21, 59, 76)
 RNG = np.random.default_rng(11)

@@ -14,6 +14,7 @@ from mam_video.cli import main
 from mam_video.core.errors import UsageError
 from mam_video.core.frames import Frame, Matted, State
 from mam_video.core.geometry import Box
+from mam_video.core.reasons import Finding, Reason
 from mam_video.core.settings import Settings
 from mam_video.jobs.matte_clip import matte_clip
 from mam_video.matting.pipeline import matte_frames
@@ -151,8 +152,8 @@ def test_the_first_shot_comes_out_as_if_it_were_alone(batch: int) -> None:
     assert [m.record.state for m in together[7:]] == [State.CUT] * 14
     assert [m.record.index for m in together if m.record.cut] == CUTS
     assert not any(m.alpha.any() for m in together[7:])
-    assert "shot that begins at frame 7" in together[8].record.reasons[0]
-    assert "shot that begins at frame 13" in together[14].record.reasons[0]
+    assert together[8].record.findings == (Finding(Reason.NO_PROMPT_IN_SHOT, 7.0),)
+    assert together[14].record.findings == (Finding(Reason.NO_PROMPT_IN_SHOT, 13.0),)
 
 
 def test_continue_tracks_on_and_flags_the_frame() -> None:
@@ -225,7 +226,7 @@ def test_backward_stops_at_the_cut_before_the_prompt(plate: Path, tmp_path: Path
     )
     assert states(report) == "c" * 13 + "ttptt" + "ttt"
     assert [r.index for r in report.records if r.cut] == CUTS
-    assert any("begins at frame 7 and nobody" in note for note in report.notes)
+    assert any("begins at frame 7 has no prompt" in note for note in report.notes)
     on = matte_clip(
         plate, f"{tmp_path}/n/:alpha", Prompts.of({15: prompt(2, 2)}), settings_of("continue"), backward=True
     )
@@ -276,8 +277,8 @@ def test_a_run_cut_off_after_a_cut_goes_on(plate: Path, tmp_path: Path, on_cut: 
     with pytest.raises(KeyboardInterrupt):
         matte_clip(plate, f"{tmp_path}/m/:alpha", prompt(0), settings, resume=True, on_frame=interrupt)
     report = matte_clip(plate, f"{tmp_path}/m/:alpha", prompt(0), settings, resume=True)
-    assert [(r.index, r.state, r.cut, r.reasons) for r in report.records] == [
-        (r.index, r.state, r.cut, r.reasons) for r in whole.records
+    assert [(r.index, r.state, r.cut, r.findings) for r in report.records] == [
+        (r.index, r.state, r.cut, r.findings) for r in whole.records
     ]
     assert pictures_in(tmp_path / "m") == pictures_in(tmp_path / "whole")
 
@@ -285,7 +286,7 @@ def test_a_run_cut_off_after_a_cut_goes_on(plate: Path, tmp_path: Path, on_cut: 
 def test_the_run_names_shots_without_prompts(plate: Path, tmp_path: Path) -> None:
     report = matte_clip(plate, tmp_path / "m.mov", prompt(0), settings_of("reprompt"))
     assert states(report) == "ptttttt" + 14 * "c"
-    assert any("begin at frames 7, 13 and nobody" in note for note in report.notes)
+    assert any("begin at frames 7, 13 have no prompt" in note for note in report.notes)
     assert [(r.first, r.last, r.state) for r in report.flagged] == [(7, 12, State.CUT), (13, 20, State.CUT)]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from mam_video.core.errors import MamVideoError
 from mam_video.training.data import pictures
-from mam_video.training.data.composites import Composites, composite, guessed_mask, over, unknown_band
+from mam_video.training.data.composites import Composites, composite, guessed_mask, over, shaded, unknown_band
 from mam_video.training.synth import scene as scene_module
 from mam_video.training.synth.hair import render_subject
 from mam_video.training.synth.scene import FRAMES, Stills
@@ -117,6 +117,34 @@ def test_composites_say_what_they_hold(training_set: Path) -> None:
     outside = drawn["alpha"][0].copy()
     outside[y0:y1, x0:x1] = 0
     assert outside.max() <= 0.5
+
+
+def test_hard_composites_keep_the_truth_and_change_no_others(training_set: Path) -> None:
+    sources = pictures.read_manifest(training_set)
+    subjects = pictures.read_cutouts(training_set, sources, held=False)
+    grounds = pictures.read_backgrounds(training_set, sources, held=False)
+    plain, some, all_hard = (Composites(subjects, grounds, 128, 1, None, share) for share in (0.0, 0.5, 1.0))
+    kept = [np.array_equal(plain.sample(i)["picture"], some.sample(i)["picture"]) for i in range(12)]
+    assert any(kept) and not all(kept)
+    wrong = []
+    for i in range(12):
+        drawn = all_hard.sample(i)
+        assert all(np.array_equal(drawn[k], all_hard.sample(i)[k]) for k in drawn)
+        assert drawn["mask"].dtype == np.float32 and drawn["mask"].min() >= 0 and drawn["mask"].max() <= 1
+        wrong.append(np.abs(drawn["mask"][0] - cv2.resize(drawn["alpha"][0], (32, 32))).mean())
+    easy = [
+        np.abs(plain.sample(i)["mask"][0] - cv2.resize(plain.sample(i)["alpha"][0], (32, 32))).mean() for i in range(12)
+    ]
+    assert float(np.mean(wrong)) > float(np.mean(easy))
+
+
+def test_a_shadow_darkens_the_ground_alone() -> None:
+    alpha = np.zeros((64, 64), np.float32)
+    alpha[20:50, 25:40] = 1
+    ground = np.full((64, 64, 3), 200, np.float32)
+    dark = shaded(random.Random(1), alpha, ground)
+    assert dark.shape == ground.shape and dark.min() >= 0 and dark.max() <= 200
+    assert dark.min() < 190 and not shaded(random.Random(1), np.zeros_like(alpha), ground).min() < 200
 
 
 def test_guessed_masks_stay_near_the_truth() -> None:

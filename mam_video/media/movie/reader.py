@@ -279,7 +279,7 @@ def _shown(
     """The stream's frames in display order, with the alpha that stands beside them where that is asked for."""
     decoder = _alpha_decoder(path, stream) if with_alpha else None
     packets = timeline.packets(container, stream)
-    yield from mended(packets, decoder) if repeat else whole(packets, container, stream, decoder)
+    yield from mended(packets, stream, decoder) if repeat else whole(packets, container, stream, decoder)
 
 
 _WITH_ALPHA_BESIDE: Final = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # codecs, and the decoders that read that alpha

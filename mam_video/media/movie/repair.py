@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import heapq
+from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple, TypeVar
 
 import av
 import av.filter
+from av.codec.codec import Properties
 
 from mam_video.core.errors import MediaError
 from mam_video.media.ffmpeg_compat import ticks
@@ -16,6 +17,7 @@ from mam_video.media.ffmpeg_compat import ticks
 T = TypeVar("T")
 _HIDES_PICTURES: Final = ("vp8", "mpeg4", "msmpeg4v3")
 _MOST_DUE: Final = 1024  # packets on their way through a decoder; far more than any holds back
+_MOST_REORDERED: Final = 16  # pictures that one may come behind: what H.264 and HEVC keep at most
 
 
 class Shown(NamedTuple):
@@ -25,11 +27,75 @@ class Shown(NamedTuple):
     pts: int | None
 
 
+class _Turns:
+    """Puts a gap where a packet's picture stays away: its time has passed, and it does not come later either.
+
+    A packet promises one picture at its time, two packets of the same time promise two. A decoder gives pictures in
+    display order, but the times that packets carry may be damaged, and then a picture comes after one of a later time.
+    So what is overdue waits until no decoder can hold its picture back any longer; those behind it wait with it.
+    """
+
+    def __init__(self, most_held_back: int) -> None:
+        """Let `most_held_back` pictures overtake one. 0: the decoder gives one picture for each packet, in turn."""
+        self._held_back = most_held_back
+        self._sent = 0
+        self._due: list[tuple[int, int]] = []  # time and number of each packet whose picture has not come
+        self._waiting: deque[Shown] = deque()
+        self._begun = False
+        self._last: int | None = None
+
+    def promise(self, pts: int) -> None:
+        """Note a packet that goes into the decoder."""
+        self._sent += 1
+        if len(self._due) < _MOST_DUE:
+            insort(self._due, (pts, self._sent))
+
+    def come(self, picture: av.VideoFrame, *, judge: bool = True, twins: bool = True) -> Iterator[Shown]:
+        """Take a picture from the decoder; give what has its turn now.
+
+        Without `judge` nothing is a gap that is overdue now, and without `twins` no packet whose time a picture had.
+        """
+        pts = ticks(picture.pts)
+        if pts is not None:
+            own = next((entry for entry in self._due if entry[0] == pts), None)
+            if own is not None:
+                self._due.remove(own)
+            elif (late := Shown(None, pts)) in self._waiting:
+                self._waiting.remove(late)
+            before = own[1] if own is not None and not self._held_back else self._sent + 1
+            for entry in [each for each in self._due if each[0] < pts and each[1] < before]:
+                self._due.remove(entry)
+                if self._begun and judge and (twins or entry[0] != self._last):
+                    self._waiting.append(Shown(None, entry[0]))
+            self._last = pts
+        self._begun = True
+        self._waiting.append(Shown(picture, pts))
+        yield from self._ready()
+
+    def _ready(self) -> Iterator[Shown]:
+        behind = sum(shown.picture is not None for shown in self._waiting)
+        while self._waiting and (self._waiting[0].picture is not None or behind > self._held_back):
+            behind -= self._waiting[0].picture is not None
+            yield self._waiting.popleft()
+
+    def end(self) -> Iterator[Shown]:
+        """Give the rest; then a gap for every packet whose picture did not come."""
+        yield from self._waiting
+        self._waiting.clear()
+        for pts, _ in self._due:
+            yield Shown(None, pts)
+
+
+def _turns(stream: Any) -> _Turns:
+    in_turn = bool(stream.codec_context.codec.properties & Properties.INTRA_ONLY.value)
+    return _Turns(0 if in_turn else _MOST_REORDERED)
+
+
 def whole(packets: Iterable[Any], container: Any, stream: Any, decoder: Any = None) -> Iterator[Shown]:
     """A stream in which every frame must be decodable: what cannot be raises PyAV's error. `packets` are the stream's.
 
     Some damage raises nothing: the decoder gives no picture for a packet, or is silent while it is drained. A gap
-    stands for such a frame in containers whose packets are frames: its packet's time has passed, and no picture had it.
+    stands for such a frame in containers whose packets are frames.
     Not judged are packets of one field, codecs whose packets may hold a picture that is not shown, and frames before
     the first one coded, which may need others from before a cut.
 
@@ -37,53 +103,47 @@ def whole(packets: Iterable[Any], container: Any, stream: Any, decoder: Any = No
     """
     reliable = bool({"mov", "matroska"} & set(container.format.name.split(",")))
     reliable = reliable and stream.codec_context.codec.canonical_name not in _HIDES_PICTURES
-    due: list[int] = []
+    turns = _turns(stream)
     first: int | None = None
     fields = False
     for packet in packets:
         pts = ticks(packet.pts)
-        if reliable and packet.size and pts is not None and not packet.is_discard and len(due) < _MOST_DUE:
+        if reliable and packet.size and pts is not None and not packet.is_discard:
             first = pts if first is None else first
             if pts >= first:
-                heapq.heappush(due, pts)
+                turns.promise(pts)
         for picture in _decoded(packet, decoder):
-            pts = ticks(picture.pts)
-            while due and pts is not None and due[0] <= pts:
-                lost = heapq.heappop(due)
-                if lost < pts and not fields:
-                    yield Shown(None, lost)
+            yield from turns.come(picture, judge=not fields)
             fields = bool(picture.interlaced_frame)
-            yield Shown(picture, pts)
-    if due and not fields:
-        yield Shown(None, due[0])
+    for shown in turns.end():
+        if shown.picture is not None or not fields:
+            yield shown
 
 
-def mended(packets: Iterable[Any], decoder: Any = None) -> Iterator[Shown]:
-    """Every frame's turn in display order, damaged ones as a gap. `packets` are those of one stream.
+def mended(packets: Iterable[Any], stream: Any, decoder: Any = None) -> Iterator[Shown]:
+    """Every frame's turn in display order, damaged ones as a gap; see `_Turns`. `packets` are those of one stream.
 
-    A packet promises a frame at its time. Where a later frame comes out of the decoder first, or none comes, that frame
-    is lost. Frames that the decoder knows to be incomplete count as lost too.
+    Frames that the decoder knows to be incomplete count as lost too.
     """
-    due: list[int] = []
-    begun = False
+    turns = _turns(stream)
+    fields = False
     for packet in packets:
         promised = ticks(packet.pts)
-        if packet.size and promised is not None and not packet.is_discard and len(due) < _MOST_DUE:
-            heapq.heappush(due, promised)
+        if packet.size and promised is not None and not packet.is_discard:
+            turns.promise(promised)
         try:
             pictures = _decoded(packet, decoder)
         except (av.FFmpegError, ValueError):
             continue
         for picture in pictures:
-            pts = ticks(picture.pts)
-            while due and pts is not None and due[0] <= pts:
-                lost = heapq.heappop(due)
-                if begun and lost < pts:
-                    yield Shown(None, lost)
-            begun = True
-            yield Shown(None if picture.is_corrupt else picture, pts)
-    for lost in sorted(due):
-        yield Shown(None, lost)
+            # The second field of a frame may be a packet of its own, with the time of the first.
+            yield from map(_without_damage, turns.come(picture, twins=not fields))
+            fields = bool(picture.interlaced_frame)
+    yield from map(_without_damage, turns.end())
+
+
+def _without_damage(shown: Shown) -> Shown:
+    return Shown(None, shown.pts) if shown.picture is not None and shown.picture.is_corrupt else shown
 
 
 def _decoded(packet: Any, decoder: Any) -> list[Any]:

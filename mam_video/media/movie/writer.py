@@ -12,7 +12,7 @@ import av
 
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.frames import Matted
-from mam_video.core.settings import OutputSettings, parse_rate
+from mam_video.core.settings import OutputSettings
 from mam_video.core.timecode import Timecode, nominal_rate
 from mam_video.media import pixel_formats
 from mam_video.media.atomic_output import FileOutput
@@ -70,8 +70,8 @@ class MovieWriter(TwoPhaseOutput):
         self.shows: list[int] | None = None
         self.unit = tick_of(path, info)
         self._last_takes = max(1, round(1 / (info.rate * self.unit))) * self.unit
-        if settings.rate:
-            rate = parse_rate(settings.rate)
+        rate = settings.constant_rate
+        if rate is not None:
             self._pace, self.shows = Retimer(rate), []
             self.unit = Fraction(1, lcm(self.unit.denominator, rate.numerator))  # both count whole ticks of it
             self._last_takes = 1 / info.rate

@@ -16,7 +16,8 @@ import numpy as np
 
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.frames import Frame
-from mam_video.core.settings import InputSettings, OutputSettings, parse_rate
+from mam_video.core.ranges import FrameRange
+from mam_video.core.settings import InputSettings, OutputSettings
 from mam_video.core.timecode import Timecode, nominal_rate
 from mam_video.media.atomic_output import Numbers
 from mam_video.media.base import XYXY, ClipInfo, Colour, Windows
@@ -226,8 +227,8 @@ class SequenceReader(Closeable):
 
     def _describe(self, settings: InputSettings, notes: list[str]) -> ClipInfo:
         first, files = self._first, self._files
-        if settings.fps:
-            rate = parse_rate(settings.fps)
+        if settings.frame_rate is not None:
+            rate = settings.frame_rate
         elif first.rate is not None:
             rate = first.rate
         else:
@@ -290,21 +291,22 @@ def _by(size: tuple[int, int]) -> str:
     return f"{size[1]}x{size[0]}"
 
 
-def number_of(info: ClipInfo, start_number: int, index: int) -> int:
+def number_of(info: ClipInfo, start_number: int | None, index: int) -> int:
     """The number that frame `index` of a clip is written under; `start_number` as in `OutputSettings`."""
-    if start_number >= 0:
+    if start_number is not None:
         return start_number + index
     if info.numbers is not None:
         return info.numbers[index]
     return FIRST_OF_A_MOVIE + index
 
 
-def numbers_of(info: ClipInfo, settings: OutputSettings, frames: tuple[int, int | None] | None) -> Numbers:
+def numbers_of(info: ClipInfo, settings: OutputSettings, frames: FrameRange | None) -> Numbers:
     """First and last number that a range of frames is written under; its last one is None where that is not known.
 
     `frames` are the first and last index of the range; None: the whole clip.
     """
-    first, last = frames or (0, None)
+    part = frames or FrameRange()
+    first, last = part.start, part.last
     if info.numbers is not None:
         end = len(info.numbers) - 1
         first, last = min(first, end), end if last is None else min(last, end)
