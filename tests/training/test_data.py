@@ -54,7 +54,7 @@ def test_composites_are_exact_at_both_ends_and_conserve_light() -> None:
 def test_a_cut_out_is_laid_over_its_scene_by_its_alpha(monkeypatch: pytest.MonkeyPatch) -> None:
     """White of alpha 150 with a rim of alpha 60 over black: the rim is drawn, but not subject."""
     monkeypatch.setattr(scene_module, "photographic", lambda _, drawn: drawn)
-    monkeypatch.setattr(Stills, "_others", lambda *_: [])
+    monkeypatch.setattr(Stills, "_draw_others", lambda *_: [])
     rgba = np.full((96, 96, 4), 255, np.uint8)
     rgba[:, :, 3] = 0
     rgba[20:76, 20:76, 3] = 60
