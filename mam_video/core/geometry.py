@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mam_video.core.arrays import Alpha
 from mam_video.core.errors import UsageError
 
 ALL_SUBJECT = "all of every picture is subject: is it an opaque alpha channel? write black and white without one"
@@ -90,7 +91,7 @@ class Point:
         return f"{self.x:g},{self.y:g}" + ("" if self.subject else ",0")
 
 
-def box_of_mask(mask: np.ndarray) -> Box | None:
+def box_of_mask(mask: Alpha) -> Box | None:
     """Tight box of what is above half in a mask, (H, W) float32 in [0, 1]; None where nothing is."""
     inside = mask > 0.5
     columns, rows = np.flatnonzero(inside.any(0)), np.flatnonzero(inside.any(1))

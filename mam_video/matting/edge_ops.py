@@ -18,6 +18,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from mam_video.core.arrays import Alpha
 from mam_video.core.frames import Matted
 from mam_video.core.settings import FinishSettings
 from mam_video.runtime.stage_timer import StageTimer
@@ -29,7 +30,7 @@ _RAMP = 2.563  # from 10 to 90 % of an edge that a Gaussian of sigma 1 made soft
 class MaskFrames(Protocol):
     """Masks of a clip by frame, such as `media.mask_reader.Masks`."""
 
-    def at(self, index: int) -> np.ndarray:
+    def at(self, index: int) -> Alpha:
         """Return the mask of frame `index`: (H, W) float32 in [0, 1]."""
         ...
 
@@ -90,12 +91,12 @@ def with_plate_alpha(matted: Matted) -> Matted:
 SURE = 0.05  # of a trimap: closer to 0 or 1 is sure; codecs and scaling leave no black quite black
 
 
-def within_trimap(alpha: np.ndarray, trimap: np.ndarray) -> np.ndarray:
+def within_trimap(alpha: Alpha, trimap: Alpha) -> Alpha:
     """The alpha where the trimap is grey, else 0 or 1 as the trimap says; all (H, W) float32."""
     return np.where(trimap <= SURE, np.float32(0), np.where(trimap >= 1 - SURE, np.float32(1), alpha))
 
 
-def finish(alpha: np.ndarray, settings: FinishSettings, window: tuple[int, int, int, int] | None = None) -> np.ndarray:
+def finish(alpha: Alpha, settings: FinishSettings, window: tuple[int, int, int, int] | None = None) -> Alpha:
     """The alpha with levels, choke, grow and feather.
 
     Args:
@@ -125,7 +126,7 @@ def finish(alpha: np.ndarray, settings: FinishSettings, window: tuple[int, int, 
     return whole
 
 
-def _inverted(alpha: np.ndarray, window: tuple[int, int, int, int] | None) -> np.ndarray:
+def _inverted(alpha: Alpha, window: tuple[int, int, int, int] | None) -> Alpha:
     """1 - alpha inside `window`: where there is no picture there is nothing to show."""
     h, w = alpha.shape
     x0, y0, x1, y1 = window or (0, 0, w, h)
@@ -134,7 +135,7 @@ def _inverted(alpha: np.ndarray, window: tuple[int, int, int, int] | None) -> np
     return other
 
 
-def _moved(alpha: np.ndarray, radius: float, *, inwards: bool) -> np.ndarray:
+def _moved(alpha: Alpha, radius: float, *, inwards: bool) -> Alpha:
     """Every edge moved by `radius` pixels; only the surroundings of what is neither 0 nor 1 are worked on."""
     part = _around_edges(alpha, math.ceil(radius) + 1)
     if part is None:
@@ -156,7 +157,7 @@ def _moved(alpha: np.ndarray, radius: float, *, inwards: bool) -> np.ndarray:
     return moved
 
 
-def _feathered(alpha: np.ndarray, width: float) -> np.ndarray:
+def _feathered(alpha: Alpha, width: float) -> Alpha:
     """Gaussian: a hard edge becomes a ramp of `width` pixels from 10 to 90 %, its half where the edge was."""
     sigma = width / _RAMP
     reach = math.ceil(4 * sigma)
@@ -170,7 +171,7 @@ def _feathered(alpha: np.ndarray, width: float) -> np.ndarray:
     return soft
 
 
-def _around_edges(alpha: np.ndarray, reach: int) -> tuple[slice, slice] | None:
+def _around_edges(alpha: Alpha, reach: int) -> tuple[slice, slice] | None:
     """Rows and columns within `reach` of any change; None where there is none. Beyond them all is flat."""
     level = alpha[0, 0]
     x, y, w, h = cv2.boundingRect((alpha != level).astype(np.uint8))

@@ -15,6 +15,7 @@ from typing import Final
 import cv2
 import numpy as np
 
+from mam_video.core.arrays import Alpha, Grey8, Plate
 from mam_video.core.frames import Matted
 
 _SURE: Final = 1 / 1024  # alpha closer than this to 0 or 1 is sure: what it could change is below a step of 10 bits
@@ -38,7 +39,7 @@ def with_foreground(matted: Matted) -> Matted:
     return matted if rgb is matted.frame.rgb else replace(matted, frame=replace(matted.frame, rgb=rgb))
 
 
-def estimate_foreground(rgb: np.ndarray, alpha: np.ndarray, own: np.ndarray | None = None) -> np.ndarray:
+def estimate_foreground(rgb: Plate, alpha: Alpha, own: Alpha | None = None) -> Plate:
     """The subject's colour F, straight (not multiplied by alpha).
 
     Args:
@@ -95,7 +96,7 @@ class _Level:
 
     rgb: np.ndarray
     alpha: np.ndarray
-    unsure: np.ndarray  # (H, W) uint8, 0 or 255
+    unsure: Grey8  # 0 or 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +136,11 @@ def _extended(rgb: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.where(known[..., None], rgb, whole)
 
 
-def _unsure(alpha: np.ndarray) -> np.ndarray:
+def _unsure(alpha: Alpha) -> Grey8:
     return cv2.inRange(alpha, _SURE, 1 - _SURE)
 
 
-def _surroundings(unsure: np.ndarray) -> tuple[int, int, int, int]:
+def _surroundings(unsure: Grey8) -> tuple[int, int, int, int]:
     """Top, left, bottom, right of what is unsure, with room for some sure pixels on every side."""
     x, y, width, height = cv2.boundingRect(unsure)
     room = 16

@@ -12,11 +12,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from mam_video.core.arrays import RGB8, Alpha, Grey8
 from mam_video.core.crop import Crop
 from mam_video.core.settings import RefineSettings
 
 
-def refine(alpha: np.ndarray, picture: np.ndarray, view: Crop, settings: RefineSettings) -> np.ndarray:
+def refine(alpha: Alpha, picture: RGB8, view: Crop, settings: RefineSettings) -> Alpha:
     """Sharpen the alpha of a view that shows more pixels than the model saw.
 
     Args:
@@ -66,7 +67,7 @@ def refine(alpha: np.ndarray, picture: np.ndarray, view: Crop, settings: RefineS
     return np.where(band > 0, sharp, alpha)
 
 
-def _soft_band(alpha: np.ndarray, reach: float) -> np.ndarray:
+def _soft_band(alpha: Alpha, reach: float) -> Grey8:
     """(H, W) uint8, 1 within `reach` pixels of any alpha that is neither 0 nor 1."""
     soft = ((alpha > 1 / 255) & (alpha < 1 - 1 / 255)).astype(np.uint8)
     size = 2 * max(round(reach), 1) + 1

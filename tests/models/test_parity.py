@@ -128,7 +128,7 @@ def test_whole_merges(setting: str, kind: str) -> None:
             ]
         maps: list[Any] = [t[0, 0] if kind == "torch" else t[0, 0].numpy() for t in tensors]
         mask = data[f"merge/{case}/mask"].reshape(full_h, full_w) > 0
-        found = merge.merge_levels(*maps, torch.from_numpy(mask) if kind == "torch" else mask, SETTINGS[setting])
+        found = merge.merge_levels(*maps, torch.from_numpy(mask) if kind == "torch" else mask, SETTINGS[setting])  # type: ignore[call-arg]
         difference = np.abs(np.asarray(found) - expected.reshape(full_h, full_w))
         # exactly; where the maps were enlarged first, to the rounding of that
         assert difference.max() <= (1e-6 if (h, w) != (full_h, full_w) else 0), case
