@@ -14,6 +14,7 @@ import numpy as np
 
 from mam_video.core.arrays import RGB8, Alpha, Grey8
 from mam_video.core.crop import Crop
+from mam_video.core.guided_filter import box_mean, fit_colours
 from mam_video.core.settings import RefineSettings
 
 
@@ -74,35 +75,14 @@ def _soft_band(alpha: Alpha, reach: float) -> Grey8:
     return cv2.dilate(soft, np.ones((size, size), np.uint8))
 
 
-def _guided_coefficients(picture: np.ndarray, alpha: np.ndarray, radius: float, eps: float) -> list[np.ndarray]:
+def _guided_coefficients(picture: RGB8, alpha: Alpha, radius: float, eps: float) -> list[np.ndarray]:
     """Per pixel a (one map a colour) and b, so that alpha is about a . colour + b; each (h, w) float32.
 
     Source: He, Sun, Tang, "Guided Image Filtering" (2013), the colour form, equations 14 to 16.
     """
-
-    def mean(m: np.ndarray) -> np.ndarray:
-        return cv2.blur(m, (size, size), borderType=cv2.BORDER_REFLECT)
-
-    size = 2 * max(round(radius), 1) + 1
+    mean = box_mean(max(round(radius), 1), cv2.BORDER_REFLECT)
     # float64: the determinant of a nearly flat patch cancels to noise in float32
-    colour = list(cv2.split(picture.astype(np.float64) / 255))
-    alpha = alpha.astype(np.float64)
-    means = [mean(c) for c in colour]
-    mean_alpha = mean(alpha)
-    covariance = [mean(c * alpha) - m * mean_alpha for c, m in zip(colour, means, strict=True)]
-    rr, rg, rb = (mean(colour[0] * c) - means[0] * m for c, m in zip(colour, means, strict=True))
-    gg, gb = (mean(colour[1] * c) - means[1] * m for c, m in zip(colour[1:], means[1:], strict=True))
-    bb = mean(colour[2] * colour[2]) - means[2] * means[2]
-    rr, gg, bb = rr + eps, gg + eps, bb + eps
-    # the inverse of the symmetric 3x3 covariance, written out
-    i_rr, i_rg, i_rb = gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb
-    i_gg, i_gb, i_bb = rr * bb - rb * rb, rb * rg - rr * gb, rr * gg - rg * rg
-    determinant = rr * i_rr + rg * i_rg + rb * i_rb
-    cr, cg, cb = covariance
-    slopes = [
-        (i_rr * cr + i_rg * cg + i_rb * cb) / determinant,
-        (i_rg * cr + i_gg * cg + i_gb * cb) / determinant,
-        (i_rb * cr + i_gb * cg + i_bb * cb) / determinant,
-    ]
-    offset = mean_alpha - sum(s * m for s, m in zip(slopes, means, strict=True))
+    fit = fit_colours(cv2.split(picture.astype(np.float64) / 255), alpha.astype(np.float64), mean, eps)
+    slopes = [numerator / fit.determinant for numerator in fit.numerators]
+    offset = fit.mean_value - sum(s * m for s, m in zip(slopes, fit.means, strict=True))
     return [mean(m).astype(np.float32) for m in (*slopes, offset)]
