@@ -29,7 +29,7 @@ import cv2
 import numpy as np
 import torch
 
-from mam_video.core.geometry import Box
+from mam_video.core.geometry import Box, mask_bounds
 from mam_video.core.guided_filter import filter_by_colour, filter_by_grey
 from mam_video.models.base import Candidates, Embedding, Reference, ViewPrompt
 
@@ -362,14 +362,15 @@ def _soft(rgb: np.ndarray, logits: np.ndarray) -> np.ndarray:
     """
     mask = (logits > 0).astype(np.float32)
     edge = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
-    rows, columns = np.flatnonzero(edge.any(1)), np.flatnonzero(edge.any(0))
-    if len(rows) == 0:
+    bounds = mask_bounds(edge)
+    if bounds is None:
         return mask
+    x0, y0, x1, y1 = bounds
     reach = 4 * _SOFT + 1  # beyond it the filter changes nothing
     h, w = mask.shape
     part = (
-        slice(max(rows[0] - reach, 0), min(rows[-1] + 1 + reach, h)),
-        slice(max(columns[0] - reach, 0), min(columns[-1] + 1 + reach, w)),
+        slice(max(y0 - reach, 0), min(y1 + reach, h)),
+        slice(max(x0 - reach, 0), min(x1 + reach, w)),
     )
     mask[part] = np.clip(filter_by_colour(rgb[part], mask[part], _SOFT, 1e-4), 0, 1)
     return mask
