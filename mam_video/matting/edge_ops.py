@@ -18,6 +18,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from mam_video.core.arrays import Alpha
 from mam_video.core.frames import Matted
 from mam_video.core.settings import FinishSettings
 from mam_video.runtime.stage_timer import StageTimer
@@ -29,7 +30,7 @@ _RAMP = 2.563  # pixels from 10 to 90 % of a hard edge blurred by a Gaussian wit
 class MaskFrames(Protocol):
     """The masks of a clip by frame, such as `media.mask_reader.Masks`."""
 
-    def at(self, index: int) -> np.ndarray:
+    def at(self, index: int) -> Alpha:
         """Return the mask of frame `index`: (H, W) float32 in [0, 1]."""
         ...
 
@@ -105,12 +106,12 @@ def with_plate_alpha(matted: Matted) -> Matted:
 SURE = 0.05  # a trimap value this close to 0 or 1 is certain, since codecs and scaling change black and white a little
 
 
-def within_trimap(alpha: np.ndarray, trimap: np.ndarray) -> np.ndarray:
+def within_trimap(alpha: Alpha, trimap: Alpha) -> Alpha:
     """Keep the alpha where the trimap is grey, and set it to 0 or 1 elsewhere; all (H, W) float32."""
     return np.where(trimap <= SURE, np.float32(0), np.where(trimap >= 1 - SURE, np.float32(1), alpha))
 
 
-def finish(alpha: np.ndarray, settings: FinishSettings, window: tuple[int, int, int, int] | None = None) -> np.ndarray:
+def finish(alpha: Alpha, settings: FinishSettings, window: tuple[int, int, int, int] | None = None) -> Alpha:
     """Apply levels, choke, grow and feather to an alpha.
 
     Args:
@@ -141,7 +142,7 @@ def finish(alpha: np.ndarray, settings: FinishSettings, window: tuple[int, int, 
     return whole
 
 
-def _invert(alpha: np.ndarray, window: tuple[int, int, int, int] | None) -> np.ndarray:
+def _invert(alpha: Alpha, window: tuple[int, int, int, int] | None) -> Alpha:
     """Compute 1 - alpha inside `window`, and 0 outside, where there is no picture."""
     h, w = alpha.shape
     x0, y0, x1, y1 = window or (0, 0, w, h)
@@ -150,7 +151,7 @@ def _invert(alpha: np.ndarray, window: tuple[int, int, int, int] | None) -> np.n
     return inverted
 
 
-def _move_edges(alpha: np.ndarray, radius: float, *, inwards: bool) -> np.ndarray:
+def _move_edges(alpha: Alpha, radius: float, *, inwards: bool) -> Alpha:
     """Move every edge by `radius` pixels. Only the surroundings of alpha changes are computed."""
     region = _around_edges(alpha, math.ceil(radius) + 1)
     if region is None:
@@ -172,7 +173,7 @@ def _move_edges(alpha: np.ndarray, radius: float, *, inwards: bool) -> np.ndarra
     return moved
 
 
-def _feather(alpha: np.ndarray, width: float) -> np.ndarray:
+def _feather(alpha: Alpha, width: float) -> Alpha:
     """Blur by a Gaussian: a hard edge becomes a ramp of `width` pixels from 10 to 90 %, centred on the edge."""
     sigma = width / _RAMP
     reach = math.ceil(4 * sigma)
@@ -186,7 +187,7 @@ def _feather(alpha: np.ndarray, width: float) -> np.ndarray:
     return feathered
 
 
-def _around_edges(alpha: np.ndarray, reach: int) -> tuple[slice, slice] | None:
+def _around_edges(alpha: Alpha, reach: int) -> tuple[slice, slice] | None:
     """Find the rows and columns within `reach` pixels of any change of alpha; None if the alpha is constant."""
     corner = alpha[0, 0]
     x, y, w, h = cv2.boundingRect((alpha != corner).astype(np.uint8))

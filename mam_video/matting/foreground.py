@@ -15,6 +15,7 @@ from typing import Final
 import cv2
 import numpy as np
 
+from mam_video.core.arrays import Alpha, Grey8, Plate
 from mam_video.core.frames import Matted
 
 _CERTAIN: Final = 1 / 1024  # alpha this close to 0 or 1 is certain; the error is below a step of 10 bits
@@ -38,7 +39,7 @@ def with_foreground(matted: Matted) -> Matted:
     return matted if rgb is matted.frame.rgb else replace(matted, frame=replace(matted.frame, rgb=rgb))
 
 
-def estimate_foreground(rgb: np.ndarray, alpha: np.ndarray, plate_alpha: np.ndarray | None = None) -> np.ndarray:
+def estimate_foreground(rgb: Plate, alpha: Alpha, plate_alpha: Alpha | None = None) -> Plate:
     """Estimate the subject's colour F, straight (not multiplied by alpha).
 
     Args:
@@ -98,7 +99,7 @@ class _Level:
 
     rgb: np.ndarray
     alpha: np.ndarray
-    uncertain: np.ndarray  # (H, W) uint8, 0 or 255
+    uncertain: Grey8  # (H, W) uint8, 0 or 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +139,11 @@ def _extended(rgb: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.where(known[..., None], rgb, is_integer)
 
 
-def _uncertain(alpha: np.ndarray) -> np.ndarray:
+def _uncertain(alpha: Alpha) -> Grey8:
     return cv2.inRange(alpha, _CERTAIN, 1 - _CERTAIN)
 
 
-def _surroundings(uncertain: np.ndarray) -> tuple[int, int, int, int]:
+def _surroundings(uncertain: Grey8) -> tuple[int, int, int, int]:
     """Return top, left, bottom, right of the uncertain pixels, with a margin of up to 16 pixels."""
     x, y, width, height = cv2.boundingRect(uncertain)
     room = 16

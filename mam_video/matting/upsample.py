@@ -12,11 +12,13 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from mam_video.core.arrays import RGB8, Alpha, Grey8
 from mam_video.core.crop import Crop
+from mam_video.core.guided_filter import box_mean, fit_colours
 from mam_video.core.settings import RefineSettings
 
 
-def refine(alpha: np.ndarray, picture: np.ndarray, view: Crop, settings: RefineSettings) -> np.ndarray:
+def refine(alpha: Alpha, picture: RGB8, view: Crop, settings: RefineSettings) -> Alpha:
     """Sharpen the alpha of a crop that covers more plate pixels than the model saw.
 
     Args:
@@ -66,42 +68,21 @@ def refine(alpha: np.ndarray, picture: np.ndarray, view: Crop, settings: RefineS
     return np.where(band > 0, sharp, alpha)
 
 
-def _soft_band(alpha: np.ndarray, reach: float) -> np.ndarray:
+def _soft_band(alpha: Alpha, reach: float) -> Grey8:
     """Mark the pixels within `reach` of any alpha that is neither 0 nor 1: (H, W) uint8, 0 or 1."""
     soft = ((alpha > 1 / 255) & (alpha < 1 - 1 / 255)).astype(np.uint8)
     size = 2 * max(round(reach), 1) + 1
     return cv2.dilate(soft, np.ones((size, size), np.uint8))
 
 
-def _guided_coefficients(picture: np.ndarray, alpha: np.ndarray, radius: float, eps: float) -> list[np.ndarray]:
+def _guided_coefficients(picture: RGB8, alpha: Alpha, radius: float, eps: float) -> list[np.ndarray]:
     """Fit per pixel a (one map per colour) and b, so that alpha is about a . colour + b; each (h, w) float32.
 
     Source: He, Sun, Tang, "Guided Image Filtering" (2013), the colour form, equations 14 to 16.
     """
-
-    def mean(m: np.ndarray) -> np.ndarray:
-        return cv2.blur(m, (size, size), borderType=cv2.BORDER_REFLECT)
-
-    size = 2 * max(round(radius), 1) + 1
+    mean = box_mean(max(round(radius), 1), cv2.BORDER_REFLECT)
     # float64, because in float32 the determinant of a nearly flat patch cancels to noise
-    colour = list(cv2.split(picture.astype(np.float64) / 255))
-    alpha = alpha.astype(np.float64)
-    means = [mean(c) for c in colour]
-    mean_alpha = mean(alpha)
-    covariance = [mean(c * alpha) - m * mean_alpha for c, m in zip(colour, means, strict=True)]
-    rr, rg, rb = (mean(colour[0] * c) - means[0] * m for c, m in zip(colour, means, strict=True))
-    gg, gb = (mean(colour[1] * c) - means[1] * m for c, m in zip(colour[1:], means[1:], strict=True))
-    bb = mean(colour[2] * colour[2]) - means[2] * means[2]
-    rr, gg, bb = rr + eps, gg + eps, bb + eps
-    # invert the symmetric 3x3 covariance by its cofactors
-    i_rr, i_rg, i_rb = gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb
-    i_gg, i_gb, i_bb = rr * bb - rb * rb, rb * rg - rr * gb, rr * gg - rg * rg
-    determinant = rr * i_rr + rg * i_rg + rb * i_rb
-    cr, cg, cb = covariance
-    slopes = [
-        (i_rr * cr + i_rg * cg + i_rb * cb) / determinant,
-        (i_rg * cr + i_gg * cg + i_gb * cb) / determinant,
-        (i_rb * cr + i_gb * cg + i_bb * cb) / determinant,
-    ]
-    offset = mean_alpha - sum(s * m for s, m in zip(slopes, means, strict=True))
+    fit = fit_colours(cv2.split(picture.astype(np.float64) / 255), alpha.astype(np.float64), mean, eps)
+    slopes = [numerator / fit.determinant for numerator in fit.numerators]
+    offset = fit.mean_value - sum(s * m for s, m in zip(slopes, fit.means, strict=True))
     return [mean(m).astype(np.float32) for m in (*slopes, offset)]

@@ -29,7 +29,8 @@ import cv2
 import numpy as np
 import torch
 
-from mam_video.core.geometry import Box
+from mam_video.core.geometry import Box, mask_bounds
+from mam_video.core.guided_filter import filter_by_colour, filter_by_grey
 from mam_video.models.base import Candidates, Embedding, Reference, ViewPrompt
 
 _SIZE = 512  # side of the crop, pixels
@@ -349,18 +350,9 @@ def _smoothed(rgb: np.ndarray, unary: np.ndarray, steps: int = 6, strength: floa
     unary = unary.astype(np.float32)
     belief = np.tanh(unary / 2)
     for _ in range(steps):
-        logits = unary + np.float32(strength) * _guided(guide, belief, 6, 1e-3)
+        logits = unary + np.float32(strength) * filter_by_grey(guide, belief, 6, 1e-3)
         belief = np.tanh(logits / 2)
     return np.asarray(logits)
-
-
-def _guided(guide: np.ndarray, values: np.ndarray, radius: int, eps: float) -> np.ndarray:
-    """Apply the guided filter (He et al.) with a grey guide; guide and values are (h, w) float32."""
-    side = (2 * radius + 1, 2 * radius + 1)
-    mean_g, mean_v = cv2.blur(guide, side), cv2.blur(values, side)
-    slope = (cv2.blur(guide * values, side) - mean_g * mean_v) / (cv2.blur(guide * guide, side) - mean_g**2 + eps)
-    offset = mean_v - slope * mean_g
-    return np.asarray(cv2.blur(slope, side) * guide + cv2.blur(offset, side))
 
 
 def _soft(rgb: np.ndarray, logits: np.ndarray) -> np.ndarray:
@@ -372,43 +364,15 @@ def _soft(rgb: np.ndarray, logits: np.ndarray) -> np.ndarray:
     """
     mask = (logits > 0).astype(np.float32)
     edge = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
-    rows, columns = np.flatnonzero(edge.any(1)), np.flatnonzero(edge.any(0))
-    if len(rows) == 0:
+    bounds = mask_bounds(edge)
+    if bounds is None:
         return mask
+    x0, y0, x1, y1 = bounds
     margin = 4 * _FILTER_RADIUS + 1  # the filter changes nothing farther away
     h, w = mask.shape
     part = (
-        slice(max(rows[0] - margin, 0), min(rows[-1] + 1 + margin, h)),
-        slice(max(columns[0] - margin, 0), min(columns[-1] + 1 + margin, w)),
+        slice(max(y0 - margin, 0), min(y1 + margin, h)),
+        slice(max(x0 - margin, 0), min(x1 + margin, w)),
     )
-    mask[part] = np.clip(_guided_by_colour(rgb[part], mask[part], _FILTER_RADIUS, 1e-4), 0, 1)
+    mask[part] = np.clip(filter_by_colour(rgb[part], mask[part], _FILTER_RADIUS, 1e-4), 0, 1)
     return mask
-
-
-def _guided_by_colour(rgb: np.ndarray, values: np.ndarray, radius: int, eps: float) -> np.ndarray:
-    """Apply the guided filter (He et al.) with a colour guide (h, w, 3) uint8 to values (h, w) float32."""
-    side = (2 * radius + 1, 2 * radius + 1)
-    guide = rgb.astype(np.float32) / np.float32(255)
-    mean = cv2.blur(guide, side)
-    mean_v = cv2.blur(values, side)
-    r, g, b = cv2.split(guide)
-    mean_r, mean_g, mean_b = cv2.split(mean)
-    rr = cv2.blur(r * r, side) - mean_r * mean_r + eps
-    gg = cv2.blur(g * g, side) - mean_g * mean_g + eps
-    bb = cv2.blur(b * b, side) - mean_b * mean_b + eps
-    rg = cv2.blur(r * g, side) - mean_r * mean_g
-    rb = cv2.blur(r * b, side) - mean_r * mean_b
-    gb = cv2.blur(g * b, side) - mean_g * mean_b
-    vr = cv2.blur(r * values, side) - mean_r * mean_v
-    vg = cv2.blur(g * values, side) - mean_g * mean_v
-    vb = cv2.blur(b * values, side) - mean_b * mean_v
-    # Invert the symmetric 3 x 3 covariance by its cofactors.
-    c_rr, c_rg, c_rb = gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb
-    c_gg, c_gb, c_bb = rr * bb - rb * rb, rb * rg - rr * gb, rr * gg - rg * rg
-    share = 1 / (rr * c_rr + rg * c_rg + rb * c_rb)
-    slope_r = (c_rr * vr + c_rg * vg + c_rb * vb) * share
-    slope_g = (c_rg * vr + c_gg * vg + c_gb * vb) * share
-    slope_b = (c_rb * vr + c_gb * vg + c_bb * vb) * share
-    offset = mean_v - slope_r * mean_r - slope_g * mean_g - slope_b * mean_b
-    r_term, g_term, b_term = (cv2.blur(s, side) * c for s, c in ((slope_r, r), (slope_g, g), (slope_b, b)))
-    return np.asarray(r_term + g_term + b_term + cv2.blur(offset, side), np.float32)

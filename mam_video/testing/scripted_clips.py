@@ -17,9 +17,10 @@ import numpy as np
 import torch
 
 from mam_video.core.frames import Frame, State
-from mam_video.core.geometry import Box
+from mam_video.core.geometry import tight_box
 from mam_video.core.reasons import Finding
 from mam_video.core.settings import Settings
+from mam_video.metrics.masks import region_j
 from mam_video.models.base import Model
 from mam_video.motion.flow import with_motion
 from mam_video.prompts.prompt import Prompt
@@ -507,26 +508,15 @@ def followed(script: Script, model: Model, settings: Settings) -> Iterator[tuple
     found = track(moved, model, prompt, settings=settings.track, view=settings.view, batch=settings.model.batch or 1)
     for tracked, shot in zip(found, script.shots(), strict=True):
         mask = mask_of(tracked)
-        other = overlap(mask, shot.other) if shot.other.any() else 0.0
+        other = region_j(mask, shot.other) if shot.other.any() else 0.0
         record = tracked.record
-        yield tracked, shot, Judged(record.state, overlap(mask, shot.seen), shot.share, other, record.findings)
-
-
-def tight_box(mask: np.ndarray) -> Box:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+        yield tracked, shot, Judged(record.state, region_j(mask, shot.seen), shot.share, other, record.findings)
 
 
 def mask_of(tracked: TrackedFrame) -> np.ndarray:
     """Return the track's mask at the frame's resolution, (H, W) bool."""
     logits = torch.from_numpy(tracked.logits.astype(np.float32))[None, None]
     return tracked.crop.paste(tracked.crop.to_rectangle(logits)[0, 0].numpy() > 0, tracked.frame.size)
-
-
-def overlap(mask: np.ndarray, truth: np.ndarray) -> float:
-    """Compute J, the intersection over union; 1 if both masks are empty."""
-    union = float((mask | truth).sum())
-    return float((mask & truth).sum()) / union if union else 1.0
 
 
 def recovery(frames: list[Judged]) -> list[int]:
