@@ -223,13 +223,15 @@ def test_chroma_is_interpolated_from_where_its_tag_puts_it(
     assert np.abs(rgb - slow_rgb(planes[0], u, v, bits, False, "bt709")).max() <= CHROMA
 
 
-@pytest.mark.parametrize("siting", list(PLACES))
-@pytest.mark.parametrize(("codec", "pixel_format"), [
-    ("libx264", "yuv420p"), ("libx264", "yuv420p10le"), ("ffv1", "yuv420p"), ("ffv1", "yuv420p16le"),
+@pytest.mark.parametrize(("codec", "pixel_format", "siting"), [
+    (codec, pixel_format, siting)
+    for codec, pixel_format in (
+        ("libx264", "yuv420p"), ("libx264", "yuv420p10le"), ("ffv1", "yuv420p"), ("ffv1", "yuv420p16le"),
+    )
+    for siting in PLACES
+    if codec != "ffv1" or not siting.startswith("bottom")  # Matroska has no tag for these
 ])  # fmt: skip
 def test_the_siting_tag_of_a_movie_is_found(tmp_path: Path, codec: str, pixel_format: str, siting: str) -> None:
-    if codec == "ffv1" and siting.startswith("bottom"):
-        pytest.skip("Matroska cannot say it")
     clip = make_clip(
         tmp_path / "plate.mkv", [ramp(48, 64)] * 2, codec=codec, pixel_format=pixel_format,
         options={"chroma_sample_location": siting},
