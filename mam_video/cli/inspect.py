@@ -192,7 +192,7 @@ def _frame(options: argparse.Namespace) -> int:
         cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), (90, 220, 255), thick)
     write_picture(output, info.path, picture, options.overwrite)
     label = f", {info.timecode + index}" if info.timecode else ""
-    number = index if info.numbers is None else info.numbers[index]
+    number = info.frame_number(index)
     say(f"wrote {output}: frame {number}{label}, {info.width}x{info.height}")
     return 0
 
@@ -230,7 +230,7 @@ def frame_index(text: str, info: ClipInfo) -> int:
         return int(text)
     start = info.timecode or Timecode(0, nominal_rate(info.rate))
     try:
-        return frame_range(f"{text}-", start, info.rate)[0]
+        return frame_range(f"{text}-", start, info.rate).start
     except UsageError as error:
         raise UsageError(f"frame '{text}' is neither a number {counted} nor a timecode of the clip ({error})") from None
 

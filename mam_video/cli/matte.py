@@ -13,13 +13,14 @@ from mam_video.cli.progress import end_line, print_line, show_progress
 from mam_video.cli.prompts import prompts_of
 from mam_video.cli.say import say
 from mam_video.core.errors import MediaError, UsageError
+from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import Settings, presets
 from mam_video.core.timecode import frame_range
 
 if TYPE_CHECKING:
     from mam_video.cli.progress import OnFrame
     from mam_video.core.frames import Matted
-    from mam_video.media import ClipInfo
+    from mam_video.media import ClipInfo, Reader
     from mam_video.media.name_guard import NameGuard
     from mam_video.report.run import RunReport
     from mam_video.report.thumbnails import Thumbnails
@@ -131,11 +132,9 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("--handles N widens a --range by N frames on both sides; give both")
     check_subject(options)
 
-    from mam_video.media import expected_bytes, notes, open_clip, parse_output
-    from mam_video.media.atomic_output import SUBJECT
+    from mam_video.media import open_clip, parse_output
     from mam_video.media.open import check_resumable
-    from mam_video.report.page import check_folder, save_report
-    from mam_video.report.thumbnails import Thumbnails
+    from mam_video.report.page import check_folder
 
     if options.report:
         check_folder(options.report)
@@ -144,32 +143,33 @@ def run(options: argparse.Namespace) -> int:
         if options.resume:
             check_resumable(output)
     with open_clip(options.input, settings.input) as reader:
-        info = reader.info
-        frames = _frames_of(options, info)
-        _check_names(options, info, settings, frames)
-        prompts = prompts_of(options, reader, frames[0] if frames else 0, settings)
+        return _matte(options, outputs, settings, reader)
+
+
+def _matte(options: argparse.Namespace, outputs: list[str], settings: Settings, reader: Reader) -> int:
+    """Matte an opened clip, and print what lies ahead and what came of it."""
+    from mam_video.jobs.matte_clip import matte_clip
+    from mam_video.media.atomic_output import SUBJECT
+    from mam_video.report.page import save_report
+    from mam_video.report.thumbnails import Thumbnails
+
+    info = reader.info
+    frames = _frames_of(options, info)
+    first = frames.start if frames is not None else 0
+    _check_names(options, info, settings, frames)
+    prompts = prompts_of(options, reader, first, settings)
     if any(SUBJECT in name for name in (*outputs, options.save_track or "")):
         _check_names(options, info, settings, frames, [each.subject for each in prompts])
-    count = _count_of(frames, info.frames_in_header)
-
-    from mam_video.jobs.matte_clip import matte_clip
+    count = (frames or FrameRange()).count(info.frames_in_header)
 
     looks = Thumbnails()
     told: list[str] = []
     spoken = not options.quiet and options.progress == "bar"
     with show_progress(options, count) as (shown, tracked):
         if spoken:
-            told = notes(outputs, info, settings.output.audio)
-            for note in told:
-                say(f"note: {note}")
-            sizes = [
-                size and size * (len(prompts) or 1 if SUBJECT in output else 1)
-                for output in outputs
-                for size in [expected_bytes(output, info, count)]
-            ]
-            say(_announcement(info, frames[0] if frames else 0, count, sizes))
+            told = _print_start(info, outputs, settings, first, count, len(prompts))
         report = matte_clip(
-            options.input,
+            reader,
             outputs,
             prompts or None,
             settings,
@@ -197,6 +197,25 @@ def run(options: argparse.Namespace) -> int:
     return 3 if options.strict and report.flagged else 0
 
 
+def _print_start(
+    info: ClipInfo, outputs: list[str], settings: Settings, first: int, count: int | None, subjects: int
+) -> list[str]:
+    """Print what lies ahead, and return the notes that were printed."""
+    from mam_video.media import expected_bytes, notes
+    from mam_video.media.atomic_output import SUBJECT
+
+    told = notes(outputs, info, settings.output.audio)
+    for note in told:
+        say(f"note: {note}")
+    sizes = [
+        size and size * (subjects or 1 if SUBJECT in output else 1)
+        for output in outputs
+        for size in [expected_bytes(output, info, count)]
+    ]
+    say(_announcement(info, first, count, sizes))
+    return told
+
+
 def guard_of(options: argparse.Namespace, settings: Settings) -> NameGuard:
     """A guard that knows every file that is named on the command line to be read."""
     from mam_video.media.name_guard import NameGuard
@@ -220,7 +239,7 @@ def _check_names(
     options: argparse.Namespace,
     info: ClipInfo,
     settings: Settings,
-    frames: tuple[int, int | None] | None,
+    frames: FrameRange | None,
     subjects: Sequence[str] = (),
 ) -> None:
     """Raises: UsageError, an output would overwrite an input or another output. No `subjects`: not known yet."""
@@ -255,22 +274,11 @@ def check_subject(options: argparse.Namespace) -> None:
         raise UsageError("no prompt: give --box x0,y0,x1,y1 or --point x,y on the subject in the first frame")
 
 
-def _frames_of(options: argparse.Namespace, info: ClipInfo) -> tuple[int, int | None] | None:
-    """First and last index of the range with its handles; None for the whole clip."""
+def _frames_of(options: argparse.Namespace, info: ClipInfo) -> FrameRange | None:
+    """Return the range with its handles; None for the whole clip."""
     if options.range is None:
         return None
-    first, last = frame_range(options.range, info.timecode, info.rate, info.numbers)
-    return max(first - options.handles, 0), None if last is None else last + options.handles
-
-
-def _count_of(frames: tuple[int, int | None] | None, header: int | None) -> int | None:
-    """How many frames lie ahead, as far as is known."""
-    if frames is None:
-        return header
-    first, last = frames
-    if header is None:
-        return None if last is None else last - first + 1
-    return max((header if last is None else min(last + 1, header)) - first, 0)
+    return frame_range(options.range, info.timecode, info.rate, info.numbers).widened(options.handles)
 
 
 def _each(shown: OnFrame | None, looks: Thumbnails | None) -> OnFrame:

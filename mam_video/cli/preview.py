@@ -15,6 +15,7 @@ from mam_video.core.errors import UsageError
 from mam_video.core.settings import presets
 
 if TYPE_CHECKING:
+    from mam_video.core.settings import Settings
     from mam_video.jobs.preview import Preview
     from mam_video.media import ClipInfo
 
@@ -57,6 +58,30 @@ def run(options: argparse.Namespace) -> int:
         info = reader.info
         index = 0 if options.frame is None else frame_index(options.frame, info)
         prompt = prompt_of(options, reader, index, settings)
+        output = _output_of(options, settings, info)
+
+        from mam_video.jobs.preview import preview
+
+        seen = preview(
+            reader,
+            planned,
+            prompt,
+            settings,
+            index=index,
+            track_from=options.track,
+            masks=options.masks,
+            trimaps=options.trimaps,
+            include=options.include,
+            exclude=options.exclude,
+        )
+    write_picture(output, info.path, seen.over_checker, options.overwrite)
+    for line in _lines(seen, info, index, output, planned):
+        say(line)
+    return 0
+
+
+def _output_of(options: argparse.Namespace, settings: Settings, info: ClipInfo) -> Path:
+    """Return the picture's name. Raises: UsageError, it cannot be written under that name."""
     name = info.path.name
     stem = name.rpartition("%")[0].rstrip("._") if info.numbers is not None and "%" in name else info.path.stem
     output = Path(options.output or f"{stem or 'clip'}.preview.png")
@@ -67,30 +92,12 @@ def run(options: argparse.Namespace) -> int:
     guard_of(options, settings).writes("the preview", output)
     if output.exists() and not options.overwrite:
         raise UsageError(f"{output}: exists already; give another name with -o, or --overwrite")
-
-    from mam_video.jobs.preview import preview
-
-    seen = preview(
-        options.input,
-        planned,
-        prompt,
-        settings,
-        index=index,
-        track_from=options.track,
-        masks=options.masks,
-        trimaps=options.trimaps,
-        include=options.include,
-        exclude=options.exclude,
-    )
-    write_picture(output, info.path, seen.over_checker, options.overwrite)
-    for line in _lines(seen, info, index, output, planned):
-        say(line)
-    return 0
+    return output
 
 
 def _lines(seen: Preview, info: ClipInfo, index: int, output: Path, planned: list[str]) -> list[str]:
     record = seen.matted.record
-    number = index if info.numbers is None else info.numbers[index]
+    number = info.frame_number(index)
     reasons = f" ({'; '.join(record.reasons)})" if record.reasons else ""
     lines = [f"wrote {output}: frame {number}, {record.state}{reasons}, {record.area:.1%} of the picture"]
     count = info.frames_in_header

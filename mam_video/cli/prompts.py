@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mam_video.cli.inspect import add_reading, frame_index, reading
 from mam_video.cli.say import say
 from mam_video.core.errors import MediaError, UsageError
+from mam_video.core.geometry import Box, point_of
 from mam_video.prompts.parse import PromptClip, PromptEntry, by_subject, parse_entry, read_entries
 from mam_video.prompts.prompt import Prompt, Prompts
 
@@ -59,7 +60,10 @@ def clip_of(info: ClipInfo) -> PromptClip:
 def prompt_of(options: argparse.Namespace, reader: Reader, first: int, settings: Settings) -> Prompt | None:
     """What --box, --point, --mask or --text say of frame `first`; None where none is given."""
     if options.text is not None:
-        return Prompt.parse(_box_of_text(options.text, reader, first, settings), options.point or [], reader.info.size)
+        points = tuple(point_of(text.split(","), reader.info.size) for text in options.point or [])
+        prompt = Prompt(_box_of_text(options.text, reader, first, settings), points)
+        prompt.check_inside(reader.info.size)
+        return prompt
     if options.mask:
         from mam_video.jobs.external_masks import prompt_of_mask
 
@@ -69,7 +73,7 @@ def prompt_of(options: argparse.Namespace, reader: Reader, first: int, settings:
     return None
 
 
-def _box_of_text(text: str, reader: Reader, first: int, settings: Settings) -> str:
+def _box_of_text(text: str, reader: Reader, first: int, settings: Settings) -> Box:
     """What `--box` would be for the words; said, so that it can be repeated and set right."""
     from mam_video.prompts.text import find_by_text
 
@@ -79,7 +83,7 @@ def _box_of_text(text: str, reader: Reader, first: int, settings: Settings) -> s
     found = find_by_text(frame.rgb8, text, settings.text, settings.model.device)
     more = f"; {found.others} more would do" if found.others else ""
     say(f"--text '{text}' is --box {found.box} (score {found.score:.2f}{more})", file=sys.stderr)
-    return str(found.box)
+    return found.box
 
 
 def prompts_of(options: argparse.Namespace, reader: Reader, first: int, settings: Settings) -> list[Prompts]:
@@ -151,7 +155,7 @@ def _print(entries: list[PromptEntry], info: ClipInfo | None) -> None:
 def _called(entry: PromptEntry, info: ClipInfo | None) -> str:
     if info is None:
         return entry.frame
-    return str(entry.index if info.numbers is None else info.numbers[entry.index])
+    return str(info.frame_number(entry.index))
 
 
 def _any_clip() -> PromptClip:

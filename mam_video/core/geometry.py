@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,34 +100,55 @@ def box_of_mask(mask: np.ndarray) -> Box | None:
     return Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
 
 
-def parse_point(text: str, size: tuple[int, int]) -> Point:
-    parts = text.split(",")
+def point_of(values: Sequence[float | str], size: tuple[int, int]) -> Point:
+    """Make a point of x, y and, where it is given, 1 for subject or 0 for background; x and y as in `coordinates_of`.
+
+    Raises: UsageError.
+    """
     subject = True
-    if len(parts) == 3:
-        if parts[2].strip() not in ("0", "1"):
-            raise UsageError(f"point '{text}': the third value is 1 for subject or 0 for background")
-        subject = parts[2].strip() == "1"
-        text = ",".join(parts[:2])
-    x, y = parse_coordinates(text, "point", size, 2)
+    if len(values) == 3:
+        label = str(values[2]).strip()
+        if label not in ("0", "1"):
+            raise UsageError(f"point '{listed(values)}': the third value is 1 for subject or 0 for background")
+        subject = label == "1"
+        values = values[:2]
+    x, y = coordinates_of(values, "point", size, 2)
     return Point(x, y, subject)
 
 
-def parse_coordinates(text: str, what: str, size: tuple[int, int], count: int) -> list[float]:
-    parts = [p.strip() for p in text.split(",")]
+def coordinates_of(values: Sequence[float | str], what: str, size: tuple[int, int], count: int) -> list[float]:
+    """Bring coordinates, x and y in turn, to pixels of a frame of `size` (H, W).
+
+    Args:
+        values: each a number or its text; in pixels, or as a text with `%` a percentage of the frame's width or
+            height. Where all are plain numbers from 0 to 1 they are fractions of it.
+        what: names them in errors.
+        count: as many values there must be.
+    Raises: UsageError, there are not as many, or one is not a finite number.
+    """
     form = "x0,y0,x1,y1" if count == 4 else "x,y or x,y,0"
-    if len(parts) != count:
-        raise UsageError(f"{what} '{text}' is not of the form {form}")
+    texts = [value.strip() if isinstance(value, str) else "" for value in values]
     try:
-        numbers = [float(p.removesuffix("%")) for p in parts]
-    except ValueError:
-        raise UsageError(f"{what} '{text}' is not of the form {form}") from None
+        numbers = [
+            float(text.removesuffix("%")) if isinstance(value, str) else float(value)
+            for value, text in zip(values, texts, strict=True)
+        ]
+    except (ValueError, OverflowError):
+        numbers = []
+    if len(numbers) != count:
+        raise UsageError(f"{what} '{listed(values)}' is not of the form {form}")
     if not all(math.isfinite(n) for n in numbers):
-        raise UsageError(f"{what} '{text}' holds a value that is not a finite number")
+        raise UsageError(f"{what} '{listed(values)}' holds a value that is not a finite number")
     spans = (size[1], size[0]) * (count // 2)
-    percent = [p.endswith("%") for p in parts]
+    percent = [text.endswith("%") for text in texts]
     if not any(percent) and all(0 <= n <= 1 for n in numbers):
         return [n * s for n, s in zip(numbers, spans, strict=True)]
     return [n / 100 * s if pc else n for n, s, pc in zip(numbers, spans, percent, strict=True)]
+
+
+def listed(values: Sequence[float | str]) -> str:
+    """Write values as the command line does, for people to read: 10,20,50%,40."""
+    return ",".join(map(str, values))
 
 
 def union_of(a: Box, b: Box) -> Box:

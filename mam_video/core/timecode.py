@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Final
 
 from mam_video.core.errors import UsageError
+from mam_video.core.ranges import FrameRange
 
 MOST_RATE: Final = 1000  # labels a second
 _LABEL = re.compile(r"(\d{1,2}):(\d{2}):(\d{2})([:;.,])(\d{2,3})")
@@ -119,10 +120,8 @@ def _dropped_a_minute(rate: int) -> int:
     return 2 * (rate // 30)
 
 
-def frame_range(
-    text: str, start: Timecode | None, rate: Fraction, numbers: Sequence[int] | None = None
-) -> tuple[int, int | None]:
-    """First and last index (None: to the end) of FIRST-LAST, both inclusive, as frame numbers or timecodes.
+def frame_range(text: str, start: Timecode | None, rate: Fraction, numbers: Sequence[int] | None = None) -> FrameRange:
+    """Parse FIRST-LAST, both inclusive, as frame numbers or timecodes.
 
     Args:
         text: as 20-39, 20-, 00:00:04:12-00:00:06:00 or 00:00:04:12-; numbers count from 0, or are those of the files. A
@@ -139,7 +138,7 @@ def frame_range(
         if numbers:
             if last is not None and last < first:
                 raise UsageError(wrong)
-            return _indices(first, last, numbers, text)
+            return _range_of_numbers(first, last, numbers, text)
         if first < 0:
             raise UsageError(wrong)
     else:
@@ -151,7 +150,7 @@ def frame_range(
         last = _index(end, origin, text) if end.strip() else None
     if last is not None and last < first:
         raise UsageError(wrong)
-    return first, last
+    return FrameRange.inclusive(first, last)
 
 
 def _index(label: str, start: Timecode, text: str) -> int:
@@ -163,12 +162,12 @@ def _index(label: str, start: Timecode, text: str) -> int:
     return index
 
 
-def _indices(first: int, last: int | None, numbers: Sequence[int], text: str) -> tuple[int, int | None]:
-    """Indices of the frames whose numbers lie in first..last."""
+def _range_of_numbers(first: int, last: int | None, numbers: Sequence[int], text: str) -> FrameRange:
+    """Find the frames whose numbers lie in first..last."""
     if not numbers[0] <= first <= numbers[-1]:
         raise UsageError(f"--range '{text}': the sequence's frames are numbered {numbers[0]} to {numbers[-1]}")
-    begin = bisect_left(numbers, first)
-    end = None if last is None else bisect_right(numbers, last) - 1
-    if end is not None and end < begin:
+    start = bisect_left(numbers, first)
+    stop = None if last is None else bisect_right(numbers, last)
+    if stop is not None and stop <= start:
         raise UsageError(f"--range '{text}': the sequence has no frame of these numbers")
-    return begin, end
+    return FrameRange(start, stop)

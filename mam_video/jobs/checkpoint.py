@@ -1,33 +1,45 @@
-"""A run that can be cut off at any instruction, and goes on where it was.
+"""Checkpoints: a run that is cut off at any instruction can be resumed where it was.
 
-Beside each output lies a hidden folder, `.NAME.resume`, with its frames so far (`media/kept.py`). That of the first
-output has also
+Beside each output lies a hidden folder, `.NAME.resume`, with its frames so far (`runtime/append_log.py`). That of the
+first output has also
 
-    run.json    what the run was asked: input, settings, model, weights, device. Something else is not resumed
-    done        one entry for each frame that every output was given: its alpha's range, and the seconds it took
-    track       what was found in each frame; the tracker goes through it again without asking the model
+    run.json    the run's fingerprint: input, settings, model, weights, device. A run that differs is not resumed
+    done        one entry for each frame that every output was given: alpha's range, seconds, quality of the matte
+    track       what was found in each frame; the tracker goes through it again without running the model. Of several
+                subjects `track-2` and so on beside it; their tracker runs again from the first frame
+    ahead.track of prompts on several frames: the track that was made before matting, once it is whole
     publishing  an empty file: every output is whole, and they are being renamed
     published   an empty file: all have their names, and what was kept is being removed
 
-How many frames are done is what all of these have in common, so that none has to be written at the same instant as
-another.
+As many frames are done as all of these have in common. So none has to be written at the same instant as another.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import struct
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, NamedTuple, Self
 
+import torch
+
 from mam_video.core.errors import UsageError
+from mam_video.core.frames import Matted, Record
+from mam_video.core.ranges import FrameRange
+from mam_video.core.settings import Settings
 from mam_video.core.untrusted import parse_json
+from mam_video.media import ClipInfo, parse_output
 from mam_video.media.ffmpeg_compat import writing
-from mam_video.runtime.append_log import AppendLog, remove
+from mam_video.media.open import identity_of
+from mam_video.models.base import Model
+from mam_video.runtime.append_log import AppendLog, identity, remove
 from mam_video.runtime.commit import in_use
 from mam_video.tracking.track_log import ANEW, TrackLog
 
@@ -36,8 +48,10 @@ _DAMAGED: Final = "damaged"  # in place of what a run was asked, where that cann
 
 
 class Done(NamedTuple):
-    """A frame that is written: least and largest alpha, the seconds it took, and what its record says of the matte.
+    """What is known of a matte that is written: of all subjects together, or of one of several.
 
+    low, high           least and largest alpha
+    seconds             that the frame took
     agreement, flicker  as in `Record`; not a number where unknown
     """
 
@@ -47,18 +61,37 @@ class Done(NamedTuple):
     agreement: float = math.nan
     flicker: float = math.nan
 
+    def told(self, record: Record) -> Record:
+        """Return the tracker's record with what is known of the matte."""
+        agreement, flicker = (None if math.isnan(value) else value for value in (self.agreement, self.flicker))
+        return replace(record, agreement=agreement, flicker=flicker)
+
+
+DoneFrame = tuple[Done, ...]  # of all subjects together; of several, then each one's
+
+
+def done_frame(matted: Matted, ranges: Sequence[tuple[float, float]], seconds: float) -> DoneFrame:
+    """Make the entry of a frame that is written; `ranges` are least and largest alpha, in the entry's order."""
+    mattes = (matted, *matted.parts)
+    quality = [(m.record.agreement, m.record.flicker) for m in mattes]
+    return tuple(
+        Done(low, high, seconds, *(math.nan if value is None else value for value in values))
+        for (low, high), values in zip(ranges, quality, strict=True)
+    )
+
 
 class Checkpoint:
     """What is kept of one run. A context manager over the run: when all is well, or nothing is done, it is removed.
 
     publishing  the run was cut off while its outputs got their names
     done        frames that the outputs were given, in order; see `agree`
+    tracks      what was found of each subject
 
-    Raises: UsageError, where the kept run was asked for something else, which is named, or is still going on.
+    Raises: UsageError, where the kept run is another one (what differs is named), or is still going on.
     """
 
-    def __init__(self, places: Sequence[Path], key: Mapping[str, Any]) -> None:
-        """`places` are the hidden folders of the outputs; `key` says what the run is asked, in plain values."""
+    def __init__(self, places: Sequence[Path], key: Mapping[str, Any], subjects: int = 1) -> None:
+        """`places` are the hidden folders of the outputs; `key` is the run's fingerprint, in plain values."""
         self.places = list(places)
         self._main = self.places[0]
         self._locks: list[IO[str]] = []
@@ -68,17 +101,17 @@ class Checkpoint:
             discard(self.places)
         wanted = json.loads(json.dumps(key))
         for place in self.places:
-            asked = _asked(place)
-            if asked is not None and _DAMAGED in asked:
-                raise UsageError(f"{place / 'run.json'}: is damaged ({asked[_DAMAGED]}); {ANEW}")
-            if asked is not None and asked != wanted:
-                raise UsageError(f"{place}: this run cannot be resumed: {_difference(asked, wanted)}; {ANEW}")
-        if _asked(self._main) is None:  # nothing was begun, or what is there was being removed
+            kept = _fingerprint_in(place)
+            if kept is not None and _DAMAGED in kept:
+                raise UsageError(f"{place / 'run.json'}: is damaged ({kept[_DAMAGED]}); {ANEW}")
+            if kept is not None and kept != wanted:
+                raise UsageError(f"{place}: this run cannot be resumed: {_difference(kept, wanted)}; {ANEW}")
+        if _fingerprint_in(self._main) is None:  # nothing was begun, or what is there was being removed
             discard(self.places)
         with writing(self._main):
             for place in self.places:
                 place.mkdir(exist_ok=True)
-                if _asked(place) is None:
+                if _fingerprint_in(place) is None:
                     growing = place / "run.json.part"
                     growing.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
                     growing.replace(place / "run.json")
@@ -86,27 +119,28 @@ class Checkpoint:
             lock = _locked(place / "lock")
             self._locks += [] if lock is None else [lock]
         self.publishing = (self._main / "publishing").exists()
-        self.track = TrackLog(self._main / "track")
+        self.tracks = tuple(TrackLog(self._main / _numbered("track", k)) for k in range(subjects))
         self._log = AppendLog(self._main / "done")
-        self.done = [Done(*_DONE.unpack(entry)) for entry in self._log]
+        self.done: list[DoneFrame] = [
+            tuple(Done(*values) for values in _DONE.iter_unpack(entry)) for entry in self._log
+        ]
 
-    @property
-    def ahead(self) -> Path:
-        """Where a track is kept that was made before the first frame was matted."""
-        return self._main / "ahead.track"
+    def ahead(self, k: int) -> Path:
+        """Return where the track of subject `k` is kept that was made before the first frame was matted."""
+        return self._main / f"{_numbered('ahead', k)}.track"
 
     def agree(self, count: int) -> None:
-        """The outputs have only the first `count` frames."""
+        """Take note that the outputs have only the first `count` frames."""
         self._log.cut(count)
         del self.done[count:]
 
-    def add(self, done: Done) -> None:
-        """One more frame is written."""
-        self._log.append(_DONE.pack(*done))
+    def add(self, done: DoneFrame) -> None:
+        """Add a frame that is written."""
+        self._log.append(b"".join(_DONE.pack(*entry) for entry in done))
         self.done.append(done)
 
     def mark(self) -> None:
-        """Every output is whole; from here on names are given."""
+        """Note that every output is whole; from here on they get their names."""
         with writing(self._main):
             (self._main / "publishing").touch()
 
@@ -116,14 +150,15 @@ class Checkpoint:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.track.close()
+        for track in self.tracks:
+            track.close()
         self._log.close()
         if kind is None:
             with suppress(OSError):
                 (self._main / "published").touch()
         for lock in self._locks:
             lock.close()
-        if kind is None or not (self.done or self.ahead.exists()):
+        if kind is None or not (self.done or any(self.ahead(k).exists() for k in range(len(self.tracks)))):
             discard(self.places)
         elif issubclass(kind, KeyboardInterrupt):
             raise KeyboardInterrupt(
@@ -131,37 +166,80 @@ class Checkpoint:
             ) from None
 
 
-def refuse_checkpoint(places: Sequence[Path], overwrite: bool) -> None:
-    """Of a run that keeps nothing: remove what another one kept.
+def _numbered(name: str, k: int) -> str:
+    return name if k == 0 else f"{name}-{k + 1}"
 
-    Raises: UsageError, where that was not asked for, or the other one is still going on.
+
+def run_fingerprint(
+    info: ClipInfo,
+    outputs: Sequence[str],
+    masks: Mapping[str, Any],
+    frames: FrameRange | None,
+    settings: Settings,
+    model: Model,
+    device: str,
+    by_hand: Mapping[str, str | Path | None],
+) -> dict[str, Any]:
+    """Return all that a result depends on, in plain values: a run is resumed only where none of it changed.
+
+    Args:
+        masks: the fingerprint of the mask source.
+        by_hand: garbage mattes by name; None: not given.
+    """
+    chosen = settings.as_dict()
+    for free in ("overwrite", "verify"):
+        del chosen["output"][free]
+    colours = os.environ.get("OCIO", "")
+    return {
+        "version of mam-video": version("mam-video"),
+        "version of torch": torch.__version__,
+        "outputs": [f"{Path(name).absolute()}:{kind.name}" for name, kind in map(parse_output, outputs)],
+        "input": identity_of(info.path),
+        "range": "all" if frames is None else str(frames),
+        **dict.fromkeys(("prompt", "mask", "masks", "trimaps", "track"), "none"),
+        **masks,
+        **{name: "none" if path is None else identity_of(path) for name, path in by_hand.items()},
+        "settings": chosen,
+        "OCIO": identity([Path(colours)]) if Path(colours).is_file() else colours,
+        "model": model.name,
+        "weights": model.weights,
+        "device": device,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def refuse_checkpoint(places: Sequence[Path], overwrite: bool) -> None:
+    """Remove what an earlier run kept, for a run that keeps nothing.
+
+    Raises: UsageError, without `overwrite`, or where that run is still going on.
     """
     for place in places:
         _refuse_running(place)
-    standing = [place for place in places if _asked(place) is not None and not (place / "published").exists()]
+    standing = [place for place in places if _fingerprint_in(place) is not None and not (place / "published").exists()]
     if standing and not overwrite:
         raise UsageError(f"{standing[0]}: a run was cut off here: --resume goes on with it, --overwrite begins anew")
     discard(places)
 
 
 def discard(places: Sequence[Path]) -> None:
-    """Remove what is kept; the first place last, since it says what the others are."""
+    """Remove what is kept; the first place last, since its run.json names the run."""
     for place in reversed(places):
         remove(place)
 
 
-def _asked(place: Path) -> dict[str, Any] | None:
+def _fingerprint_in(place: Path) -> dict[str, Any] | None:
+    """Read the fingerprint of the run that is kept in a hidden folder; None where there is none."""
     try:
-        asked = parse_json((place / "run.json").read_text(encoding="utf-8") or "null")
+        kept = parse_json((place / "run.json").read_text(encoding="utf-8") or "null")
     except OSError:
         return None
     except ValueError as error:
-        asked = {_DAMAGED: str(error)}
-    return asked if isinstance(asked, dict) else None
+        kept = {_DAMAGED: str(error)}
+    return kept if isinstance(kept, dict) else None
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any], above: str = "") -> str:
-    """The first thing that is not the same, in words."""
+    """Name the first value that is not the same."""
     for name in dict.fromkeys([*old, *new]):
         was, now = old.get(name), new.get(name)
         if was == now:
@@ -184,7 +262,7 @@ def _refuse_running(place: Path) -> None:
 
 
 def _locked(path: Path) -> IO[str] | None:
-    """A lock that ends with the process, where the system has such; two runs must not write to one place."""
+    """Lock a place until the process ends, where the system can: two runs must not write to one place."""
     try:
         import fcntl
     except ImportError:

@@ -1,226 +1,361 @@
-"""What a run is asked of a clip: which frames, and what says where the subject is in them."""
+"""Mask sources: what says where the subjects are in every frame. Each kind is a class that checks itself when made.
+
+    FirstFramePrompt   prompts on the first frame: tracked and matted in one pass over the clip
+    MultiFramePrompts  prompts on several frames, or on a later one: tracked first, matted in a second pass
+    SavedTrack         a track file
+    ExternalMasks      masks of every frame, made elsewhere
+    Trimaps            trimaps of every frame, made elsewhere
+
+`mask_source` makes the right one of what a user gives.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mam_video.core.errors import UsageError
-from mam_video.core.settings import Settings, SmoothSettings
+from mam_video.core.frames import Record
+from mam_video.core.ranges import FrameRange
+from mam_video.core.settings import Settings
+from mam_video.jobs.checkpoint import Checkpoint
 from mam_video.jobs.external_masks import track_masks
-from mam_video.media import Reader
+from mam_video.matting.pipeline import end_needed
+from mam_video.media import ClipInfo, Reader
 from mam_video.media.mask_reader import Masks
+from mam_video.media.open import identity_of
 from mam_video.models.base import Model
 from mam_video.motion.shot_detection import CutFinder
 from mam_video.prompts.prompt import DEFAULT_SUBJECT, Prompt, Prompts
+from mam_video.runtime.append_log import identity
+from mam_video.runtime.lifecycle import Closeable
 from mam_video.runtime.stage_timer import StageTimer
 from mam_video.tracking.bidirectional import track_prompts
+from mam_video.tracking.stage import FollowTracks, TrackPrompts, TrackStage
 from mam_video.tracking.track_file import Track, TrackWriter
-from mam_video.tracking.types import MaskObservation
-
-
-@dataclass(frozen=True, slots=True)
-class FrameRange:
-    """The frames first <= index <= last of a clip; `last` None: to its end. `part`: others of it are left out."""
-
-    first: int = 0
-    last: int | None = None
-    part: bool = False
-
-    def __post_init__(self) -> None:
-        if self.first < 0 or (self.last is not None and self.last < self.first):
-            raise UsageError(
-                f"range {self.first}-{self.last} is not a range of frames; give FIRST-LAST, counted from 0"
-            )
-
-    @classmethod
-    def of(cls, frames: tuple[int, int | None] | None) -> FrameRange:
-        return cls() if frames is None else cls(*frames, part=True)
-
-    def __str__(self) -> str:
-        return f"{self.first}-{'' if self.last is None else self.last}"
-
-    def __contains__(self, index: int) -> bool:
-        return self.first <= index and (self.last is None or index <= self.last)
-
-    def tail(self, smooth: SmoothSettings, batch: int) -> int | None:
-        """One past the frame to end with so that the last one comes out as in the whole clip; None: at its end."""
-        if self.last is None:
-            return None
-        reach = self.last + smooth.radius if smooth.strength > 0 else self.last
-        return (reach // batch + 1) * batch
-
-
-def lead(index: int, smooth: SmoothSettings, batch: int) -> int:
-    """The frame to begin with so that `index` comes out as in the whole clip: its batch, and what smoothing sees.
-
-    One frame more, since motion is measured from the frame before.
-    """
-    reach = index - smooth.radius if smooth.strength > 0 else index
-    return max(reach // batch * batch - 1, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskSource:
-    """What says where the subject is. Exactly one of these is given:
+class TrackingJob:
+    """What a mask source works with.
 
-    prompt   of one subject, in the first frame: it is tracked and matted in one pass over the clip
-    prompts  of one subject, in several frames or a later one: all is tracked first and matted in a second pass
-    each     of several subjects, by name, in the first frame
-    track    a track file
-    masks    made elsewhere, of every frame
-    trimaps  likewise
-
-    subjects  the names of all
+    frames      those that come out
+    batch       frames embedded at once
+    cuts        finds the cuts, and says what is done there
+    checkpoint  where what is found is kept, so that the run can be resumed
+    on_tracked  called after each frame that is tracked ahead of matting, in either direction
     """
 
-    subjects: tuple[str, ...]
-    prompt: Prompt | None = None
-    prompts: Prompts | None = None
-    each: Mapping[str, Prompt] = field(default_factory=dict)
-    track: str | Path | None = None
-    masks: str | Path | None = None
-    trimaps: str | Path | None = None
-
-    @classmethod
-    def of(
-        cls,
-        prompt: Prompt | Prompts | Sequence[Prompts] | None,
-        span: FrameRange,
-        *,
-        size: tuple[int, int],
-        backward: bool = False,
-        track: str | Path | None = None,
-        masks: str | Path | None = None,
-        trimaps: str | Path | None = None,
-    ) -> MaskSource:
-        """Tell apart what was given; `size` is (H, W) of the clip, `backward` and the others as for `matte_clip`.
-
-        Raises: UsageError, nothing was given or two things; a prompt lies outside the frame or the span, or none is on
-            its first frame.
-        """
-        ways = {"a prompt": prompt or None, "--track": track, "--masks": masks, "--trimaps": trimaps}
-        given = [name for name, way in ways.items() if way is not None]
-        if not given:
-            raise UsageError("no prompt: give a box or points on the first frame, or a saved track")
-        if len(given) > 1:
-            raise UsageError(f"{' and '.join(given)} both say where the subject is; give one of them")
-        if isinstance(prompt, Prompt):
-            prompt.check_inside(size)
-            return cls(subjects=(DEFAULT_SUBJECT,), prompt=prompt)
-        if prompt is None:
-            return cls(subjects=(DEFAULT_SUBJECT,), track=track, masks=masks, trimaps=trimaps)
-        several = [prompt] if isinstance(prompt, Prompts) else list(prompt)
-        names = tuple(prompts.subject for prompts in several)
-        if len(set(names)) < len(names):
-            raise UsageError("two subjects have one name; give each its own")
-        for prompts in several:
-            prompts.check_inside(size)
-        if len(several) > 1:
-            return cls(subjects=names, each=_on_first(several, span.first))
-        (one,) = several
-        _check_places(one, span, backward)
-        if one.frames == (span.first,):
-            return cls(subjects=names, prompt=one[span.first])
-        return cls(subjects=names, prompts=one)
+    reader: Reader
+    frames: FrameRange
+    model: Model
+    settings: Settings
+    batch: int
+    cuts: CutFinder
+    clock: StageTimer
+    checkpoint: Checkpoint | None = None
+    on_tracked: Callable[[], None] | None = None
 
     @property
-    def by_hand(self) -> str | Path | None:
-        """The masks or trimaps."""
-        return self.masks if self.masks is not None else self.trimaps
+    def stop(self) -> int | None:
+        """One past the frame to end with so that the last one comes out as in the whole clip; None: the clip's end."""
+        return end_needed(self.frames, self.settings.smooth, self.batch)
 
-    def described(self) -> str:
-        """All prompts in a line."""
-        if self.prompts is not None:
-            return "; ".join(f"{index}: {prompt}" for index, prompt in self.prompts.entries)
-        return "none" if self.prompt is None else str(self.prompt)
+
+@dataclass(frozen=True, kw_only=True)
+class TrackedClip:
+    """Where the subjects are, ready for the recipe.
+
+    stage    the track stage of the recipe
+    covers   frames that are tracked already; None: they are tracked as they come
+    ends     whether the run ends where `covers` does
+    known    frames whose records `records` can tell, counted from the run's first
+    records  of a frame, by index: a record for each subject
+    """
+
+    stage: TrackStage
+    known: int
+    records: Callable[[int], tuple[Record, ...]]
+    covers: FrameRange | None = None
+    ends: bool = False
+
+
+class MaskSource(Closeable):
+    """Says where the subjects are in every frame. A context manager: files that it opened are closed at its end.
+
+    subjects  their names, in the order of every row
+    """
+
+    subjects: tuple[str, ...] = (DEFAULT_SUBJECT,)
+
+    @abstractmethod
+    def tracked(self, job: TrackingJob) -> AbstractContextManager[TrackedClip]:
+        """Find the subjects, or make ready to find them as frames come. What it gives holds inside the context.
+
+        Raises: UsageError or MediaError, in one line.
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, Any]:
+        """Tell, in plain values, what the masks depend on."""
+
+    @property
+    def prompted(self) -> tuple[int, ...]:
+        """Indices of the prompted frames, where there are several."""
+        return ()
+
+    @property
+    def record_names(self) -> tuple[str, ...]:
+        """Names of the subjects as records have them: empty for one that is alone."""
+        return self.subjects if len(self.subjects) > 1 else ("",)
+
+    def close(self) -> None:
+        """Close what was opened."""
+
+
+def mask_source(
+    prompt: Prompt | Prompts | Sequence[Prompts] | None,
+    info: ClipInfo,
+    frames: FrameRange | None,
+    *,
+    backward: bool = False,
+    track: str | Path | None = None,
+    masks: str | Path | None = None,
+    trimaps: str | Path | None = None,
+) -> MaskSource:
+    """Make the source that was given: exactly one of a prompt, a track file, masks and trimaps.
+
+    Args:
+        info: the clip.
+        frames: the range that is asked for; None: the whole clip.
+        backward: track back from the first prompt to the first frame.
+    Raises: UsageError, nothing was given or two things, or what was given cannot be for this clip and range.
+    """
+    ways = {"a prompt": prompt or None, "--track": track, "--masks": masks, "--trimaps": trimaps}
+    given = [name for name, way in ways.items() if way is not None]
+    if not given:
+        raise UsageError("no prompt: give a box or points on the first frame, or a saved track")
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} both say where the subject is; give one of them")
+    if track is not None:
+        return SavedTrack(track, info)
+    if masks is not None:
+        return ExternalMasks(masks, info, frames)
+    if trimaps is not None:
+        return Trimaps(trimaps, info, frames)
+    first = frames.start if frames is not None else 0
+    if isinstance(prompt, Prompt):
+        return FirstFramePrompt({DEFAULT_SUBJECT: prompt}, info)
+    several = [prompt] if isinstance(prompt, Prompts) else list(prompt or ())
+    _check_names([prompts.subject for prompts in several])
+    if all(prompts.frames == (first,) for prompts in several):
+        return FirstFramePrompt({prompts.subject: prompts[first] for prompts in several}, info)
+    return MultiFramePrompts(several, info, frames or FrameRange(), backward=backward)
+
+
+class FirstFramePrompt(MaskSource):
+    """One subject or several, each prompted on the first frame.
+
+    Raises: UsageError, a prompt lies outside the frame.
+    """
+
+    def __init__(self, prompts: Mapping[str, Prompt], info: ClipInfo) -> None:
+        """`prompts` by subject."""
+        self.prompts = dict(prompts)
+        self.subjects = tuple(prompts)
+        for prompt in prompts.values():
+            prompt.check_inside(info.size)
 
     @contextmanager
-    def tracked_ahead(
-        self,
-        reader: Reader,
-        span: FrameRange,
-        model: Model,
-        settings: Settings,
-        *,
-        batch: int,
-        masks: Masks | None,
-        cuts: CutFinder,
-        clock: StageTimer,
-        keep: Path | None = None,
-        on_tracked: Callable[[], None] | None = None,
-    ) -> Iterator[Track | None]:
-        """The track of masks, or of prompts that take two passes, open as long as this lasts; of others None.
+    def tracked(self, job: TrackingJob) -> Iterator[TrackedClip]:
+        names = self.record_names
+        logs = () if job.checkpoint is None else job.checkpoint.tracks
 
-        Args:
-            batch: frames embedded at once.
-            masks: those of `by_hand`, opened.
-            cuts, clock, on_tracked: as for `track_prompts`.
-            keep: a file where a track of two passes is left, and taken from where it lies there whole.
-        """
-        if self.prompts is None and masks is None:
-            yield None
+        def records(index: int) -> tuple[Record, ...]:
+            found = (log[index - job.frames.start][0] for log in logs)
+            return tuple(replace(record, subject=name) for record, name in zip(found, names, strict=True))
+
+        stage = TrackPrompts(
+            dict(zip(names, self.prompts.values(), strict=True)), job.settings, job.batch, job.cuts, job.clock, logs
+        )
+        yield TrackedClip(stage=stage, known=min((len(log) for log in logs), default=0), records=records)
+
+    def fingerprint(self) -> dict[str, Any]:
+        if len(self.prompts) == 1:
+            (text,) = map(str, self.prompts.values())
+        else:
+            text = "; ".join(f"{name}@ {prompt}" for name, prompt in self.prompts.items())
+        return {"prompt": text, "mask": _hash_of_masks(self.prompts.values())}
+
+
+class _TrackedAhead(MaskSource):
+    """Masks that are found before the first frame is matted, and followed in a second pass over the clip.
+
+    With a checkpoint a track is kept once it is whole.
+    """
+
+    @contextmanager
+    def tracked(self, job: TrackingJob) -> Iterator[TrackedClip]:
+        with tempfile.TemporaryDirectory(prefix="mam-video-") as folder, ExitStack() as stack:
+            tracks: dict[str, Track] = {}
+            for k, name in enumerate(self.record_names):
+                own = Path(folder) / str(k)
+                own.mkdir()
+                path = own / "ahead.track" if job.checkpoint is None else job.checkpoint.ahead(k)
+                self.track_ahead(k, path, own, job)
+                tracks[name] = stack.enter_context(Track.load(path, job.reader.info.size))
+            yield _followed(tracks, ends=job.settings.cuts.on_cut == "stop")
+
+    @abstractmethod
+    def track_ahead(self, k: int, path: Path, folder: Path, job: TrackingJob) -> None:
+        """Write the track of subject `k` to `path`, if it is not there whole; `folder` is for files in between."""
+
+
+class MultiFramePrompts(_TrackedAhead):
+    """Subjects with prompts on several frames, or on a later one than the first; each is tracked by itself.
+
+    Raises: UsageError, a prompt lies outside the frame or the range, or nothing leads to the first frame.
+    """
+
+    def __init__(self, several: Sequence[Prompts], info: ClipInfo, frames: FrameRange, *, backward: bool) -> None:
+        self.several = tuple(several)
+        self.subjects = tuple(prompts.subject for prompts in several)
+        for prompts in several:
+            prompts.check_inside(info.size)
+            _check_places(prompts, frames, backward, alone=len(several) == 1)
+
+    @property
+    def prompted(self) -> tuple[int, ...]:
+        frames = sorted({index for prompts in self.several for index in prompts.frames})
+        return tuple(frames) if len(frames) > 1 else ()
+
+    def track_ahead(self, k: int, path: Path, folder: Path, job: TrackingJob) -> None:
+        if path.exists():
             return
-        with tempfile.TemporaryDirectory(prefix="mam-video-") as name:
-            path = keep or Path(name) / "ahead.track"
-            stop = span.tail(settings.smooth, batch)
-            if masks is not None:
-                path.unlink(missing_ok=True)
-                stop = _check_masks(masks, reader, span, stop)
-                track_masks(reader, masks, path, settings, cuts, trimaps=self.masks is None, stop=stop)
-            elif self.prompts is not None and not path.exists():
-                reader.index_for_random_access()
-                with TrackWriter(path, reader.info.size, model, settings.as_dict()) as writer:
-                    found = track_prompts(
-                        reader.frames, self.prompts, model, settings, Path(name), first=span.first, stop=stop,
-                        cuts=cuts, batch=batch, clock=clock, on_frame=on_tracked,
-                    )  # fmt: skip
-                    _write(found, writer)
-            with Track.load(path, reader.info.size) as track:
-                yield track
+        job.reader.index_for_random_access()
+        # All find the same cuts; those of the first subject are the run's.
+        cuts = job.cuts if k == 0 else CutFinder(job.settings.cuts, job.settings.motion)
+        with TrackWriter(path, job.reader.info.size, job.model, job.settings.as_dict()) as writer:
+            found = track_prompts(
+                job.reader.frames, self.several[k], job.model, job.settings, folder, first=job.frames.start,
+                stop=job.stop, cuts=cuts, batch=job.batch, clock=job.clock, on_frame=job.on_tracked,
+            )  # fmt: skip
+            with closing(found):
+                for record, view, logits, _ in found:
+                    writer.write_found(record, view, logits)
+
+    def fingerprint(self) -> dict[str, Any]:
+        alone = len(self.several) == 1
+        entries = [
+            f"{'' if alone else prompts.subject + '@'}{index}: {prompt}"
+            for prompts in self.several
+            for index, prompt in prompts.entries
+        ]
+        masks = (prompt for prompts in self.several for _, prompt in prompts.entries)
+        return {"prompt": "; ".join(entries), "mask": _hash_of_masks(masks)}
 
 
-def _write(found: Generator[MaskObservation, None, None], writer: TrackWriter) -> None:
-    with closing(found):
-        for record, view, logits, _ in found:
-            writer.write_found(record, view, logits)
+class SavedTrack(MaskSource):
+    """A track file of one subject, opened. Raises: as `Track.load`."""
+
+    def __init__(self, path: str | Path, info: ClipInfo) -> None:
+        self.track = Track.load(path, info.size)
+
+    @contextmanager
+    def tracked(self, job: TrackingJob) -> Iterator[TrackedClip]:
+        yield _followed({"": self.track}, ends=False)
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {"track": identity([self.track.path])}
+
+    def close(self) -> None:
+        self.track.close()
 
 
-def _on_first(several: Sequence[Prompts], first: int) -> dict[str, Prompt]:
-    """The prompts of several subjects. Raises: UsageError, one is not on the first frame alone."""
-    for prompts in several:
-        if prompts.frames != (first,):
-            where = ", ".join(map(str, prompts.frames))
-            raise UsageError(
-                f"subject '{prompts.subject}' has prompts on frames {where} (by index): {len(several)} subjects are "
-                f"followed from frame {first} alone; prompt each there, or give '{prompts.subject}' a run of its own"
-            )
-    return {prompts.subject: prompts[first] for prompts in several}
+class ExternalMasks(_TrackedAhead):
+    """Masks of every frame, made elsewhere, opened. Raises: as `Masks`, and UsageError, the range asks for others."""
+
+    option = "--masks"
+    trimaps = False
+
+    def __init__(self, source: str | Path, info: ClipInfo, frames: FrameRange | None) -> None:
+        self.source = source
+        self.whole = frames is None  # of a whole clip every frame needs a mask
+        self.masks = Masks(source, info, self.option)
+        try:
+            _check_range(self.masks, info, frames or FrameRange())
+        except UsageError:
+            self.masks.close()
+            raise
+
+    def track_ahead(self, k: int, path: Path, folder: Path, job: TrackingJob) -> None:
+        path.unlink(missing_ok=True)
+        stop = job.stop
+        if self.masks.stop is not None and not self.whole:
+            stop = self.masks.stop if stop is None else min(stop, self.masks.stop)
+        track_masks(job.reader, self.masks, path, job.settings, job.cuts, trimaps=self.trimaps, stop=stop)
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {self.option.removeprefix("--"): identity_of(self.source)}
+
+    def close(self) -> None:
+        self.masks.close()
 
 
-def _check_places(prompts: Prompts, span: FrameRange, backward: bool) -> None:
-    """Raises: UsageError, a prompt lies outside the span, or nothing leads to its first frame."""
+class Trimaps(ExternalMasks):
+    """Trimaps of every frame, made elsewhere: black and white are final, the model works in the grey."""
+
+    option = "--trimaps"
+    trimaps = True
+
+
+def _followed(tracks: Mapping[str, Track], *, ends: bool) -> TrackedClip:
+    """Follow tracks that are whole; `ends`: the run ends where they do."""
+
+    def records(index: int) -> tuple[Record, ...]:
+        return tuple(replace(track.frame(index)[0], subject=name) for name, track in tracks.items())
+
+    first = max(track.first for track in tracks.values())
+    stop = min(track.first + track.count for track in tracks.values())
+    known = max(stop - first, 0)
+    covers = FrameRange(first, max(stop, first + 1))
+    return TrackedClip(stage=FollowTracks(tracks), known=known, records=records, covers=covers, ends=ends)
+
+
+def _hash_of_masks(prompts: Iterable[Prompt]) -> str:
+    masks = [prompt.mask.tobytes() for prompt in prompts if prompt.mask is not None]
+    return hashlib.sha256(b"".join(masks)).hexdigest() if masks else "none"
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if len(set(names)) < len(names):
+        raise UsageError("two subjects have one name; give each its own")
+
+
+def _check_places(prompts: Prompts, frames: FrameRange, backward: bool, *, alone: bool) -> None:
+    """Raises: UsageError, a prompt lies outside the range, or nothing leads to its first frame."""
+    whose = "" if alone else f"subject '{prompts.subject}': "
     for index in prompts.frames:
-        if index not in span:
-            raise UsageError(f"prompt on frame {index}: lies outside the range {span} (by index) that is asked for")
-    if prompts.frames[0] > span.first and not backward:
+        if index not in frames:
+            raise UsageError(
+                f"{whose}prompt on frame {index}: lies outside the range {frames} (by index) that is asked for"
+            )
+    if prompts.frames[0] > frames.start and not backward:
         raise UsageError(
-            f"frame {span.first} has no prompt, the first is on frame {prompts.frames[0]} (by index): give one there, "
-            "or --backward to track back to it"
+            f"{whose}frame {frames.start} has no prompt, the first is on frame {prompts.frames[0]} (by index): give "
+            "one there, or --backward to track back to it"
         )
 
 
-def _check_masks(masks: Masks, reader: Reader, span: FrameRange, stop: int | None) -> int | None:
-    """One past the last frame whose mask is needed. Raises: UsageError, the span asks for frames without one."""
-    if masks.stop is not None and span.part:  # of a whole clip every frame needs one
-        stop = masks.stop if stop is None else min(stop, masks.stop)
-    beyond = masks.stop is not None and span.last is not None and span.last >= masks.stop
-    if span.first < masks.first or beyond:
-        numbers = reader.info.numbers
-        ends = (masks.first, (masks.stop or masks.first + 1) - 1)
-        told = ends if numbers is None else tuple(numbers[k] for k in ends)
-        raise UsageError(f"{masks.option} {masks.source}: are of frames {told[0]}-{told[1]}; give a --range among them")
-    return stop
+def _check_range(masks: Masks, info: ClipInfo, frames: FrameRange) -> None:
+    """Raises: UsageError, the range has frames without a mask."""
+    beyond = masks.stop is not None and frames.last is not None and frames.last >= masks.stop
+    if frames.start < masks.first or beyond:
+        first, last = (info.frame_number(k) for k in (masks.first, (masks.stop or masks.first + 1) - 1))
+        raise UsageError(f"{masks.option} {masks.source}: are of frames {first}-{last}; give a --range among them")

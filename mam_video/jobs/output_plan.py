@@ -1,4 +1,4 @@
-"""Which files a run writes, for which subjects, from which alphas."""
+"""Plan which files a run writes, for which subjects and from which alphas."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from mam_video.core.errors import UsageError
 from mam_video.core.frames import Matted
 from mam_video.core.settings import Settings
-from mam_video.jobs.mask_sources import MaskSource
 from mam_video.media import parse_output
 from mam_video.media.atomic_output import SUBJECT, folders_of_subjects, of_subjects
 from mam_video.media.formats import LAYERS
@@ -18,13 +17,14 @@ from mam_video.media.formats import LAYERS
 
 @dataclass(frozen=True)
 class OutputPlan:
-    """What is to be written.
+    """The files of a run.
 
-    templates  outputs as they were asked for
-    subjects   of several subjects their names; else empty
+    templates  outputs as the user names them
+    subjects   names of several subjects; empty for one
     names      every output, with subjects' names in place
-    whose      of each: whose it is; None: of all together, or there is one subject
-    tracks     files of tracks, likewise
+    whose      the subject of each output; None: all together, or the only one
+    tracks     track files by subject, likewise
+    folders    templates whose folders are to be made, with the names of each
     """
 
     templates: tuple[str, ...]
@@ -32,78 +32,92 @@ class OutputPlan:
     names: tuple[str, ...]
     whose: tuple[str | None, ...]
     tracks: Mapping[str | None, str]
-    folders: tuple[tuple[str, tuple[str, ...]], ...]  # templates whose folders are to be made, with their names
+    folders: tuple[tuple[str, tuple[str, ...]], ...]
 
     @classmethod
-    def of(cls, templates: Sequence[str], sought: MaskSource, track_to: str | Path | None) -> OutputPlan:
-        def each(template: str) -> dict[str | None, str]:
-            named = of_subjects(template, sought.subjects)
-            return named if sought.each else dict.fromkeys([None], *named.values())
+    def of(cls, templates: Sequence[str], subjects: Sequence[str], track_to: str | Path | None) -> OutputPlan:
+        """Plan the outputs of `subjects` by their names; `{subject}` in a name stands for each.
 
-        asked = [(name, whose) for template in templates for whose, name in each(template).items()]
+        Raises: UsageError, a subject's name cannot be part of a file's, or one file is named for several tracks.
+        """
+        several = tuple(subjects) if len(subjects) > 1 else ()
+
+        def each(template: str) -> dict[str | None, str]:
+            named = of_subjects(template, subjects)
+            return named if several else dict.fromkeys([None], *named.values())
+
+        outputs = [(name, whose) for template in templates for whose, name in each(template).items()]
+        tracks = {} if track_to is None else each(str(track_to))
+        if several and None in tracks:
+            raise UsageError(
+                f"--save-track {tracks[None]}: one file for {len(several)} tracks; put {SUBJECT} in its name"
+            )
         bare = [parse_output(template)[0] for template in templates] + ([] if track_to is None else [str(track_to)])
         return cls(
             tuple(templates),
-            tuple(sought.each),
-            tuple(name for name, _ in asked),
-            tuple(whose for _, whose in asked),
-            {} if track_to is None else each(str(track_to)),
+            several,
+            tuple(name for name, _ in outputs),
+            tuple(whose for _, whose in outputs),
+            tracks,
             tuple((template, tuple(each(template).values())) for template in bare),
         )
 
     def make_folders(self, stack: ExitStack) -> None:
+        """Make the folders that outputs name by subject; they are removed again if the run fails."""
         for template, names in self.folders:
             stack.enter_context(folders_of_subjects(template, names))
 
     @property
     def coloured(self) -> set[str | None]:
-        """Whose colour is written; None: of all together."""
+        """Subjects whose colour is written; None: all together."""
         pairs = zip(self.names, self.whose, strict=True)
         return {whose for name, whose in pairs if parse_output(name)[1].content != "alpha"}
 
-    def message(self) -> list[str]:
-        """A line of what holds several subjects together."""
+    @property
+    def together(self) -> list[str]:
+        """The outputs, as they were asked for, that hold several subjects together."""
         names = [n for n in self.templates if SUBJECT not in n and parse_output(n)[1].name != LAYERS]
-        if not self.subjects or not names:
-            return []
-        hold = "holds" if len(names) == 1 else "hold"
-        return [
-            f"{', '.join(names)} {hold} {', '.join(self.subjects)} together; {SUBJECT} in a name gives each its own"
-        ]
+        return names if self.subjects else []
 
 
 class AlphaRanges:
     """Least and largest alpha of each frame, as they should be found in the files."""
 
-    def __init__(self, sought: MaskSource) -> None:
+    def __init__(self, subjects: Sequence[str]) -> None:
         self._all: list[tuple[float, float]] = []
-        self._each: dict[str, list[tuple[float, float]]] = {name: [] for name in sought.each}
+        self._each: dict[str, list[tuple[float, float]]] = {name: [] for name in subjects} if len(subjects) > 1 else {}
 
     def add(self, matted: Matted) -> None:
-        self.add_known(float(matted.alpha.min()), float(matted.alpha.max()))
-        for part in matted.parts:
-            self._each[part.record.subject].append((float(part.alpha.min()), float(part.alpha.max())))
+        """Add a frame that was written."""
+        self.add_known([(float(m.alpha.min()), float(m.alpha.max())) for m in (matted, *matted.parts)])
 
-    def add_known(self, least: float, most: float) -> None:
-        self._all.append((least, most))
+    def add_known(self, ranges: Sequence[tuple[float, float]]) -> None:
+        """Add a frame whose ranges are known: that of all together, then of several subjects each one's."""
+        self._all.append(ranges[0])
+        for own, one in zip(self._each.values(), ranges[1:], strict=True):
+            own.append(one)
 
     @property
-    def last(self) -> tuple[float, float]:
-        return self._all[-1]
+    def last(self) -> list[tuple[float, float]]:
+        """The ranges of the last frame, as `add_known` takes them."""
+        return [self._all[-1], *(own[-1] for own in self._each.values())]
 
     def reached(self, name: str, whose: str | None) -> list[tuple[float, float]]:
-        """Of an output: of each frame the least and the largest, in whichever layer."""
+        """Return an output's least and largest alpha of each frame, in whichever layer."""
         if parse_output(name)[1].name == LAYERS:
             rows = zip(*self._each.values(), strict=True)
             return [(min(least for least, _ in row), max(most for _, most in row)) for row in rows]
         return self._all if whose is None else self._each[whose]
 
 
-def edge_ops_of_subject(settings: Settings, sought: MaskSource) -> Settings:
-    """One subject's own look stands in place of the one for all. Raises: UsageError, a look of nobody."""
+def edge_ops_of_subject(settings: Settings, subjects: Sequence[str]) -> Settings:
+    """Put a lone subject's own edge operations in place of those for all.
+
+    Raises: UsageError, edge operations are given for a subject that the run does not have.
+    """
     for name in settings.looks:
-        if name not in sought.subjects:
-            raise UsageError(f"--look {name}: no such subject; subjects of this run: {', '.join(sought.subjects)}")
-    if sought.each:
+        if name not in subjects:
+            raise UsageError(f"--look {name}: no such subject; subjects of this run: {', '.join(subjects)}")
+    if len(subjects) > 1:
         return settings
-    return replace(settings, finish=settings.finish_of(sought.subjects[0]), looks={})
+    return replace(settings, finish=settings.finish_of(subjects[0]), looks={})

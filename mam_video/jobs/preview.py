@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -19,11 +20,12 @@ import torch
 
 from mam_video.core.errors import UsageError
 from mam_video.core.frames import Matted
+from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import Settings
 from mam_video.jobs.matte_clip import matte_clip
 from mam_video.matting.foreground import with_foreground
 from mam_video.matting.pipeline import batch_size
-from mam_video.media import expected_bytes, open_clip, parse_output
+from mam_video.media import Reader, expected_bytes, open_clip, parse_output
 from mam_video.media.open import is_resumable
 from mam_video.models.base import Embedding, Model
 from mam_video.models.registry import load_model
@@ -72,7 +74,7 @@ class Preview:
 
 
 def preview(
-    source: str | Path,
+    source: str | Path | Reader,
     outputs: Sequence[str | Path],
     prompt: Prompt | None,
     settings: Settings | None = None,
@@ -83,6 +85,7 @@ def preview(
     """Matte frame `index` and a few after it, and measure what that took.
 
     Args:
+        source: as for `matte_clip`; an opened reader stays open.
         outputs: what a run would write, as for `matte_clip`; nothing is written there.
         prompt: where the subject is in frame `index`.
         more: track_from, masks, trimaps, include, exclude: as for `matte_clip`.
@@ -93,7 +96,7 @@ def preview(
     model = _Paced(load_model(settings.model))
     load = time.perf_counter() - start
     batch = batch_size(model, settings)
-    last = index + max(_FRAMES, 2 * batch + 1) - 1
+    stop = index + max(_FRAMES, 2 * batch + 1)
     settings = replace(settings, output=replace(settings.output, verify=False, overwrite=True))
     kept: list[Matted] = []
     written: list[float] = []
@@ -103,12 +106,16 @@ def preview(
             kept.append(matted)
         written.append(time.perf_counter())
 
-    with tempfile.TemporaryDirectory(prefix="mam-video-") as folder, open_clip(source, settings.input) as reader:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mam-video-"))
+        reader = stack.enter_context(open_clip(source, settings.input)) if isinstance(source, str | Path) else source
         names = [_beside(Path(folder) / str(k), output) for k, output in enumerate(outputs)]
         known = reader.info.frames_in_header
         if known is not None and index >= known:
-            raise UsageError(f"{source}: holds no frame {index}; it has {known} of them, counted from 0")
-        matte_clip(source, names, prompt, settings, model=model, frames=(index, last), on_frame=on_frame, **more)
+            raise UsageError(f"{reader.info.path}: holds no frame {index}; it has {known} of them, counted from 0")
+        matte_clip(
+            reader, names, prompt, settings, model=model, frames=FrameRange(index, stop), on_frame=on_frame, **more
+        )
         sizes = []
         for k, output in enumerate(outputs):
             table = expected_bytes(output, reader.info, 1)

@@ -75,8 +75,22 @@ def _finished(matted: Matted, settings: FinishSettings, forced: Overrides) -> Ma
     return matted if alpha is matted.alpha else replace(matted, alpha=alpha, coverage=coverage)
 
 
+def inverted(matted: Matted) -> Matted:
+    """Return a matte of all that is not its subject; of several subjects each one's part likewise.
+
+    Parts that are inverted may add up to more than 1.
+    """
+    window, coverage = matted.frame.window, matted.alpha if matted.coverage is None else matted.coverage
+    return replace(
+        matted,
+        alpha=_inverted(matted.alpha, window),
+        coverage=_inverted(coverage, window),
+        parts=tuple(inverted(part) for part in matted.parts),
+    )
+
+
 def with_plate_alpha(matted: Matted) -> Matted:
-    """Return a apply_edge_ops matte times the plate's own alpha; itself where the plate has none.
+    """Return a finished matte times the plate's own alpha; itself where the plate has none.
 
     The product is what is written, looked at and read back. The coverage stays: it says how straight colours are mixed.
     """

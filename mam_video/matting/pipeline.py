@@ -1,237 +1,274 @@
-"""The recipe: from a clip and a prompt to mattes. Read it top to bottom; each arrow of docs/design.md is one call.
+"""The recipe: from a clip and its masks to mattes in files. `run_stages` names every stage, in order.
 
-Two questions are asked of every frame. *Where is the subject?* must be asked in order and is the tracker's; its answer
-is the track. *How opaque is each pixel?* needs the frame and its track alone, so it is answered in batches. Given the
-track, a frame's matte depends only on the frames within the smoothing's radius: batches fall on absolute frame numbers,
+Two questions are answered for every frame. *Where is the subject?* is answered in order, by the tracker; its answer is
+the track. *How opaque is each pixel?* needs the frame and its track alone, so it is answered in batches. Given the
+track, a frame's matte depends only on the frames within the smoothing's radius. Batches fall on absolute frame numbers,
 so a range comes out as in the whole run, bit for bit on the same device.
+
+Between the stages travel rows: one item for each subject of a frame. A lone subject is a row of one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
-from functools import partial
-from itertools import groupby, tee
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from itertools import groupby
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
 from mam_video.core.errors import UsageError
 from mam_video.core.frames import Frame, Matted
-from mam_video.core.settings import Settings
-from mam_video.matting.compositing import divided, united
-from mam_video.matting.edge_ops import NOT_FORCED, Overrides, apply_edge_ops, with_plate_alpha
-from mam_video.matting.quality import agreement, with_flicker
+from mam_video.core.ranges import FrameRange
+from mam_video.core.settings import Settings, SmoothSettings
+from mam_video.matting.compositing import divided, share_included, united
+from mam_video.matting.edge_ops import NOT_FORCED, Overrides, apply_edge_ops, inverted, with_plate_alpha
+from mam_video.matting.quality import agreement, measure_flicker
+from mam_video.matting.temporal_filter import MovingMatte, smooth
 from mam_video.matting.upsample import refine
 from mam_video.models.base import Candidates, Embedding, Model, ViewPrompt
 from mam_video.models.merge import compose_alpha
-from mam_video.motion.flow import Motion, with_motion
+from mam_video.motion.flow import with_motion
 from mam_video.motion.shot_detection import CutFinder
 from mam_video.prompts.prompt import Prompt
+from mam_video.runtime.rows import map_columns
 from mam_video.runtime.stage_timer import StageTimer
-from mam_video.runtime.streams import ahead
-from mam_video.tracking.multi_subject import track_subjects
-from mam_video.tracking.shots import each_in_first_shot, each_with_cuts, in_first_shot, with_cuts
-from mam_video.tracking.track_file import Track, TrackWriter, saved
-from mam_video.tracking.track_log import TrackLog
-from mam_video.tracking.tracker import track
+from mam_video.runtime.streams import ahead, closing_iter, ordered_map
+from mam_video.tracking.stage import FollowTracks, TrackedRow, TrackPrompts, TrackStage
+from mam_video.tracking.track_file import Track
 from mam_video.tracking.types import TrackedFrame
 
 _DECODED_AHEAD = 4  # frames; each queue holds a few, so that memory does not grow with the clip
 _MATTED_AHEAD = 2
 
 
+class OutputStages(Protocol):
+    """The last stages, which know files: jobs give them, so that matting does not."""
+
+    def estimate_foreground(self, matted: Matted) -> Matted:
+        """Return the matte with the subject's own colour. Pure: any thread, any order."""
+        ...
+
+    def convert(self, matted: Matted) -> Any:
+        """Return what `encode` takes. Pure: any thread, any order."""
+        ...
+
+    def encode(self, converted: Any) -> None:
+        """Write one frame; frames come in display order."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What the stages of a run work with.
+
+    count      subjects in a frame
+    frames     those that come out, from `begin` on; what lies around them is tracked, and matted as far as smoothing
+               sees it
+    overrides  trimaps and garbage mattes, which overrule the model
+    """
+
+    track: TrackStage
+    model: Model
+    settings: Settings
+    count: int = 1
+    frames: FrameRange = field(default_factory=FrameRange)
+    begin: int = 0
+    overrides: Overrides = NOT_FORCED
+    clock: StageTimer = field(default_factory=StageTimer)
+
+    @cached_property
+    def timed(self) -> TimedModel:
+        """The model, its three calls counted as stages."""
+        return TimedModel(self.model, self.clock)
+
+
+def run_stages(frames: Iterable[Frame], run: Run, output: OutputStages | None = None) -> Generator[Matted, None, None]:
+    """Take frames through every stage; yield each when it is matted, or written where an output is given, in order."""
+    settings, clock = run.settings, run.clock
+    decoded = ahead(clock.timed(frames, "decode"), _DECODED_AHEAD, "decode")
+    moving = with_motion(decoded, settings.motion, clock=clock)
+    tracked = needed(run.track(moving, run.timed), run)
+    crops = map_columns(tracked, [partial(matte, model=run.timed, settings=settings, clock=clock)] * run.count)
+    alphas = map_columns(crops, [partial(upsample, settings=settings, clock=clock)] * run.count)
+    mattes = ahead(alphas, _MATTED_AHEAD, "model")
+    smoothed = map_columns(mattes, [partial(smooth, settings=settings.smooth, clock=clock)] * run.count)
+    measured = map_columns(smoothed, [partial(measure_flicker, clock=clock)] * run.count)
+    finished = finish(measured, run)  # edge operations
+    with closing(mattes):
+        if output is None:
+            yield from finished
+            return
+        ready = partial(_ready_to_encode, output=output, clock=clock)  # foreground, convert
+        with closing(ordered_map(ready, finished, 1)) as converted:
+            for matted, pictures in converted:
+                with clock.stage("encode"):
+                    output.encode(pictures)
+                yield matted
+
+
 def matte_frames(
     frames: Iterable[Frame],
-    prompt: Prompt | None,
+    prompt: Prompt | Mapping[str, Prompt] | None,
     model: Model,
     settings: Settings | None = None,
     *,
     given: Track | None = None,
-    save_track: TrackWriter | None = None,
-    kept: TrackLog | None = None,
-    begin: int = 0,
     forced: Overrides = NOT_FORCED,
     cuts: CutFinder | None = None,
     clock: StageTimer | None = None,
 ) -> Generator[Matted, None, None]:
-    """Matte the prompted subject in every frame. As many frames come out as go in, in order, with their own times.
+    """Matte the prompted subject, or several, in every frame. As many frames come out as go in, with their own times.
 
     Args:
         frames: of one size, in display order, indices counting up by one.
-        prompt: where the subject is in the first of them; not needed where a track is given.
+        prompt: where the subject is in the first of them; of several subjects by their names. Not needed where a track
+            is given.
         model: see `models.base`; `load_model` makes one.
         settings: all knobs; the defaults where None.
         given: a saved track to follow; nothing is tracked then.
-        save_track: takes the track as it is found.
-        kept: what this same call found when it was broken off; the rest is added to it.
-        begin: index of the first frame that is wanted; what comes before is tracked, and does not come out.
         forced: trimaps and garbage mattes, which overrule the model.
         cuts: finds where the first shot ends, and does there what `settings.cuts` says; made where None. A track that
             is given knows its cuts.
         clock: counts the seconds of each stage.
+    Several subjects come out as one `Matted` of all of them, with each one's own in `parts`, in the order of `prompt`.
+    At no pixel do the alphas of the parts add up to more than 1.
     Neither tracking nor smoothing reaches across a cut. Memory does not grow with the clip.
     """
     settings, clock = settings or Settings(), clock or StageTimer()
-    timed = TimedModel(model, clock)
-
-    decoded = ahead(clock.timed(frames, "decode"), _DECODED_AHEAD, "decode")
-    moved = with_motion(decoded, settings.motion, clock=clock)
+    track: TrackStage
     if given is not None:
-        tracked = given.follow(moved, model)
-    elif prompt is not None:
-        follow = partial(
-            track, model=timed, prompt=prompt, settings=settings.track, view=settings.view,
-            batch=batch_size(model, settings), known=() if kept is None else kept,
-        )  # fmt: skip
+        track, count = FollowTracks({"": given}), 1
+    elif prompt:
+        prompts = {"": prompt} if isinstance(prompt, Prompt) else prompt
         cuts = cuts or CutFinder(settings.cuts, settings.motion)
-        tracked = in_first_shot(moved, follow, model, cuts, clock)
-        if kept is not None:
-            tracked = kept.kept(tracked)
-        tracked = with_cuts(tracked, cuts)
+        track, count = TrackPrompts(prompts, settings, batch_size(model, settings), cuts, clock), len(prompts)
     else:
         raise UsageError("no prompt: give a box or points on the first frame, or a saved track")
-    if save_track is not None:
-        tracked = saved(tracked, save_track)
-    if begin:
-        tracked = _since(begin, tracked)
-    mattes = ahead(matte(tracked, timed, settings, clock), _MATTED_AHEAD, "model")
-    with closing(mattes):
-        for matted in with_flicker(mattes, settings.smooth, clock):
-            yield with_plate_alpha(apply_edge_ops(matted, settings.finish, forced, clock))
+    run = Run(track=track, model=model, settings=settings, count=count, overrides=forced, clock=clock)
+    yield from run_stages(frames, run)
 
 
-def matte_subjects(
-    frames: Iterable[Frame],
-    prompts: Mapping[str, Prompt],
-    model: Model,
-    settings: Settings | None = None,
-    *,
-    save_tracks: Mapping[str | None, TrackWriter] | None = None,
-    forced: Overrides = NOT_FORCED,
-    cuts: CutFinder | None = None,
-    clock: StageTimer | None = None,
-) -> Generator[Matted, None, None]:
-    """Matte several subjects in every frame; see `subjects.py` for what they share.
+def needed(rows: Iterable[TrackedRow], run: Run) -> Generator[TrackedRow, None, None]:
+    """Drop the rows before the first frame that a wanted one depends on: they are tracked, and not matted."""
+    begin = first_needed(run.begin, run.settings.smooth, batch_size(run.model, run.settings))
+    with closing_iter(rows) as source:
+        for row in source:
+            if row[0].frame.index >= begin:
+                yield row
 
-    Args:
-        prompts: where each is in the first frame, by its name.
-        save_tracks: take the track of each as it is found.
-        others: as for `matte_frames`.
-    Each `Matted` is of all of them together, with each one's own in `parts`, in the order of `prompts`. At no pixel do
-    the alphas of the parts add up to more than 1.
+
+def first_needed(index: int, smooth: SmoothSettings, batch: int) -> int:
+    """Return the frame to begin with so that `index` comes out as in the whole clip.
+
+    It begins the batch of the first frame that smoothing sees; one more, since motion is measured from the one before.
     """
-    settings, clock = settings or Settings(), clock or StageTimer()
-    timed = TimedModel(model, clock)
-
-    decoded = ahead(clock.timed(frames, "decode"), _DECODED_AHEAD, "decode")
-    moved = with_motion(decoded, settings.motion, clock=clock)
-    follow = partial(
-        track_subjects, model=timed, prompts=prompts, settings=settings.track, view=settings.view,
-        batch=batch_size(model, settings),
-    )  # fmt: skip
-    cuts = cuts or CutFinder(settings.cuts, settings.motion)
-    tracked = each_with_cuts(each_in_first_shot(moved, follow, model, prompts, cuts, clock), cuts)
-    if save_tracks:
-        tracked = _saved_each(tracked, save_tracks)
-    mattes = ahead(_matte_each(tracked, timed, settings, clock), _MATTED_AHEAD, "model")
-    with closing(mattes):
-        # Each is smoothed by itself: copies of one stream, which are read in step.
-        each = [
-            with_flicker(_column(rows, k), settings.smooth, clock) for k, rows in enumerate(tee(mattes, len(prompts)))
-        ]
-        for parts in zip(*each, strict=True):
-            done = [
-                apply_edge_ops(part, settings.finish_of(part.record.subject), forced, clock) for part in divided(parts)
-            ]
-            yield united([with_plate_alpha(part) for part in divided(done)])
+    reach = index - smooth.radius if smooth.strength > 0 else index
+    return max(reach // batch * batch - 1, 0)
 
 
-def _column(
-    rows: Iterable[tuple[tuple[Matted, Motion | None], ...]], k: int
-) -> Generator[tuple[Matted, Motion | None], None, None]:
-    for row in rows:
-        yield row[k]
+def end_needed(frames: FrameRange, smooth: SmoothSettings, batch: int) -> int | None:
+    """Return one past the frame to end with so that the last one comes out as in the whole clip; None: at its end."""
+    if frames.last is None:
+        return None
+    reach = frames.last + smooth.radius if smooth.strength > 0 else frames.last
+    return (reach // batch + 1) * batch
 
 
-def _saved_each(
-    tracked: Generator[tuple[TrackedFrame, ...], None, None], writers: Mapping[str | None, TrackWriter]
-) -> Generator[tuple[TrackedFrame, ...], None, None]:
-    """`tracked`, unchanged, with what was found of each subject written on its way."""
-    with closing(tracked):
-        for row in tracked:
-            for item in row:
-                writers[item.record.subject].write(item)
-            yield row
+class CropMatte(NamedTuple):
+    """A tracked frame with the alpha of its crop, (height, width) float32 in [0, 1]."""
 
-
-def _matte_each(
-    tracked: Generator[tuple[TrackedFrame, ...], None, None], model: Model, settings: Settings, clock: StageTimer
-) -> Generator[tuple[tuple[Matted, Motion | None], ...], None, None]:
-    """`matte` for each subject by itself, group by group of frames; those of one view have one embedding."""
-    size = batch_size(model, settings)
-    with closing(tracked):
-        for _, group in groupby(tracked, key=lambda row: row[0].frame.index // size):
-            each = [matte(column, model, settings, clock) for column in zip(*group, strict=True)]
-            yield from zip(*each, strict=True)
-
-
-def _since(begin: int, tracked: Iterable[TrackedFrame]) -> Generator[TrackedFrame, None, None]:
-    """Those from the frame `begin` on; the others are found, and go no further."""
-    try:
-        for item in tracked:
-            if item.frame.index >= begin:
-                yield item
-    finally:
-        close = getattr(tracked, "close", None)
-        if close is not None:
-            close()
+    tracked: TrackedFrame
+    alpha: np.ndarray
 
 
 def matte(
     tracked: Iterable[TrackedFrame], model: Model, settings: Settings, clock: StageTimer
-) -> Generator[tuple[Matted, Motion | None], None, None]:
-    """How opaque is each pixel? Frame by frame, with the motion that led to it; batches fall on absolute numbers."""
+) -> Generator[CropMatte, None, None]:
+    """How opaque is each pixel of the crop? Batches fall on absolute frame numbers."""
     size = batch_size(model, settings)
     for (_, view), group in groupby(tracked, key=lambda t: (t.frame.index // size, t.view)):
         batch = list(group)
         logits = np.stack([t.logits for t in batch]).astype(np.float32)
-        seen = [bool((mask > 0).any()) for mask in logits]
+        visible = [bool((mask > 0).any()) for mask in logits]
         with torch.inference_mode():
-            levels = model.matte(_embedding(batch, model), logits) if any(seen) else None
+            levels = model.matte(_embedding(batch, model), logits) if any(visible) else None
         for k, (item, mask) in enumerate(zip(batch, logits, strict=True)):
             with clock.stage("merge"), torch.inference_mode():
-                if levels is not None and seen[k]:
+                if levels is not None and visible[k]:
                     alpha = compose_alpha(levels[k], mask, view, settings.matte)
                 else:  # no mask, no subject: whatever the model makes of an empty mask is noise
                     alpha = np.zeros((view.height, view.width), np.float32)
-            record = replace(item.record, agreement=agreement(alpha, mask, view))
-            with clock.stage("refine"):
-                picture = item.frame.rgb8[view.y0 : view.y0 + view.height, view.x0 : view.x0 + view.width]
-                alpha = view.paste(refine(alpha, picture, view, settings.refine), item.frame.size)
-            yield Matted(item.frame, alpha, record), item.motion
+            yield CropMatte(item, alpha)
+
+
+def upsample(crops: Iterable[CropMatte], settings: Settings, clock: StageTimer) -> Generator[MovingMatte, None, None]:
+    """Bring each crop's alpha to the plate's resolution and place, and measure how well it agrees with its mask."""
+    for item, alpha in crops:
+        view, frame = item.view, item.frame
+        record = replace(item.record, agreement=agreement(alpha, item.logits, view))
+        with clock.stage("refine"):
+            picture = frame.rgb8[view.y0 : view.y0 + view.height, view.x0 : view.x0 + view.width]
+            whole = view.paste(refine(alpha, picture, view, settings.refine), frame.size)
+        yield MovingMatte(Matted(frame, whole, record), item.motion)
+
+
+def finish(rows: Iterable[tuple[Matted, ...]], run: Run) -> Generator[Matted, None, None]:
+    """Apply the edge operations to the wanted frames, and unite the subjects of each."""
+    for row in rows:
+        index = row[0].frame.index
+        if index >= run.begin and index in run.frames:
+            yield _finished(row, run)
+
+
+def _finished(row: tuple[Matted, ...], run: Run) -> Matted:
+    settings, overrides, clock = run.settings, run.overrides, run.clock
+    if len(row) == 1:
+        return with_plate_alpha(apply_edge_ops(row[0], settings.finish_of(row[0].record.subject), overrides, clock))
+    # Of several, `include` and `invert` hold for all together, so they come after each one's own operations.
+    own = replace(overrides, include=None)
+    looks = [replace(settings.finish_of(part.record.subject), invert=False) for part in row]
+    parts = divided([apply_edge_ops(*each, own, clock) for each in zip(divided(row), looks, strict=True)])
+    if overrides.include is not None:
+        include = overrides.include.at(row[0].frame.index)
+        if overrides.exclude is not None:  # where both say something, `exclude` holds
+            include = include * (1 - overrides.exclude.at(row[0].frame.index))
+        parts = divided(share_included(parts, include))
+    if not settings.finish.invert:
+        return united([with_plate_alpha(part) for part in parts])
+    together = inverted(united(parts))
+    return replace(with_plate_alpha(together), parts=tuple(with_plate_alpha(part) for part in together.parts))
+
+
+def _ready_to_encode(matted: Matted, output: OutputStages, clock: StageTimer) -> tuple[Matted, Any]:
+    """Estimate the foreground's colour and convert to what is encoded; pure, done in a thread of its own."""
+    coloured = output.estimate_foreground(matted)
+    with clock.stage("convert"):
+        return matted, output.convert(coloured)
 
 
 def _embedding(batch: Sequence[TrackedFrame], model: Model) -> Embedding:
-    """The tracker's embedding where it holds just these frames; else made again: batches are always the same."""
+    """Take the tracker's embedding where it holds just these frames, else embed them: batches are always the same."""
     if batch[0].embedding is not None:
         return batch[0].embedding[0]
     return model.embed([t.view.cut(t.frame.rgb8) for t in batch])
 
 
 def device_of(model: Model) -> str:
+    """Name the device that the model computes on."""
     return str(getattr(model, "device", "cpu"))
 
 
 def batch_size(model: Model, settings: Settings) -> int:
-    """Frames embedded and matted at once: on a CPU batches gain nothing, a GPU they fill."""
+    """Count the frames embedded and matted at once: on a CPU batches gain nothing, a GPU they fill."""
     return settings.model.batch or (1 if device_of(model) == "cpu" else 8)
 
 
 class TimedModel:
-    """A model whose three calls are counted as the stages embed, segment and matte; all else is the model's own."""
+    """A model whose three calls are counted as the stages embed, segment and matte; all else passes through."""
 
     def __init__(self, model: Model, clock: StageTimer) -> None:
         self._model, self._clock = model, clock

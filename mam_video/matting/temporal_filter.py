@@ -1,9 +1,9 @@
-"""Flow-guided smoothing: what flickers is weighed against its neighbours in time, carried along by the motion.
+"""Flow-guided temporal filter: average each alpha with its neighbours in time, carried along by the motion.
 
-A window filter over a few frames of past and future, never a recursion: the result at a frame depends on the frames
-within `radius` and on nothing before them, so any range of frames comes out as in the whole run. A neighbour counts
-where forward and backward flow agree, where the picture it brings matches, and mostly in the soft band; elsewhere the
-alpha passes as it came. A frame that has lost its subject stays empty, and weighs on no other.
+It is a window filter over a few frames of past and future, never a recursion. The result at a frame depends on the
+frames within `radius` alone, so any range of frames comes out as in the whole run. A neighbour counts where forward and
+backward flow agree, where its carried picture matches, and mostly in the soft band. Elsewhere the alpha passes
+unchanged. A frame that has lost its subject stays empty, and counts for no other.
 """
 
 from __future__ import annotations
@@ -24,17 +24,32 @@ from mam_video.runtime.stage_timer import StageTimer
 _COLOUR_NOISE = 12.0  # difference of carried colour, in steps of 0..255, at which a neighbour counts for 1/e
 
 
-class _Moved(NamedTuple):
-    """A matte with the motion that led to it from the frame before."""
+class MovingMatte(NamedTuple):
+    """A matte with the motion that leads to it from the frame before; None where none does."""
 
     matted: Matted
     motion: Motion | None
 
 
+class _Held(NamedTuple):
+    """A matte of the window.
+
+    given   as it came
+    motion  what alphas are carried along; None to and from a frame that has lost its subject
+    """
+
+    given: MovingMatte
+    motion: Motion | None
+
+    @property
+    def matted(self) -> Matted:
+        return self.given.matted
+
+
 def smooth(
-    mattes: Iterable[tuple[Matted, Motion | None]], settings: SmoothSettings, clock: StageTimer | None = None
-) -> Generator[Matted, None, None]:
-    """Weigh each alpha against its neighbours'. Order, count and timestamps are kept; strength 0 passes all unchanged.
+    mattes: Iterable[MovingMatte], settings: SmoothSettings, clock: StageTimer | None = None
+) -> Generator[MovingMatte, None, None]:
+    """Average each alpha with its neighbours'. Order, count, times and motion pass; strength 0 changes nothing.
 
     Args:
         mattes: neighbouring frames in order, each with the motion from the one before it (None at the first).
@@ -43,34 +58,33 @@ def smooth(
     Holds 2 * radius + 1 frames.
     """
     if settings.strength == 0:
-        for matted, _ in mattes:
-            yield matted
+        yield from mattes
         return
     clock = clock or StageTimer()
-    window: deque[_Moved] = deque(maxlen=2 * settings.radius + 1)
+    window: deque[_Held] = deque(maxlen=2 * settings.radius + 1)
     centre = 0  # place of the next frame to give
     lost = False
-    for matted, motion in mattes:
-        before, lost = lost, matted.record.state is State.LOST
+    for item in mattes:
+        before, lost = lost, item.matted.record.state is State.LOST
         if len(window) == window.maxlen:
             centre -= 1
-        window.append(_Moved(matted, None if lost or before else motion))
+        window.append(_Held(item, None if lost or before else item.motion))
         if len(window) - 1 - centre >= settings.radius:
             with clock.stage("smooth"):
                 smoothed = _smoothed(window, centre, settings)
-            yield smoothed
+            yield MovingMatte(smoothed, window[centre].given.motion)
             centre += 1
     while centre < len(window):
         with clock.stage("smooth"):
             smoothed = _smoothed(window, centre, settings)
-        yield smoothed
+        yield MovingMatte(smoothed, window[centre].given.motion)
         centre += 1
 
 
-def _smoothed(window: deque[_Moved], centre: int, settings: SmoothSettings) -> Matted:
-    """The matte at `centre`, weighed against those within the radius."""
+def _smoothed(window: deque[_Held], centre: int, settings: SmoothSettings) -> Matted:
+    """Average the matte at `centre` with those within the radius."""
     matted = window[centre].matted
-    # Nothing beyond a break in the motion takes part, not even in what is looked at: a shot is smoothed as if alone.
+    # Nothing beyond a break in the motion takes part, not even in finding the covered area: shots are smoothed apart.
     first = last = centre
     while first > max(centre - settings.radius, 0) and window[first].motion is not None:
         first -= 1
@@ -100,9 +114,9 @@ def _smoothed(window: deque[_Moved], centre: int, settings: SmoothSettings) -> M
 
 
 def _carried(
-    window: deque[_Moved], place: int, centre: int, part: tuple[int, int, int, int], *, back: bool
+    window: deque[_Held], place: int, centre: int, part: tuple[int, int, int, int], *, back: bool
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Alpha of the neighbour at `place` where it should be at `centre`, and how far to trust it; of the part alone."""
+    """Carry the alpha of the neighbour at `place` to `centre`; return the part of it, and its trust, 0..1."""
     step = -1 if back else 1
     alpha = window[place].matted.alpha
     colour: np.ndarray | None = None
@@ -129,7 +143,7 @@ def _carried(
 
 
 def _enlarged(small: np.ndarray, size: tuple[int, ...], part: tuple[int, int, int, int]) -> np.ndarray:
-    """The part (x, y, w, h) of a map enlarged to `size` (H, W)."""
+    """Enlarge a map to `size` (H, W), and return its part (x, y, w, h)."""
     x, y, w, h = part
     sx, sy = small.shape[1] / size[1], small.shape[0] / size[0]
     centres = np.array([[sx, 0, (x + 0.5) * sx - 0.5], [0, sy, (y + 0.5) * sy - 0.5]])
@@ -138,7 +152,7 @@ def _enlarged(small: np.ndarray, size: tuple[int, ...], part: tuple[int, int, in
 
 
 def _where_it_matters(alphas: list[np.ndarray]) -> tuple[int, int, int, int] | None:
-    """(x, y, w, h) around all that any of the alphas covers, or None where none covers anything."""
+    """Return (x, y, w, h) around all that any of the alphas covers, or None where none covers anything."""
     covered = alphas[0] > 0
     for alpha in alphas[1:]:
         covered = covered | (alpha > 0)

@@ -128,6 +128,13 @@ class ClipInfo:
         """(H, W)."""
         return self.height, self.width
 
+    def frame_number(self, index: int) -> int:
+        """Return what the user calls the frame `index`: the number of its file, or for a movie its index.
+
+        Frames beyond a sequence's last file have no number and are called by their index.
+        """
+        return index if self.numbers is None or index >= len(self.numbers) else self.numbers[index]
+
 
 class Reader(Protocol):
     """Frames in display order, each once, with its own time. Not thread-safe; frames() may be asked for again.

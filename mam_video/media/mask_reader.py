@@ -119,8 +119,7 @@ class Masks(Closeable):
         else:
             there = self._still or self._files.get(index)
             if there is None:
-                numbers = self._info.numbers
-                name = index if numbers is None or index >= len(numbers) else numbers[index]
+                name = self._info.frame_number(index)
                 raise UsageError(f"{self.option} {self.source}: holds no mask of frame {name}")
             path, mask = there, self._of_file(there)
         if mask.shape != self._info.size:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.frames import Frame, Matted, ViewTransform
+from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import InputSettings, OutputSettings
 from mam_video.media.background import load_background
 from mam_video.media.base import ClipInfo, Colour, Reader, Writer
@@ -101,7 +102,7 @@ def check_resumable(output: str | Path) -> None:
         )
 
 
-def checkpoint_place(output: str | Path, info: ClipInfo, frames: tuple[int, int | None] | None = None) -> Path:
+def checkpoint_place(output: str | Path, info: ClipInfo, frames: FrameRange | None = None) -> Path:
     """The hidden folder for what is kept of an output while it is made, so that the run can be resumed.
 
     `frames` are the first and last index of the range that is written; None: the whole clip. Of a sequence each range
@@ -114,7 +115,7 @@ def checkpoint_place(output: str | Path, info: ClipInfo, frames: tuple[int, int 
     if kind.family not in SEQUENCES:
         return checkpoint_beside(Path(name))
     pattern = pattern_of(name, kind, info)
-    part = "" if frames is None else f".{frames[0]}-{'' if frames[1] is None else frames[1]}"
+    part = "" if frames is None else f".{frames}"
     if not pattern.makes_folder:
         return checkpoint_beside(pattern.path, part)
     inside, beside = pattern.folder / f".{pattern.folder.name}{part}.resume", checkpoint_beside(pattern.folder, part)
@@ -126,7 +127,7 @@ def check_names(
     outputs: Iterable[str | Path],
     info: ClipInfo,
     settings: OutputSettings,
-    frames: tuple[int, int | None] | None = None,
+    frames: FrameRange | None = None,
     *,
     tracks: Iterable[str | Path] = (),
 ) -> None:
@@ -233,7 +234,7 @@ def open_writer(
     settings: OutputSettings,
     *,
     part: bool = False,
-    frames: tuple[int, int | None] | None = None,
+    frames: FrameRange | None = None,
     keep: Path | None = None,
     subjects: Sequence[str] = (),
 ) -> WholeWriter:
@@ -314,7 +315,7 @@ class WriterGroup(Transactional):
         keep: Sequence[Path] = (),
         subjects: Sequence[str] = (),
         whose: Sequence[str | None] = (),
-        frames: tuple[int, int | None] | None = None,
+        frames: FrameRange | None = None,
     ) -> None:
         self.whose = tuple(whose) or (None,) * len(outputs)
         if not outputs:
@@ -413,7 +414,7 @@ def open_writers(
     keep: Sequence[Path] = (),
     subjects: Sequence[str] = (),
     whose: Sequence[str | None] = (),
-    frames: tuple[int, int | None] | None = None,
+    frames: FrameRange | None = None,
 ) -> WriterGroup:
     """One writer over all outputs of a run. Raises: as `open_writer`, and UsageError for a name given twice.
 

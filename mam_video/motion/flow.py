@@ -21,7 +21,7 @@ from mam_video.core.frames import Frame
 from mam_video.core.geometry import Box
 from mam_video.core.settings import MotionSettings
 from mam_video.runtime.stage_timer import StageTimer
-from mam_video.runtime.streams import ordered_map
+from mam_video.runtime.streams import closing_iter, ordered_map
 
 _PRESETS = {
     "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
@@ -237,14 +237,10 @@ def with_motion(
 
     def pairs() -> Generator[tuple[Frame | None, Frame], None, None]:
         before: Frame | None = None
-        try:
-            for frame in frames:
+        with closing_iter(frames) as source:
+            for frame in source:
                 yield before, frame
                 before = frame
-        finally:
-            close = getattr(frames, "close", None)
-            if close is not None:
-                close()
 
     def measure(pair: tuple[Frame | None, Frame]) -> tuple[Frame, Motion | None]:
         before, frame = pair

@@ -23,6 +23,7 @@ from mam_video.core.frames import Frame
 from mam_video.core.settings import CutSettings, MotionSettings
 from mam_video.motion.flow import Motion, measure_motion
 from mam_video.runtime.stage_timer import StageTimer
+from mam_video.runtime.streams import closing_iter
 
 Moved = tuple[Frame, Motion | None]  # a frame, and the motion that leads to it from the one before
 
@@ -87,10 +88,9 @@ class CutFinder:
         Holds eight frames at most.
         """
         clock = clock or StageTimer()
-        source = iter(frames)
         before: deque[FrameSignature] = deque(maxlen=_AROUND)
         waiting: deque[Moved] = deque()
-        try:
+        with closing_iter(frames) as source:
             while True:
                 item = waiting.popleft() if waiting else next(source, None)
                 if item is None:
@@ -113,10 +113,6 @@ class CutFinder:
                             motion = None
                 before.append(look)
                 yield frame, motion
-        finally:
-            close = getattr(source, "close", None)
-            if close is not None:
-                close()
 
     def _fit(self, a: FrameSignature, b: FrameSignature, motion: Motion) -> bool:
         bar = self.settings.threshold

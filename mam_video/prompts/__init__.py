@@ -1,1 +1,1 @@
-"""What the user points with: boxes, points, text; values and their parsers."""
+"""Prompts that users give: boxes, points and words; values and their parsers."""

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from mam_video.core.errors import UsageError
+from mam_video.core.geometry import listed
 from mam_video.core.untrusted import parse_toml
 from mam_video.prompts.prompt import DEFAULT_SUBJECT, Prompt, Prompts
+
+Values = list[float | str]  # numbers, or texts of one number each, which may be percentages
 
 _VERSION = 1  # of the file's form
 _ENTRY = re.compile(r"(?:([^@]*)@)?(.+?):\s*([A-Za-z].*|)", re.DOTALL)  # a frame may be a timecode, with colons in it
@@ -18,10 +21,10 @@ _ENTRY = re.compile(r"(?:([^@]*)@)?(.+?):\s*([A-Za-z].*|)", re.DOTALL)  # a fram
 
 @dataclass(frozen=True, slots=True)
 class PromptClip:
-    """What has to be known of a clip to read prompts for it.
+    """The facts of a clip that its prompts are read with.
 
     size      (H, W)
-    index_of  the index of a frame by the number or timecode that the user calls it; raises UsageError
+    index_of  finds the index of a frame by its number or timecode, as users type it; raises UsageError
     count     of its frames; None where it is not known before decoding
     """
 
@@ -32,7 +35,7 @@ class PromptClip:
 
 @dataclass(frozen=True, slots=True)
 class PromptEntry:
-    """One prompt as given: `where` names it in errors; `frame` and `given` are the user's own words."""
+    """One prompt as it was typed: `where` names it in errors; `frame` and `given` are the user's own words."""
 
     where: str
     index: int
@@ -43,7 +46,7 @@ class PromptEntry:
 
 
 def parse_entry(text: str, clip: PromptClip) -> PromptEntry:
-    """A prompt of the command line: [SUBJECT@]FRAME:box=X0,Y0,X1,Y1;point=X,Y;point=X,Y,0.
+    """Parse a prompt of the command line: [SUBJECT@]FRAME:box=X0,Y0,X1,Y1;point=X,Y;point=X,Y,0.
 
     Coordinates are as in `Prompt.parse`. Raises: UsageError, a line that names it.
     """
@@ -54,20 +57,20 @@ def parse_entry(text: str, clip: PromptClip) -> PromptEntry:
     subject = DEFAULT_SUBJECT if found[1] is None else found[1].strip()
     if not subject:
         raise UsageError(f"{where}: names no subject before the @")
-    boxes: list[str] = []
-    points: list[str] = []
+    boxes: list[Values] = []
+    points: list[Values] = []
     for part in found[3].split(";"):
         name, equals, value = (p.strip() for p in part.partition("="))
         if not equals or name not in ("box", "point"):
             raise UsageError(f"{where}: '{part.strip()}' is neither box=X0,Y0,X1,Y1 nor point=X,Y nor point=X,Y,0")
-        (boxes if name == "box" else points).append(value)
+        (boxes if name == "box" else points).append([*value.split(",")])
     if len(boxes) > 1:
         raise UsageError(f"{where}: has {len(boxes)} boxes; a subject has one in a frame")
     return _entry(where, found[2].strip(), boxes[0] if boxes else None, points, clip, subject)
 
 
 def read_entries(path: str | Path, clip: PromptClip) -> list[PromptEntry]:
-    """The prompts of a file; its form stands at the head of this module.
+    """Read a file of prompts; `prompts/prompt.py` shows its form.
 
     Raises: UsageError, a line that names the file and the prompt.
     """
@@ -94,7 +97,7 @@ def read_entries(path: str | Path, clip: PromptClip) -> list[PromptEntry]:
 
 
 def by_subject(entries: Iterable[PromptEntry]) -> dict[str, Prompts]:
-    """The prompts of each subject, by its name, in the order in which they are first named.
+    """Collect the prompts of each subject, by name, in the order in which subjects are first named.
 
     Raises: UsageError, a subject has two prompts on one frame, or there is none at all.
     """
@@ -127,23 +130,23 @@ def _file_entry(where: str, table: dict[str, Any], clip: PromptClip) -> PromptEn
     points = table.get("points", [])
     if not isinstance(points, list) or not all(isinstance(point, list) for point in points):
         raise UsageError(f"{where}: points must be a list of points, as [[640, 400], [100, 80, 0]], is {points!r}")
-    texts = [_numbers(where, "point", point) for point in points]
-    return _entry(where, str(frame), box, texts, clip, subject)
+    values = [_numbers(where, "point", point) for point in points]
+    return _entry(where, str(frame), box, values, clip, subject)
 
 
-def _numbers(where: str, what: str, values: Any) -> str:
-    """Values of a file as the command line writes them."""
+def _numbers(where: str, what: str, values: Any) -> Values:
+    """Check that a file's values are numbers, or texts of one number each."""
     form = "[x0, y0, x1, y1]" if what == "box" else "[x, y] or [x, y, 0]"
     whole = isinstance(values, list) and not any(
         isinstance(v, bool) or not isinstance(v, int | float | str) for v in values
     )
     if not whole or any("," in v for v in values if isinstance(v, str)):
         raise UsageError(f"{where}: {what} must be of the form {form}, is {values!r}")
-    return ",".join(map(str, values))
+    return list(values)
 
 
 def _entry(
-    where: str, frame: str, box: str | None, points: list[str], clip: PromptClip, subject: str = DEFAULT_SUBJECT
+    where: str, frame: str, box: Values | None, points: list[Values], clip: PromptClip, subject: str = DEFAULT_SUBJECT
 ) -> PromptEntry:
     try:
         index = clip.index_of(frame)
@@ -151,15 +154,14 @@ def _entry(
             raise UsageError(f"the clip has {clip.count} frames, counted from 0")
         if box is None and all(_is_background(point) for point in points):
             raise UsageError("shows no subject; give a box, or a point on it")
-        given = ";".join([*([f"box={box}"] if box is not None else []), *(f"point={point}" for point in points)])
-        return PromptEntry(where, index, Prompt.parse(box, points, clip.size), subject, frame, given)
+        given = [*([] if box is None else [f"box={listed(box)}"]), *(f"point={listed(point)}" for point in points)]
+        return PromptEntry(where, index, Prompt.of_values(box, points, clip.size), subject, frame, ";".join(given))
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
 
 
-def _is_background(point: str) -> bool:
-    parts = point.split(",")
-    return len(parts) == 3 and parts[2].strip() == "0"
+def _is_background(point: Values) -> bool:
+    return len(point) == 3 and str(point[2]).strip() == "0"
 
 
 def _known(where: str, table: Mapping[str, Any], names: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""What the user points with: a box, points, or both, parsed and checked once.
+"""Prompts: a box, points, or both, that show a subject on a frame. Values that check themselves when made.
 
 Coordinates are frame pixels of the upright picture. x grows to the right, y downwards; the left edge of the first
 pixel is 0, its centre .5. Boxes are x0, y0, x1, y1, half-open: 0,0,W,H is the whole frame.
@@ -14,27 +14,29 @@ Prompts on several frames may stand in a file, in TOML:
     [[prompt]]
     frame = 120
     points = [[640, 400], [100, 80, 0]]     # on the subject; with a third value 0, on the background
-    subject = "dancer"                      # whom it shows; "subject" where it is left out
+    subject = "dancer"                      # the subject's name; "subject" where it is left out
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from mam_video.core.errors import UsageError
-from mam_video.core.geometry import ALL_SUBJECT, Box, Point, box_of_mask, parse_coordinates, parse_point
+from mam_video.core.geometry import ALL_SUBJECT, Box, Point, box_of_mask, coordinates_of, point_of
 
 DEFAULT_SUBJECT = "subject"  # its name where none is given
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the user points with on one frame: a box, points, or both; or a mask, which is then the answer.
+    """What shows the subject on one frame: a box, points, or both; or a mask, which is then taken as found.
 
     mask  (H, W) float32 in [0, 1], of the frame's size; `of_mask` makes such a prompt, with the mask's box
+
+    Raises: UsageError, there is neither a box nor a point on the subject.
     """
 
     box: Box | None = None
@@ -46,27 +48,37 @@ class Prompt:
             raise UsageError("no prompt: give --box x0,y0,x1,y1 or --point x,y on the subject in the first frame")
 
     def __str__(self) -> str:
-        """As the command line writes it."""
+        """Write it as the command line does."""
         box = [] if self.box is None else [f"box={self.box}"]
         return ";".join([*box, *(f"point={point}" for point in self.points)])
 
     @classmethod
     def parse(cls, box: str | None, points: list[str], size: tuple[int, int]) -> Prompt:
-        """From the texts of the command line, for a frame of `size` (H, W).
+        """Parse the texts of the command line, values with commas between; else as `of_values`."""
+        return cls.of_values(None if box is None else box.split(","), [point.split(",") for point in points], size)
 
-        Each coordinate is in pixels, or with `%` a percentage of the frame's width or height; where all are plain
-        numbers no greater than 1 they are fractions of it.
+    @classmethod
+    def of_values(
+        cls, box: Sequence[float | str] | None, points: Sequence[Sequence[float | str]], size: tuple[int, int]
+    ) -> Prompt:
+        """Make a prompt of numbers, for a frame of `size` (H, W).
+
+        Args:
+            box: x0, y0, x1, y1; see `coordinates_of` for pixels, percentages and fractions.
+            points: x, y each, with a third value 0 on the background.
+        Raises: UsageError, these are no numbers, or lie outside the frame.
         """
-        parsed_box = Box(*parse_coordinates(box, "box", size, 4)) if box is not None else None
-        prompt = cls(parsed_box, tuple(parse_point(p, size) for p in points))
+        whole = None if box is None else Box(*coordinates_of(box, "box", size, 4))
+        prompt = cls(whole, tuple(point_of(point, size) for point in points))
         prompt.check_inside(size)
         return prompt
 
     @classmethod
     def of_mask(cls, mask: np.ndarray, name: str = "the mask") -> Prompt:
-        """From a mask of the frame's size, (H, W) float32 in [0, 1].
+        """Make a prompt of a mask of the frame's size, (H, W) float32 in [0, 1]; `name` is for errors.
 
-        Raises: UsageError, nothing of it is above half, or nothing else."""
+        Raises: UsageError, no pixel is above half, or all are.
+        """
         box = box_of_mask(mask)
         if box is None:
             raise UsageError(
@@ -91,7 +103,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """All that the user points at one subject with in a clip.
+    """The prompts of one subject in a clip.
 
     entries  (frame index, prompt), in ascending order, each frame once, at least one
     subject  the subject's name
@@ -115,16 +127,16 @@ class Prompts:
 
     @classmethod
     def of(cls, prompts: Mapping[int, Prompt], subject: str = DEFAULT_SUBJECT) -> Prompts:
-        """Of prompts by their frames' indices, in any order."""
+        """Make them of prompts by frame index, in any order."""
         return cls(tuple(sorted(prompts.items(), key=lambda entry: entry[0])), subject)
 
     @property
     def frames(self) -> tuple[int, ...]:
-        """Indices of the prompted frames, ascending."""
+        """Indices of the prompted frames, in ascending order."""
         return tuple(index for index, _ in self.entries)
 
     def __getitem__(self, index: int) -> Prompt:
-        """The prompt on frame `index`. Raises: KeyError, there is none."""
+        """Return the prompt on frame `index`. Raises: KeyError, there is none."""
         return dict(self.entries)[index]
 
     def check_inside(self, size: tuple[int, int]) -> None:

@@ -1,4 +1,4 @@
-"""The first box from words: an open-vocabulary detector looks for what they describe.
+"""Find the first box from words, by an open-vocabulary detector.
 
 Grounding DINO (Liu et al., arXiv 2303.05499) by way of transformers, an optional dependency. Its weights are a folder,
 or a name on the Hugging Face hub, from which they are fetched once.
@@ -19,11 +19,11 @@ from mam_video.models.devices import resolve_device
 
 
 class Spotted(NamedTuple):
-    """What was found in a picture.
+    """A detection in a picture.
 
     box     in whole pixels of the picture, within it
-    score   how well the detector thinks that it fits the words, 0..1
-    others  how many more it would take for it
+    score   the detector's score, 0..1
+    others  how many more boxes reach the threshold
     """
 
     box: Box
@@ -32,7 +32,7 @@ class Spotted(NamedTuple):
 
 
 def find_by_text(picture: np.ndarray, text: str, settings: TextSettings, device: str = "auto") -> Spotted:
-    """The best box of what `text` describes in `picture`, (H, W, 3) uint8 RGB as displayed.
+    """Return the best box for `text` in `picture`, (H, W, 3) uint8 RGB as displayed.
 
     Args:
         device: as in `ModelSettings`; the detector computes in float32.
@@ -43,7 +43,7 @@ def find_by_text(picture: np.ndarray, text: str, settings: TextSettings, device:
     if not wanted:
         raise UsageError("--text is empty; say what the subject is, as --text 'the dancer in red'")
     need_extra("transformers", "text", "--text")
-    scores, boxes = _asked(picture, f"{wanted}.", settings.model, resolve_device(device))
+    scores, boxes = _detect(picture, f"{wanted}.", settings.model, resolve_device(device))
     best = int(np.argmax(scores))
     if scores[best] < settings.threshold:
         raise UsageError(
@@ -57,8 +57,8 @@ def find_by_text(picture: np.ndarray, text: str, settings: TextSettings, device:
     return Spotted(box, float(scores[best]), int((scores >= settings.threshold).sum()) - 1)
 
 
-def _asked(picture: np.ndarray, words: str, name: str, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
-    """Score and box of each of the detector's queries: (n,) in 0..1, and (n, 4) x0, y0, x1, y1 as shares of the sides.
+def _detect(picture: np.ndarray, words: str, name: str, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
+    """Return score and box of each of the detector's queries: (n,) in 0..1, and (n, 4) x0, y0, x1, y1 in 0..1.
 
     A query's score is the largest of its tokens'.
     """
@@ -73,7 +73,7 @@ def _asked(picture: np.ndarray, words: str, name: str, device: torch.device) -> 
 
 
 def _load(name: str) -> tuple[Any, Any]:
-    """The detector's processor and model, from a folder or by its name on the hub. Raises: WeightsError."""
+    """Load the detector's processor and model, from a folder or by name on the hub. Raises: WeightsError."""
     from transformers import AutoProcessor, GroundingDinoForObjectDetection
 
     folder = Path(name).expanduser()

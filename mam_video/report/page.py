@@ -109,7 +109,7 @@ def _whole(box: Box, size: tuple[int, int]) -> str:
 
 def _number(index: int, report: RunReport) -> int:
     """What the user calls the frame: its file's number, or its index."""
-    return index if report.clip.numbers is None else report.clip.numbers[index]
+    return report.clip.frame_number(index)
 
 
 def _label(index: int, report: RunReport) -> str:

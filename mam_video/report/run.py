@@ -14,6 +14,7 @@ from mam_video.core.timecode import Timecode
 from mam_video.media.base import ClipInfo
 from mam_video.media.movie.verify import Check
 from mam_video.report.files import write_json
+from mam_video.tracking.types import worst_of
 
 VERSION = 2  # of run.json's layout, docs/report.md
 _WORSE = [State.RECOVERED, State.UNCERTAIN, State.CUT, State.LOST]  # flagged states, the worst last
@@ -111,6 +112,21 @@ class RunReport:
             self.parts.append(tuple(part.record for part in matted.parts))
         self.frame_seconds.append(seconds)
         self.add_stages(stages)
+
+    def add_known(self, records: Sequence[Record], seconds: float) -> None:
+        """Add a frame that an earlier run wrote: a record for each subject."""
+        self.records.append(records[0])
+        if len(records) > 1:
+            self.parts.append(tuple(records))
+        self.set_known(len(self.records) - 1, records)
+        self.frame_seconds.append(seconds)
+        self.add_stages({})
+
+    def set_known(self, k: int, records: Sequence[Record]) -> None:
+        """Replace the records of the `k`-th frame: one for each subject."""
+        if len(records) > 1:
+            self.parts[k] = tuple(records)
+        self.records[k] = worst_of(records) if len(records) > 1 else records[0]
 
     def add_stages(self, seconds: Mapping[str, float]) -> None:
         """One more frame is written; `seconds` by stage so far, empty where it was written by an earlier run."""

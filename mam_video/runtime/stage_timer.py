@@ -11,6 +11,8 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from mam_video.runtime.streams import closing_iter
+
 T = TypeVar("T")
 
 
@@ -39,16 +41,11 @@ class StageTimer:
 
     def timed(self, items: Iterable[T], name: str) -> Generator[T, None, None]:
         """`items`, with the time that each takes to come counted for stage `name`."""
-        iterator = iter(items)
-        try:
+        with closing_iter(items) as source:
             while True:
                 with self.stage(name):
                     try:
-                        item = next(iterator)
+                        item = next(source)
                     except StopIteration:
                         return
                 yield item
-        finally:
-            close = getattr(iterator, "close", None)
-            if close is not None:
-                close()

@@ -10,8 +10,9 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -19,6 +20,20 @@ R = TypeVar("R")
 
 _POLL = 0.1  # seconds between two looks at whether the other side has gone
 _PATIENCE = 5.0  # seconds that a thread is waited for
+
+
+@contextmanager
+def closing_iter(items: Iterable[T]) -> Generator[Iterator[T], None, None]:
+    """Iterate over `items`, and close them at the end of the block if they can be closed.
+
+    A generator that is left early so ends at once, and with it its threads and open files. Lists pass unchanged.
+    """
+    try:
+        yield iter(items)
+    finally:
+        close = getattr(items, "close", None)
+        if close is not None:
+            close()
 
 
 class _End:
@@ -45,18 +60,13 @@ def ahead(items: Iterable[T], depth: int, name: str) -> Generator[T, None, None]
 
     def produce() -> None:
         try:
-            for item in items:
-                if not put(item):
-                    break
+            with closing_iter(items) as source:
+                for item in source:
+                    if not put(item):
+                        break
         except BaseException as error:  # noqa: BLE001 - handed to the consumer
             failure.append(error)
         finally:
-            close = getattr(items, "close", None)
-            if close is not None:
-                try:
-                    close()
-                except BaseException as error:  # noqa: BLE001
-                    failure.append(error)
             put(_End)
 
     thread = threading.Thread(target=produce, name=name, daemon=True)
@@ -77,9 +87,9 @@ def ahead(items: Iterable[T], depth: int, name: str) -> Generator[T, None, None]
 def ordered_map(work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R, None, None]:
     """`work` of each item, in order, done in `threads` threads up to as many items ahead (and one more)."""
     pending: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="work") as pool:
+    with ThreadPoolExecutor(threads, thread_name_prefix="work") as pool, closing_iter(items) as source:
         try:
-            for item in items:
+            for item in source:
                 pending.append(pool.submit(work, item))
                 if len(pending) > threads:
                     yield pending.popleft().result()
@@ -88,6 +98,3 @@ def ordered_map(work: Callable[[T], R], items: Iterable[T], threads: int) -> Gen
         finally:
             for future in pending:
                 future.cancel()
-            close = getattr(items, "close", None)
-            if close is not None:
-                close()

@@ -152,7 +152,8 @@ class BidirectionalTracker:
         """From each prompt to the next or to the cut before it, and from the last one to the end."""
         frames = ahead(self.clock.timed(self.frames_of(self.places[0], stop), "decode"), _DECODED_AHEAD, "decode")
         moved = with_motion(frames, self.settings.motion, clock=self.clock)
-        with Shots(self.cuts.watch(moved, self.clock)) as shots:
+        with closing(self.cuts.watch(moved, self.clock)) as watched:
+            shots = Shots(watched)
             for k, place in enumerate(self.places):
                 end = self.places[k + 1] if k + 1 < len(self.places) else None
                 if shots.next is None:

@@ -32,6 +32,7 @@ from mam_video.core.settings import TrackSettings, ViewSettings
 from mam_video.models.base import Candidates, Embedding, Model, ViewPrompt, wants_motion
 from mam_video.motion.flow import Motion
 from mam_video.prompts.prompt import Prompt
+from mam_video.runtime.streams import closing_iter
 from mam_video.tracking.mask_ops import BACKGROUND_LOGIT, _read, cell_centres_of, keep_supported, mask_iou
 from mam_video.tracking.search_region import held_view
 from mam_video.tracking.subject_colours import SURE, SubjectColours, bin_of, colour_ratio
@@ -60,14 +61,9 @@ def track_subjects(
     Raises: UsageError, a prompt lies outside the frame.
     """
     together = MultiSubjectTracker(model, prompts, settings or TrackSettings(), view or ViewSettings())
-    source = iter(frames)
-    try:
+    with closing_iter(frames) as source:
         for group in _groups(source, batch, look_ahead=wants_motion(model)):
             yield from together.follow(group)
-    finally:
-        close = getattr(source, "close", None)
-        if close is not None:
-            close()
 
 
 class Member(SubjectTracker):

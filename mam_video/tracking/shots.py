@@ -5,7 +5,7 @@ A shot begins with a clip's first frame, and wherever no motion leads to a frame
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from typing import TypeVar
@@ -18,8 +18,8 @@ from mam_video.core.geometry import Box
 from mam_video.models.base import Model
 from mam_video.motion.flow import Motion
 from mam_video.motion.shot_detection import CutFinder, Moved
-from mam_video.runtime.lifecycle import Closeable
 from mam_video.runtime.stage_timer import StageTimer
+from mam_video.runtime.streams import closing_iter
 from mam_video.tracking.types import TrackedFrame
 
 T = TypeVar("T")
@@ -27,12 +27,11 @@ T = TypeVar("T")
 _EMPTY = -8.0  # logit: surely background
 
 
-class Shots(Closeable):
+class Shots:
     """A stream of frames with their motion, taken shot by shot."""
 
-    def __init__(self, moved: Iterable[Moved]) -> None:
-        self._given = moved
-        self._source = iter(moved)
+    def __init__(self, moved: Iterator[Moved]) -> None:
+        self._source = moved
         self._next: Moved | None = None
 
     @property
@@ -51,11 +50,6 @@ class Shots(Closeable):
                 return
             begun, self._next = True, None
             yield item
-
-    def close(self) -> None:
-        close = getattr(self._given, "close", None)
-        if close is not None:
-            close()
 
 
 def in_first_shot(
@@ -102,7 +96,8 @@ def _in_first_shot(
     follow: Callable[[Iterable[Moved]], Generator[T, None, None]],
     missing: Callable[[Frame, Motion | None, int], T],
 ) -> Generator[T, None, None]:
-    with Shots(moved) as shots:
+    with closing_iter(moved) as source:
+        shots = Shots(source)
         with closing(follow(shots.take())) as followed:
             yield from followed
         while shots.next is not None:
@@ -125,26 +120,18 @@ def without_prompt(frame: Frame, motion: Motion | None, begin: int, model: Model
 
 def with_cuts(tracked: Iterable[TrackedFrame], cuts: CutFinder) -> Generator[TrackedFrame, None, None]:
     """`tracked`, where the first frame of each shot says so, and no motion leads to it."""
-    try:
-        for item in tracked:
+    with closing_iter(tracked) as source:
+        for item in source:
             yield _with_cut(item, cuts)
-    finally:
-        close = getattr(tracked, "close", None)
-        if close is not None:
-            close()
 
 
 def each_with_cuts(
     rows: Iterable[tuple[TrackedFrame, ...]], cuts: CutFinder
 ) -> Generator[tuple[TrackedFrame, ...], None, None]:
     """The same of several subjects."""
-    try:
-        for row in rows:
+    with closing_iter(rows) as source:
+        for row in source:
             yield tuple(_with_cut(item, cuts) for item in row)
-    finally:
-        close = getattr(rows, "close", None)
-        if close is not None:
-            close()
 
 
 def _with_cut(item: TrackedFrame, cuts: CutFinder) -> TrackedFrame:

@@ -35,6 +35,7 @@ from mam_video.models.base import Model
 from mam_video.motion.flow import Motion
 from mam_video.runtime.commit import Lock, folders_locked, give_name, hidden_beside, in_use, refuse_running, stamp
 from mam_video.runtime.lifecycle import Closeable, Transactional
+from mam_video.runtime.streams import closing_iter
 from mam_video.tracking.types import MaskObservation, TrackedFrame
 
 _KIND = "mam-video track"
@@ -270,8 +271,8 @@ class Track(Closeable):
         With `model`, views and masks found by a model of another size are brought to its own.
         Raises: UsageError, a frame is not in the track, or the track was made from another clip.
         """
-        try:
-            for frame, motion in frames:
+        with closing_iter(frames) as source:
+            for frame, motion in source:
                 record, view, logits = self.frame(frame.index)
                 if frame.size != self.size:
                     (h, w), (our_h, our_w) = frame.size, self.size
@@ -287,10 +288,6 @@ class Track(Closeable):
                     way = cv2.INTER_AREA if m < self.mask_size else cv2.INTER_LINEAR
                     logits = cv2.resize(logits.astype(np.float32), (m, m), interpolation=way).astype(np.float16)
                 yield TrackedFrame(frame, None if record.cut else motion, record, view, logits)
-        finally:
-            close = getattr(frames, "close", None)
-            if close is not None:
-                close()
 
     def close(self) -> None:
         self._zip.close()
@@ -298,14 +295,10 @@ class Track(Closeable):
 
 def saved(tracked: Iterable[TrackedFrame], writer: TrackWriter) -> Generator[TrackedFrame, None, None]:
     """`tracked`, unchanged, with each frame written on its way. The writer is left open: its owner closes or aborts."""
-    try:
-        for item in tracked:
+    with closing_iter(tracked) as source:
+        for item in source:
             writer.write(item)
             yield item
-    finally:
-        close = getattr(tracked, "close", None)
-        if close is not None:
-            close()
 
 
 def packed(tracked: TrackedFrame) -> bytes:

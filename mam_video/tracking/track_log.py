@@ -9,6 +9,7 @@ from typing import Final, overload
 
 from mam_video.core.errors import MediaError
 from mam_video.runtime.append_log import AppendLog
+from mam_video.runtime.streams import closing_iter
 from mam_video.tracking.track_file import packed, unpacked
 from mam_video.tracking.types import MaskObservation, TrackedFrame
 
@@ -38,15 +39,11 @@ class TrackLog(Sequence[MaskObservation]):
 
     def kept(self, tracked: Iterable[TrackedFrame]) -> Generator[TrackedFrame, None, None]:
         """`tracked`, unchanged; each frame that is not there yet is written on its way."""
-        try:
-            for place, item in enumerate(tracked):
+        with closing_iter(tracked) as source:
+            for place, item in enumerate(source):
                 if place >= len(self):
                     self._log.append(packed(item))
                 yield item
-        finally:
-            close = getattr(tracked, "close", None)
-            if close is not None:
-                close()
 
     def close(self) -> None:
         self._log.close()

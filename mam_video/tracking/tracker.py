@@ -62,6 +62,7 @@ from mam_video.core.settings import TrackSettings, ViewSettings
 from mam_video.models.base import Candidates, Embedding, Model, Reference, ViewPrompt, wants_motion, wants_references
 from mam_video.motion.flow import Motion
 from mam_video.prompts.prompt import Prompt
+from mam_video.runtime.streams import closing_iter
 from mam_video.tracking import confidence
 from mam_video.tracking.appearance import Appearance, CandidateRegion, Light, histogram_of
 from mam_video.tracking.box_filter import BoxFilter
@@ -133,9 +134,8 @@ def track(
     if before is not None:
         _, follower.mask_view, logits, _ = before
         follower.logits = logits.astype(np.float32)
-    source = iter(frames)
     place = 0
-    try:
+    with closing_iter(frames) as source:
         for group in _groups(source, batch, look_ahead=wants_motion(model)):
             end = place + len(group)
             if end <= len(known):
@@ -143,10 +143,6 @@ def track(
             else:
                 yield from follower.follow(group)
             place = end
-    finally:
-        close = getattr(source, "close", None)
-        if close is not None:
-            close()
 
 
 def anchor(frame: Frame, found: MaskObservation, model: Model) -> Reference:

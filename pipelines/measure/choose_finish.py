@@ -20,13 +20,12 @@ import cv2
 import numpy as np
 from choose_smoothing import DATA, KnownClip, composites, matted, read_clip
 
-from mam_video import MamVideoError, Matted, Settings
+from mam_video import MamVideoError, Settings
 from mam_video.core.settings import FinishSettings
 from mam_video.matting.edge_ops import finish
 from mam_video.matting.foreground import estimate_foreground
-from mam_video.matting.temporal_filter import smooth
+from mam_video.matting.temporal_filter import MovingMatte, smooth
 from mam_video.metrics import dtssd, mad
-from mam_video.motion.flow import Motion
 
 SETTINGS = {
     "choke 1": FinishSettings(choke=1),
@@ -66,17 +65,17 @@ def main() -> int:
 
 def _figures(
     clip: KnownClip,
-    mattes: list[tuple[Matted, Motion | None]],
+    mattes: list[MovingMatte],
     base: Settings,
     settings: FinishSettings,
     before: bool,
 ) -> tuple[float, float]:
     """MAD and dtSSD against the same setting on the truth."""
     if before:
-        first = [(replace(m, alpha=finish(m.alpha, settings)), motion) for m, motion in mattes]
-        alphas = [m.alpha for m in smooth(first, base.smooth)]
+        first = [MovingMatte(replace(m, alpha=finish(m.alpha, settings)), motion) for m, motion in mattes]
+        alphas = [m.matted.alpha for m in smooth(first, base.smooth)]
     else:
-        alphas = [finish(m.alpha, settings) for m in smooth(mattes, base.smooth)]
+        alphas = [finish(m.matted.alpha, settings) for m in smooth(mattes, base.smooth)]
     truths = [finish(t, settings) for t in clip.alphas]
     error = [mad(a, t) * 1000 for a, t in zip(alphas, truths, strict=True)]
     pairs = zip(alphas[1:], truths[1:], alphas[:-1], truths[:-1], strict=True)

@@ -20,11 +20,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mam_video import Box, Frame, MamVideoError, Matted, Prompt, Settings, UsageError, load_model
-from mam_video.matting.pipeline import batch_size, matte
-from mam_video.matting.temporal_filter import smooth
+from mam_video import Box, Frame, MamVideoError, Prompt, Settings, UsageError, load_model
+from mam_video.matting.pipeline import batch_size, matte, upsample
+from mam_video.matting.temporal_filter import MovingMatte, smooth
 from mam_video.metrics import dtssd, mad
-from mam_video.motion.flow import Motion, with_motion
+from mam_video.motion.flow import with_motion
 from mam_video.runtime.stage_timer import StageTimer
 from mam_video.tracking.tracker import track
 
@@ -98,17 +98,18 @@ def tight_box(alpha: np.ndarray) -> Box:
     return Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
 
 
-def matted(clip: KnownClip, settings: Settings) -> list[tuple[Matted, Motion | None]]:
+def matted(clip: KnownClip, settings: Settings) -> list[MovingMatte]:
     model = load_model(settings.model)
     moved = with_motion(clip.frames, settings.motion)
     prompt, size = Prompt(tight_box(clip.alphas[0])), batch_size(model, settings)
     tracked = track(moved, model, prompt, settings=settings.track, view=settings.view, batch=size)
-    return list(matte(tracked, model, settings, StageTimer()))
+    crops = matte(tracked, model, settings, StageTimer())
+    return list(upsample(crops, settings, StageTimer()))
 
 
-def figures(clip: KnownClip, settings: Settings, mattes: list[tuple[Matted, Motion | None]]) -> tuple[float, ...]:
+def figures(clip: KnownClip, settings: Settings, mattes: list[MovingMatte]) -> tuple[float, ...]:
     """MAD, MAD in the soft band, dtSSD."""
-    alphas = [m.alpha for m in smooth(mattes, settings.smooth)]
+    alphas = [m.matted.alpha for m in smooth(mattes, settings.smooth)]
     band = [cv2.dilate(((t > 0.02) & (t < 0.98)).astype(np.uint8), np.ones((11, 11))) > 0 for t in clip.alphas]
     error = [mad(a, t) * 1000 for a, t in zip(alphas, clip.alphas, strict=True)]
     soft = [mad(a, t, b) * 1000 for a, t, b in zip(alphas, clip.alphas, band, strict=True) if b.any()]

@@ -31,7 +31,7 @@ from mam_video.core.errors import MamVideoError
 from mam_video.core.frames import Frame
 from mam_video.core.geometry import Box
 from mam_video.core.settings import Settings
-from mam_video.matting.pipeline import matte, matte_frames
+from mam_video.matting.pipeline import matte, matte_frames, upsample
 from mam_video.models.base import Model
 from mam_video.models.registry import load_model
 from mam_video.prompts.prompt import Prompt
@@ -70,7 +70,8 @@ def matted(model: Model, settings: Settings, case: Case) -> tuple[np.ndarray, np
     """The model's alpha (H, W) float32 and its mask (H, W) bool, from the true box alone."""
     frame = Frame(0, 0, Fraction(1, 24), case.picture)
     found = list(track([(frame, None)], model, Prompt(tight_box(case.alpha > 0.5)), settings=settings.track))
-    (result, _) = next(iter(matte(found, model, settings, StageTimer())))
+    clock = StageTimer()
+    (result, _) = next(iter(upsample(matte(found, model, settings, clock), settings, clock)))
     one = found[0]
     part = one.view.to_rectangle(torch.from_numpy(one.logits.astype(np.float32))[None, None])[0, 0].numpy() > 0
     return result.alpha, one.view.paste(part, frame.size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,14 @@ import pytest
 from PIL import Image
 
 from mam_video.cli import main
+from mam_video.cli.prompts import clip_of
+from mam_video.core.frames import Matted
+from mam_video.core.settings import Settings
+from mam_video.jobs.matte_clip import matte_clip
+from mam_video.media import open_clip
 from mam_video.media.atomic_output import of_subjects
-from mam_video.prompts.parse import PromptClip, parse_entry
+from mam_video.prompts.parse import PromptClip, by_subject, parse_entry
+from mam_video.report.run import RunReport
 from mam_video.tracking.track_file import Track
 from tests.media.sequence_clips import read_exr
 from tests.synthetic import disc, picture, write_movie
@@ -116,9 +123,9 @@ def test_one_subject_needs_no_name(plate: Path, tmp_path: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (("--prompt", "dancer@2:box=18,28,42,52"), "subject 'dancer' has prompts on frames 0, 2"),
-        (("--resume",), "--resume is for one subject, 2 are named"),
-        (("--invert",), "--invert is for one subject, 2 are named"),
+        (("--prompt", "singer@2:box=18,28,42,52"), "subject 'singer': frame 0 has no prompt, the first is on frame 2"),
+        (("--prompt", "dancer@0:box=18,28,42,52"), "its frame has a prompt already"),
+        (("--prompt", "dancer@9:box=18,28,42,52"), "the clip has 4 frames"),
         (("--save-track", "one.track"), "one file for 2 tracks; put {subject} in its name"),
         (("--prompt", "../evil@0:box=1,1,20,20"), "'../evil' cannot be part of a file's name"),
         (("--prompt", "DANCER@0:box=1,1,20,20"), "differ in case alone"),
@@ -201,3 +208,93 @@ def test_a_look_that_cannot_be_is_told_in_a_line(
     code, said = run(capsys, "matte", plate, *PROMPTS, "-o", tmp_path / "m.mov", *MODEL, "--look", look)
     assert code == 2 and told in said and len(said.strip().splitlines()[-1:]) == 1
     assert not (tmp_path / "m.mov").exists()
+
+
+ALONE = ("--smooth", 0, "--set", "view.subjects=own")
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_invert_is_of_each_and_of_all(plate: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder, more in (("plain", ()), ("other", ("--invert",))):
+        (tmp_path / folder).mkdir()
+        names = (
+            "-o",
+            f"{tmp_path}/{folder}/{{subject}}.%04d.png:alpha",
+            "-o",
+            f"{tmp_path}/{folder}/all.%04d.png:alpha",
+        )
+        assert run(capsys, "matte", plate, *PROMPTS, *MODEL, *ALONE, *names, *more)[0] == 0
+    for name in written(tmp_path / "plain"):
+        plain, other = (read_png(tmp_path / folder / name) for folder in ("plain", "other"))
+        assert np.abs(plain + other - 1).max() < 1e-4
+
+
+def test_what_is_included_is_shared(plate: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is 1 for all together; a pixel of one subject alone is that one's, and one of nobody is shared evenly."""
+    mask = np.zeros(SIZE, np.uint8)
+    mask[30:50, 20:64] = 255
+    Image.fromarray(mask).save(tmp_path / "include.png")
+    names = ("-o", f"{tmp_path}/{{subject}}.%04d.png:alpha", "-o", f"{tmp_path}/all.%04d.png:alpha")
+    more = ("--include", tmp_path / "include.png")
+    assert run(capsys, "matte", plate, *PROMPTS, *MODEL, *ALONE, *names, *more)[0] == 0
+    dancer, drummer, both = (read_png(tmp_path / f"{name}.1001.png") for name in ("dancer", "drummer", "all"))
+    assert (both[30:50, 20:64] > 0.9999).all() and np.abs(dancer + drummer - both).max() < 1e-4
+    x, y = (round(v) for v in PLACES["dancer"])
+    assert dancer[y, x] == 1 and drummer[y, x] == 0
+    assert dancer[40, 60] == pytest.approx(0.5, abs=1e-4) == drummer[40, 60]
+
+
+def test_prompts_on_several_frames_of_several_subjects(
+    plate: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each is tracked by itself, in both directions, as in a run of its own."""
+    more = ("--prompt", "dancer@3:box=24,28,48,52", "--smooth", 0)
+    (tmp_path / "alone").mkdir()
+    for name, prompts in (("dancer", (*PROMPTS[:2], *more)), ("drummer", PROMPTS[2:])):
+        output = f"{tmp_path}/alone/{name}.%04d.png:alpha"
+        assert run(capsys, "matte", plate, *prompts, *MODEL, "--smooth", 0, "-o", output)[0] == 0
+    (tmp_path / "both").mkdir()
+    names = ("-o", f"{tmp_path}/both/{{subject}}.%04d.png:alpha", "--save-track", f"{tmp_path}/{{subject}}.track")
+    code, said = run(capsys, "matte", plate, *PROMPTS, *more, *MODEL, *names)
+    assert code == 0 and "prompts on frames 0, 3" in said
+    assert written(tmp_path / "both") == written(tmp_path / "alone")
+    late = ("--prompt", "dancer@2:box=22,28,46,52", "--prompt", "drummer@0:box=83,38,107,62", "--backward")
+    assert run(capsys, "matte", plate, *late, *MODEL, *names, "--overwrite")[0] == 0
+    for name in PLACES:
+        assert near(read_png(tmp_path / "both" / f"{name}.1001.png"), truth(name, 0))
+
+
+@pytest.mark.parametrize("late", [(), ("--prompt", "dancer@3:box=24,28,48,52")])
+def test_a_run_of_several_that_was_cut_off_goes_on(
+    plate: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], late: tuple[str, ...]
+) -> None:
+    """The outputs, the tracks and the records are those of a run that was not cut off."""
+    told = []
+    for folder, stops in (("whole", ()), ("cut", (1, 2))):
+        (tmp_path / folder).mkdir()
+        outputs = [f"{tmp_path}/{folder}/{{subject}}.%04d.png", f"{tmp_path}/{folder}/all.%04d.exr"]
+        with open_clip(plate) as clip:
+            prompts = by_subject(parse_entry(text, clip_of(clip.info)) for text in (*PROMPTS, *late) if "@" in text)
+            settings = Settings().with_values({"model": {"name": "fake-colour", "batch": 2}}, "test")
+            for stop in stops:
+                with pytest.raises(KeyboardInterrupt, match=f"frames done: {stop}"):
+                    matte_clip(clip, outputs, list(prompts.values()), settings, resume=True, on_frame=stop_after(stop))
+            report = matte_clip(
+                clip, outputs, list(prompts.values()), settings, resume=bool(stops),
+                track_to=f"{tmp_path}/{folder}/{{subject}}.track",
+            )  # fmt: skip
+        told.append((report.records, report.parts, report.flagged))
+        assert not report.failed_checks and bool(stops) == any("resumed after 2" in note for note in report.notes)
+    assert told[0] == told[1] and len(told[0][0]) == COUNT
+    assert written(tmp_path / "whole") == written(tmp_path / "cut")
+
+
+def stop_after(count: int) -> Callable[[Matted, RunReport], None]:
+    def stop(matted: Matted, report: RunReport) -> None:
+        if len(report.records) == count:
+            raise KeyboardInterrupt
+
+    return stop

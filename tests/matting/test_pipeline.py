@@ -12,6 +12,7 @@ from PIL import Image
 from mam_video.core.errors import MamVideoError, UsageError
 from mam_video.core.frames import Matted, State
 from mam_video.core.geometry import Box, Point
+from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import Settings
 from mam_video.jobs.matte_clip import matte_clip
 from mam_video.matting.pipeline import matte_frames
@@ -289,7 +290,7 @@ def test_a_variable_clip_at_a_constant_rate_on_request(tmp_path: Path, part: tup
     (note,) = [note for note in report.notes if "25 frames a second" in note]
     assert "dropped" in note and "repeated" in note and "\n" not in note
     with open_clip(plate) as reader:
-        promise = promise_of_plate(reader, part, Fraction(25))
+        promise = promise_of_plate(reader, FrameRange.of(part), Fraction(25))
     assert all(check.good for check in verify_movie(tmp_path / "m.mov", promise, every_frame=True))
     given = times[first : part[1] + 1 if part else None]
     count = len(promise.times)

@@ -10,8 +10,8 @@ import pytest
 from mam_video.core.frames import Frame, Matted, Record, State
 from mam_video.core.geometry import Box
 from mam_video.core.settings import MotionSettings, SmoothSettings
-from mam_video.matting.temporal_filter import smooth
-from mam_video.motion.flow import Motion, with_motion
+from mam_video.matting.temporal_filter import MovingMatte, smooth
+from mam_video.motion.flow import with_motion
 
 H, W, COUNT = 120, 160, 9
 RNG = np.random.default_rng(5)
@@ -40,9 +40,9 @@ def clip(speed: float, noise: float) -> Iterator[tuple[Matted, np.ndarray]]:
         yield Matted(Frame(i, 2 * i, Fraction(1, 50), rgb), alpha, record), true
 
 
-def with_neighbours(mattes: list[Matted]) -> list[tuple[Matted, Motion | None]]:
+def with_neighbours(mattes: list[Matted]) -> list[MovingMatte]:
     motions = [motion for _, motion in with_motion((m.frame for m in mattes), MotionSettings())]
-    return list(zip(mattes, motions, strict=True))
+    return [MovingMatte(*pair) for pair in zip(mattes, motions, strict=True)]
 
 
 def flicker(alphas: list[np.ndarray], truths: list[np.ndarray]) -> float:
@@ -53,7 +53,7 @@ def flicker(alphas: list[np.ndarray], truths: list[np.ndarray]) -> float:
 
 def test_strength_zero_is_the_identity() -> None:
     pairs = with_neighbours([m for m, _ in clip(2, 0.1)])
-    for (before, _), after in zip(pairs, smooth(pairs, SmoothSettings(strength=0)), strict=True):
+    for before, after in zip(pairs, smooth(pairs, SmoothSettings(strength=0)), strict=True):
         assert after is before
 
 
@@ -62,7 +62,7 @@ def test_strength_zero_is_the_identity() -> None:
 def test_flicker_falls_and_alpha_does_not_lag(speed: float, radius: int) -> None:
     made = list(clip(speed, 0.12))
     mattes, truths = [m for m, _ in made], [t for _, t in made]
-    smoothed = list(smooth(with_neighbours(mattes), SmoothSettings(strength=1, radius=radius)))
+    smoothed = [m.matted for m in smooth(with_neighbours(mattes), SmoothSettings(strength=1, radius=radius))]
     assert [m.frame.pts for m in smoothed] == [m.frame.pts for m in mattes]
     before = [m.alpha for m in mattes]
     after = [m.alpha for m in smoothed]
@@ -77,7 +77,7 @@ def test_a_cut_in_the_picture_keeps_neighbours_out() -> None:
     other = np.random.default_rng(9).integers(0, 256, (H, W, 3)).astype(np.uint8)
     odd = mattes[4]
     mattes[4] = Matted(Frame(4, 8, Fraction(1, 50), other), odd.alpha[::-1].copy(), odd.record)
-    smoothed = list(smooth(with_neighbours(mattes), SmoothSettings(strength=1)))
+    smoothed = [m.matted for m in smooth(with_neighbours(mattes), SmoothSettings(strength=1))]
     assert np.abs(smoothed[4].alpha - mattes[4].alpha).mean() < 0.002
 
 
@@ -85,8 +85,8 @@ def test_a_frame_depends_on_its_neighbours_within_the_radius_only() -> None:
     """A part of the clip gives the same bits as the whole, but for the frames at its ends."""
     pairs = with_neighbours([m for m, _ in clip(2, 0.1)])
     settings = SmoothSettings(strength=0.7, radius=2)
-    whole = list(smooth(pairs, settings))
-    part = list(smooth(pairs[1:8], settings))
+    whole = [m.matted for m in smooth(pairs, settings)]
+    part = [m.matted for m in smooth(pairs[1:8], settings)]
     for i in range(3, 6):
         np.testing.assert_array_equal(whole[i].alpha, part[i - 1].alpha)
 
@@ -94,5 +94,5 @@ def test_a_frame_depends_on_its_neighbours_within_the_radius_only() -> None:
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_short_clips_come_out_whole(count: int) -> None:
     pairs = with_neighbours([m for m, _ in clip(1, 0.1)][:count])
-    smoothed = list(smooth(pairs, SmoothSettings(strength=1, radius=3)))
+    smoothed = [m.matted for m in smooth(pairs, SmoothSettings(strength=1, radius=3))]
     assert [m.frame.index for m in smoothed] == list(range(count))

@@ -17,25 +17,26 @@ import sys, time
 from fractions import Fraction
 from pathlib import Path
 import numpy as np
-from mam_video.errors import MamVideoError
-from mam_video.frames import Frame, Matted, Record, State
+from mam_video.core.errors import MamVideoError
+from mam_video.core.frames import Frame, Matted, Record, State
 from mam_video.media import ClipInfo, open_writers
-from mam_video.media import outputs
-from mam_video.prompts import Box
-from mam_video.settings import OutputSettings
+from mam_video.media import atomic_output as outputs
+from mam_video.core.geometry import Box
+from mam_video.core.ranges import FrameRange
+from mam_video.core.settings import OutputSettings
 
 output, first, last, grey, overwrite, blind, folder, name = sys.argv[1:]
 if blind == "yes":
     outputs.in_use = lambda path: False
 info = ClipInfo(Path("none"), 32, 16, Fraction(25), Fraction(1, 25))
-span = None if last == "all" else (int(first), int(last))
+span = None if last == "all" else FrameRange.inclusive(int(first), int(last))
 try:
     settings = OutputSettings(overwrite=overwrite == "yes")
     with open_writers([output], info, settings, part=span is not None, frames=span) as group:
         (Path(folder) / f"{name}.ready").touch()
         while not (Path(folder) / "go").exists():
             time.sleep(0.002)
-        for k in range(int(first), (8 if span is None else span[1] + 1)):
+        for k in range(int(first), (8 if span is None else span.stop)):
             rgb = np.full((16, 32, 3), int(grey) * 257, np.uint16)
             frame = Frame(k, k, Fraction(1, 25), rgb)
             record = Record(k, k, State.TRACKED, Box(1, 1, 9, 9), 1.0, 0.5, ())

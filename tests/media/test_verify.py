@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from mam_video.core.frames import Frame
+from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import OutputSettings
 from mam_video.core.timecode import Timecode
 from mam_video.media import ClipInfo, Colour, kinds, open_writers
@@ -104,7 +105,7 @@ def test_a_matte_against_its_plate(tmp_path: Path) -> None:
         with group:
             for frame in reader.frames(first, last + 1):
                 group.write(matted(frame, soft_disc(*frame.size)))
-        checks = verify_movie(tmp_path / name, promise_of_plate(reader, frames), every_frame=True)
+        checks = verify_movie(tmp_path / name, promise_of_plate(reader, FrameRange.of(frames)), every_frame=True)
         assert all(check.good for check in checks), [str(check) for check in checks]
     short = verify_movie(tmp_path / "part.mov", promise_of_plate(reader))
     assert {check.what for check in short if not check.good} == {"frames"}

@@ -13,6 +13,7 @@ import OpenEXR
 import pytest
 
 from mam_video.core.frames import Frame
+from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import OutputSettings
 from mam_video.core.timecode import Timecode
 from mam_video.media import ClipInfo, kinds, open_clip, open_writers, verify_output
@@ -137,7 +138,7 @@ def test_a_matte_against_its_plate(tmp_path: Path, suffix: str) -> None:
             with open_writers([output], reader.info, OutputSettings(), part=frames is not None) as group:
                 for frame in reader.frames(first, last + 1):
                     group.write(matted(frame, soft_disc(*frame.size)))
-            promise = sequence_promise_of_plate(reader, frames, suffix)
+            promise = sequence_promise_of_plate(reader, FrameRange.of(frames), suffix)
             checks = verify_sequence(files_of_name(output), promise, every_frame=True)
             assert all(check.good for check in checks), [str(check) for check in checks]
         short = verify_sequence(files_of_name(output), sequence_promise_of_plate(reader, None, suffix))

@@ -225,7 +225,7 @@ def test_backward_stops_at_the_cut_before_the_prompt(plate: Path, tmp_path: Path
     )
     assert states(report) == "c" * 13 + "ttptt" + "ttt"
     assert [r.index for r in report.records if r.cut] == CUTS
-    assert any("begins at frame 7 and nobody" in note for note in report.notes)
+    assert any("begins at frame 7 has no prompt" in note for note in report.notes)
     on = matte_clip(
         plate, f"{tmp_path}/n/:alpha", Prompts.of({15: prompt(2, 2)}), settings_of("continue"), backward=True
     )
@@ -285,7 +285,7 @@ def test_a_run_cut_off_after_a_cut_goes_on(plate: Path, tmp_path: Path, on_cut: 
 def test_the_run_names_shots_without_prompts(plate: Path, tmp_path: Path) -> None:
     report = matte_clip(plate, tmp_path / "m.mov", prompt(0), settings_of("reprompt"))
     assert states(report) == "ptttttt" + 14 * "c"
-    assert any("begin at frames 7, 13 and nobody" in note for note in report.notes)
+    assert any("begin at frames 7, 13 have no prompt" in note for note in report.notes)
     assert [(r.first, r.last, r.state) for r in report.flagged] == [(7, 12, State.CUT), (13, 20, State.CUT)]
 
 

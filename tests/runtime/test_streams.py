@@ -3,10 +3,11 @@
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
-from mam_video.runtime.streams import ahead, ordered_map
+from mam_video.runtime.streams import ahead, closing_iter, ordered_map
 
 
 def _threads() -> set[str]:
@@ -90,3 +91,22 @@ def test_an_error_in_the_work_is_raised_in_its_turn() -> None:
         for item in ordered_map(work, range(10), 2):
             got.append(item)
     assert got == [0, 1, 2]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_closing_iter_closes_what_can_be_closed_however_the_block_ends(fails: bool) -> None:
+    closed = []
+
+    def produce() -> Iterator[int]:
+        try:
+            yield from range(3)
+        finally:
+            closed.append(True)
+
+    with suppress(RuntimeError), closing_iter(produce()) as items:
+        assert next(items) == 0
+        if fails:
+            raise RuntimeError
+    assert closed == [True]
+    with closing_iter([1, 2]) as items:
+        assert list(items) == [1, 2]

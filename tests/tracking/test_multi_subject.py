@@ -15,7 +15,7 @@ from mam_video.core.frames import Frame, Matted, Record, State
 from mam_video.core.geometry import Box
 from mam_video.core.settings import Settings
 from mam_video.matting.compositing import divided
-from mam_video.matting.pipeline import matte_frames, matte_subjects
+from mam_video.matting.pipeline import matte_frames
 from mam_video.models.base import Candidates, Embedding, ViewPrompt
 from mam_video.prompts.prompt import Prompt
 from tests.synthetic import disc
@@ -109,7 +109,7 @@ def iou(alpha: np.ndarray, truth: np.ndarray) -> float:
 def crossed() -> tuple[list[Matted], AllColours]:
     model = AllColours()
     frames = clip(24, crossing, {"red": RED, "blue": BLUE})
-    return list(matte_subjects(frames, prompts(crossing(0)), model, settings_of())), model
+    return list(matte_frames(frames, prompts(crossing(0)), model, settings_of())), model
 
 
 def test_crossing_subjects_keep_their_names_and_pixels(crossed: tuple[list[Matted], AllColours]) -> None:
@@ -145,7 +145,7 @@ def test_with_own_views_each_is_as_if_it_were_alone(batch: int) -> None:
     """Where subjects never meet, the bits of each are those of a run of its own."""
     colours = {"red": RED, "blue": BLUE}
     settings = settings_of(view={"subjects": "own"}, model={"batch": batch})
-    together = list(matte_subjects(clip(9, apart, colours), prompts(apart(0)), AllColours(), settings))
+    together = list(matte_frames(clip(9, apart, colours), prompts(apart(0)), AllColours(), settings))
     for name, prompt in prompts(apart(0)).items():
         alone = list(matte_frames(clip(9, apart, colours), prompt, AllColours(), settings))
         for one, many in zip(alone, together, strict=True):
@@ -159,14 +159,14 @@ def test_one_view_of_a_batch_is_embedded_once_for_all() -> None:
     model = AllColours()
     frames = clip(8, apart, {"red": RED, "blue": BLUE})
     settings = settings_of(model={"batch": 4}, view={"roi": "frame"})
-    list(matte_subjects(frames, prompts(apart(0)), model, settings))
+    list(matte_frames(frames, prompts(apart(0)), model, settings))
     assert model.embedded == [4, 4]
 
 
 def test_a_swap_that_cannot_be_excluded_is_flagged_on_both() -> None:
     """Two discs of one colour cross: nothing tells which is which."""
     frames = clip(24, crossing, {"red": RED, "blue": RED})
-    mattes = list(matte_subjects(frames, prompts(crossing(0)), AllColours(), settings_of()))
+    mattes = list(matte_frames(frames, prompts(crossing(0)), AllColours(), settings_of()))
     for name, other in (("red", "blue"), ("blue", "red")):
         flagged = [m.of(name).record for m in mattes if m.of(name).record.state.flagged]
         assert any(f"meets {other}" in reason for record in flagged for reason in record.reasons)

@@ -17,6 +17,7 @@ import av
 import numpy as np
 
 from mam_video.core.errors import MediaError
+from mam_video.core.ranges import FrameRange
 from mam_video.core.timecode import Timecode
 from mam_video.media import pixel_formats
 from mam_video.media.base import ClipInfo, Colour, Reader
@@ -75,17 +76,15 @@ class Check:
         return f"{self.what}: {self.says}"
 
 
-def promise_of_plate(
-    plate: Reader, frames: tuple[int, int | None] | None = None, rate: Fraction | None = None
-) -> ExpectedMedia:
+def promise_of_plate(plate: Reader, frames: FrameRange | None = None, rate: Fraction | None = None) -> ExpectedMedia:
     """What a matte of this plate (or of a range of it, which starts at time 0) should hold. Decodes the plate.
 
     `rate`: the constant rate that was asked for.
     """
-    first, last = frames or (0, None)
+    part = frames or FrameRange()
     info = plate.info
-    label = info.timecode + first if info.timecode is not None else None
-    times = [frame.pts * info.time_base for frame in plate.frames(first, None if last is None else last + 1)]
+    label = info.timecode + part.start if info.timecode is not None else None
+    times = [frame.pts * info.time_base for frame in plate.frames(part.start, part.stop)]
     if not times:
         raise MediaError(f"{info.path}: holds no frame of this range")
     shift = times[0] if frames is not None else min(times[0], Fraction(0))

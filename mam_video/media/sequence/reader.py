@@ -16,6 +16,7 @@ import numpy as np
 
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.frames import Frame
+from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import InputSettings, OutputSettings, parse_rate
 from mam_video.core.timecode import Timecode, nominal_rate
 from mam_video.media.atomic_output import Numbers
@@ -299,12 +300,13 @@ def number_of(info: ClipInfo, start_number: int, index: int) -> int:
     return FIRST_OF_A_MOVIE + index
 
 
-def numbers_of(info: ClipInfo, settings: OutputSettings, frames: tuple[int, int | None] | None) -> Numbers:
+def numbers_of(info: ClipInfo, settings: OutputSettings, frames: FrameRange | None) -> Numbers:
     """First and last number that a range of frames is written under; its last one is None where that is not known.
 
     `frames` are the first and last index of the range; None: the whole clip.
     """
-    first, last = frames or (0, None)
+    part = frames or FrameRange()
+    first, last = part.start, part.last
     if info.numbers is not None:
         end = len(info.numbers) - 1
         first, last = min(first, end), end if last is None else min(last, end)

@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 
 from mam_video.core.errors import MediaError
+from mam_video.core.ranges import FrameRange
 from mam_video.core.timecode import nominal_rate
 from mam_video.media.atomic_output import Pattern
 from mam_video.media.base import XYXY, Reader
@@ -111,14 +112,14 @@ def promise_of_sequence(writer: SequenceWriter) -> SequencePromise:
 
 
 def sequence_promise_of_plate(
-    plate: Reader, frames: tuple[int, int | None] | None, suffix: str, start_number: int = -1
+    plate: Reader, frames: FrameRange | None, suffix: str, start_number: int = -1
 ) -> SequencePromise:
     """What a matte of this plate, or of a range of it, should hold as a sequence. Decodes the plate."""
-    first, last = frames or (0, None)
+    part = frames or FrameRange()
     info = plate.info
     own = info.numbers
     numbers, labels = [], []
-    for frame in plate.frames(first, None if last is None else last + 1):
+    for frame in plate.frames(part.start, part.stop):
         if start_number >= 0:
             numbers.append(start_number + frame.index)
         else:

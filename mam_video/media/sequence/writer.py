@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mam_video.core.errors import MediaError
 from mam_video.core.frames import Matted
+from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import OutputSettings
 from mam_video.media.atomic_output import Pattern, SequenceOutput, listed
 from mam_video.media.base import ClipInfo
@@ -35,7 +36,7 @@ class SequenceWriter(TwoPhaseOutput):
         settings: OutputSettings,
         *,
         keep: Path | None = None,
-        frames: tuple[int, int | None] | None = None,
+        frames: FrameRange | None = None,
     ) -> None:
         """With `keep`, a hidden folder, the frames lie there and are left there by `abort`.
 

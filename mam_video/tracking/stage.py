@@ -1,0 +1,116 @@
+"""The track stage of the recipe: of each frame a row with one `TrackedFrame` for each subject.
+
+A subject that is alone is a row of one, and its records name no subject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Protocol
+
+from mam_video.core.settings import Settings
+from mam_video.models.base import Model
+from mam_video.motion.shot_detection import CutFinder, Moved
+from mam_video.prompts.prompt import Prompt
+from mam_video.runtime.rows import map_columns
+from mam_video.runtime.stage_timer import StageTimer
+from mam_video.runtime.streams import closing_iter
+from mam_video.tracking.multi_subject import track_subjects
+from mam_video.tracking.shots import each_in_first_shot, each_with_cuts
+from mam_video.tracking.track_file import Track, TrackWriter, saved
+from mam_video.tracking.track_log import TrackLog
+from mam_video.tracking.tracker import track
+from mam_video.tracking.types import TrackedFrame
+
+TrackedRow = tuple[TrackedFrame, ...]
+
+
+class TrackStage(Protocol):
+    """Finds the subjects in frames."""
+
+    def __call__(self, moving: Iterable[Moved], model: Model) -> Generator[TrackedRow, None, None]:
+        """Yield a row for each frame, in order.
+
+        Args:
+            moving: neighbouring frames in order, each with the motion that leads to it.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class TrackPrompts:
+    """Track the subjects that are prompted on the first frame, as far as the first shot goes.
+
+    prompts  by name, as records have it: empty for a subject that is alone
+    batch    frames embedded at once
+    logs     of each subject, what this same call found when it was cut off; the rest is added. Empty: nothing is logged
+    """
+
+    prompts: Mapping[str, Prompt]
+    settings: Settings
+    batch: int
+    cuts: CutFinder
+    clock: StageTimer = field(default_factory=StageTimer)
+    logs: Sequence[TrackLog] = ()
+
+    def __call__(self, moving: Iterable[Moved], model: Model) -> Generator[TrackedRow, None, None]:
+        follow = partial(self._follow, model=model)
+        rows = each_in_first_shot(moving, follow, model, self.prompts, self.cuts, self.clock)
+        if self.logs:
+            rows = map_columns(rows, [log.kept for log in self.logs])
+        return each_with_cuts(rows, self.cuts)
+
+    def _follow(self, moving: Iterable[Moved], model: Model) -> Generator[TrackedRow, None, None]:
+        """Track one subject by itself, or several side by side."""
+        settings = self.settings
+        if len(self.prompts) > 1:
+            yield from track_subjects(
+                moving, model, self.prompts, settings=settings.track, view=settings.view, batch=self.batch
+            )
+            return
+        (prompt,) = self.prompts.values()
+        known = self.logs[0] if self.logs else ()
+        found = track(moving, model, prompt, settings=settings.track, view=settings.view, batch=self.batch, known=known)
+        with closing(found):
+            for item in found:
+                yield (item,)
+
+
+@dataclass(frozen=True)
+class FollowTracks:
+    """Follow saved tracks: nothing is tracked.
+
+    tracks  by name, as records have it: empty for a subject that is alone
+    """
+
+    tracks: Mapping[str, Track]
+
+    def __call__(self, moving: Iterable[Moved], model: Model) -> Generator[TrackedRow, None, None]:
+        # One stream of frames for all: a row of the same frame for each.
+        rows = _repeated(moving, len(self.tracks))
+        return map_columns(rows, [partial(_followed, track, name, model) for name, track in self.tracks.items()])
+
+
+def _repeated(moving: Iterable[Moved], count: int) -> Generator[tuple[Moved, ...], None, None]:
+    with closing_iter(moving) as source:
+        for item in source:
+            yield (item,) * count
+
+
+def _followed(track: Track, name: str, model: Model, moving: Iterable[Moved]) -> Generator[TrackedFrame, None, None]:
+    for item in track.follow(moving, model):
+        yield replace(item, record=replace(item.record, subject=name)) if name else item
+
+
+@dataclass(frozen=True)
+class SaveTracks:
+    """A track stage whose rows are also written to track files, one for each subject. Their owner closes them."""
+
+    stage: TrackStage
+    writers: Sequence[TrackWriter]
+
+    def __call__(self, moving: Iterable[Moved], model: Model) -> Generator[TrackedRow, None, None]:
+        return map_columns(self.stage(moving, model), [partial(saved, writer=writer) for writer in self.writers])
