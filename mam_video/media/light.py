@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+if TYPE_CHECKING:
+    from mam_video.media.base import ClipInfo, Colour
 
 _CHROMATICITY_UNIT: Final = Fraction(1, 50_000)
 _LUMINANCE_UNIT: Final = Fraction(1, 10_000)  # cd/m2
@@ -127,6 +130,23 @@ def write_atoms(path: Path, light: Light) -> bool:
         file.seek(index)
         file.write(movie)
     return True
+
+
+def write_light(path: Path, partial: Path, info: ClipInfo, tags: Colour) -> list[str]:
+    """Write mastering display and light levels into a finished movie, beside the tags that they belong to.
+
+    Returns: notes of what has no place there; none where the file has other primaries or another transfer function.
+    Raises: OSError, where the file cannot be written.
+    """
+    light, own = info.light, info.colour
+    if (tags.primaries, tags.transfer) != (own.primaries, own.transfer):
+        return []
+    missing = list(light.dynamic)
+    if light.static:
+        in_mov = path.suffix.lower() in (".mov", ".mp4", ".m4v")
+        if not in_mov or not write_atoms(partial, light):
+            missing.insert(0, "mastering display and light levels")
+    return [f"{path.name}: {', '.join(missing)} of the clip are not kept in it"] if missing else []
 
 
 def _atoms(light: Light) -> bytes:

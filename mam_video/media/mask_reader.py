@@ -24,9 +24,9 @@ from mam_video.media.movie.reader import MovieReader
 from mam_video.media.pixel_formats import as_16_bit, grey_of
 from mam_video.media.sequence.dpx import Dpx
 from mam_video.media.sequence.exr import Exr, read_channels
+from mam_video.media.sequence.image_formats import SUFFIXES
 from mam_video.media.sequence.image_header import refuse
 from mam_video.media.sequence.pattern import Single, find_sequence, is_sequence
-from mam_video.media.sequence.reader import SUFFIXES
 from mam_video.media.still_images import read_alpha
 from mam_video.runtime.lifecycle import Closeable
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from mam_video.core.errors import MamVideoError, UsageError
 from mam_video.media.atomic_output import Numbers, Pattern
+from mam_video.media.sequence.image_formats import SUFFIXES
 from mam_video.media.sequence.pattern import find_sequence, is_sequence
-from mam_video.media.sequence.reader import SUFFIXES
 
 _Identity = tuple[int, int]  # device, inode
 

@@ -31,7 +31,7 @@ import numpy as np
 from mam_video.core.errors import UsageError
 from mam_video.core.frames import ViewTransform
 from mam_video.media import transfers
-from mam_video.media.base import Colour
+from mam_video.media.base import ClipInfo, Colour
 from mam_video.media.transfers import PRIMARIES, Chromaticities
 
 _BUILT_IN: Final = "ocio://studio-config-latest"  # knows the cameras' log curves; ocio://default does not
@@ -293,3 +293,27 @@ def chromaticities_of(look: str) -> Chromaticities | None:
     if look in ("srgb", "linear") or (look in transfers.CURVES and look not in BY_NAME):
         return PRIMARIES[assumed_primaries(look, "unknown")]
     return None
+
+
+def linear_chromaticities(transform: ViewTransform, info: ClipInfo) -> tuple[float, ...] | None:
+    """Return the chromaticities of the light that a transform makes of a movie; None where they are not known.
+
+    A transfer function of video has its own. `linear` changes no primaries, so the movie's stay.
+    """
+    if isinstance(transform, VideoLook):
+        return transform.chromaticities
+    return info.chromaticities if transform.name == "linear" else None
+
+
+def transform_notes(tags: Colour, name: str) -> tuple[str, ...]:
+    """Explain what a movie's own transfer function and primaries mean here, by its transform's name, a line each."""
+    primaries = assumed_primaries(name, tags.primaries)
+    assumed = "" if primaries == tags.primaries else " (assumed: the file does not say)"
+    lines = [f"the movie is {transfers.CURVES[name].says}"] if name in transfers.CURVES else []
+    mapped = ", tone-mapped," if name in transfers.HDR else ""
+    if primaries != "bt709" or name in transfers.CURVES:
+        lines.append(
+            f"EXR keeps its {primaries} primaries{assumed}; models, previews and files without colour tags get it"
+            f"{mapped} in Rec. 709 through the sRGB curve; --input-transform says otherwise"
+        )
+    return tuple(lines)

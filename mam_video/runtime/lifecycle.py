@@ -1,4 +1,4 @@
-"""How things that hold a file end: closed in any case, or whole where all went well and nothing where it did not."""
+"""Context managers for files: `Closeable` always closes; `Transactional` commits on success and rolls back on error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Self
 
 
 class Closeable(ABC):
-    """A context manager that closes at its end, whatever ended it."""
+    """A context manager that always closes at its end."""
 
     @abstractmethod
     def close(self) -> None: ...
@@ -23,7 +23,7 @@ class Closeable(ABC):
 
 
 class Transactional(Closeable):
-    """A context manager that closes where all went well, and where an exception passes aborts: nothing is left."""
+    """A context manager that closes on success and aborts on an exception: then nothing is left."""
 
     @abstractmethod
     def abort(self) -> None: ...
@@ -38,20 +38,20 @@ class Transactional(Closeable):
 
 
 class TwoPhaseOutput(Transactional):
-    """Closeable in two steps, so that several files can be finished before any of them gets its name."""
+    """An output that closes in two steps, so that several can be finished before any of them gets its name."""
 
     @abstractmethod
     def finish(self) -> None:
         """Complete it under its hidden name."""
 
     @abstractmethod
-    def publish(self) -> None:
-        """Give what is finished its name."""
+    def commit(self) -> None:
+        """Give what is finished its final name."""
 
     def close(self) -> None:
         try:
             self.finish()
-            self.publish()
+            self.commit()
         except BaseException:
             self.abort()
             raise

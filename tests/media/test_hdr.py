@@ -13,9 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from mam_video.core.settings import InputSettings, OutputSettings
-from mam_video.media import open_clip, open_writer, pixel_formats, transfers
+from mam_video.media import notes, open_clip, open_writer, pixel_formats, transfers
 from mam_video.media.light import Light, Mastering, light_of
-from mam_video.media.open import notes
 from mam_video.media.view_transforms import VideoLook
 from tests.clips import make_clip, matted, ramp
 from tests.media.sequence_clips import read_exr

@@ -25,12 +25,12 @@ from mam_video.media.movie.repair import Shown, deinterlaced, mended, whole
 from mam_video.media.movie.seek_index import SeekIndex, SeekMismatch
 from mam_video.media.movie.stream_info import OpenedStream, describe_stream, stream_notes
 from mam_video.media.movie.timeline import Timeline, continued
-from mam_video.media.movie.writer import CONVERSIONS_AHEAD
 from mam_video.media.plate_alpha import IGNORED, alpha_notes, straight_picture
 from mam_video.runtime.lifecycle import Closeable
 from mam_video.runtime.os_errors import reason
 from mam_video.runtime.streams import ordered_map
 
+CONVERSIONS_AHEAD: Final = 2  # pictures converted to RGB at a time while the decoder goes on
 END_SLACK: Final = 4  # frames by which a clip may end before its header says, since writers count durations differently
 
 

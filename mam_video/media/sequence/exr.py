@@ -280,6 +280,11 @@ def time_code(label: str, rate: int) -> Any:
     return OpenEXR.TimeCode(hours, minutes, seconds, frame, drop, 0, second, *[0] * 11)
 
 
+def exr_label(label: str | None, rate: Fraction) -> str | None:
+    """Return a label as far as EXR can hold it; None where it cannot."""
+    return label if label is not None and time_code(label, nominal_rate(rate)) is not None else None
+
+
 def write_exr(path: Path, channels: dict[str, np.ndarray], header: dict[str, Any]) -> None:
     """A single-part scan-line file of (H, W) float16 or float32 channels.
 

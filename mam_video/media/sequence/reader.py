@@ -1,7 +1,6 @@
-"""Sequences of pictures: a reader for EXR, DPX, TIFF, PNG and JPEG, and a writer for EXR, DPX, TIFF and PNG.
+"""Read sequences of pictures: EXR, DPX, TIFF, PNG and JPEG. What files say of colour and alpha: docs/formats.md.
 
-Same contracts as movies. What differs between formats stands in one small class each: how a file is read (`FORMATS`),
-and how a matted frame becomes one (the encoders below). What each file promises of colour and alpha: docs/formats.md.
+`image_formats.py` has a reader for each format.
 """
 
 from __future__ import annotations
@@ -16,34 +15,20 @@ import numpy as np
 
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.frames import Frame
-from mam_video.core.ranges import FrameRange
-from mam_video.core.settings import InputSettings, OutputSettings, parse_rate
+from mam_video.core.settings import InputSettings, parse_rate
 from mam_video.core.timecode import Timecode, nominal_rate
-from mam_video.media.atomic_output import Numbers
 from mam_video.media.base import XYXY, ClipInfo, Colour, Windows
 from mam_video.media.plate_alpha import IGNORED, alpha_notes, settled, straight_picture
-from mam_video.media.sequence.dpx import Dpx
-from mam_video.media.sequence.exr import Exr
-from mam_video.media.sequence.image_header import ImageHeader, ImageReader, check_size, refuse
+from mam_video.media.sequence.image_formats import SUFFIXES, image_reader
+from mam_video.media.sequence.image_header import ImageHeader, check_size, refuse
 from mam_video.media.sequence.pattern import find_sequence
-from mam_video.media.sequence.png_tiff_jpeg import Jpeg, Png, Tiff
 from mam_video.media.view_transforms import make_view_transform
 from mam_video.runtime.lifecycle import Closeable
 from mam_video.runtime.streams import ordered_map
 
 READS_AHEAD: Final = 2  # pictures read at a time beside the one in use
 DEFAULT_RATE: Final = Fraction(24)
-FIRST_OF_A_MOVIE: Final = 1001  # number of a movie's first frame where it is written as a sequence
-SUFFIXES: Final = frozenset({".exr", ".dpx", ".tif", ".tiff", ".png", ".jpg", ".jpeg"})
 _SHOWN_GAPS: Final = 6
-
-
-def _format_of(suffix: str, settings: InputSettings) -> ImageReader:
-    kind = suffix.lower()
-    if settings.layer and kind != ".exr":
-        raise UsageError(f"--layer {settings.layer}: only EXR has layers, not {suffix}")
-    formats: dict[str, ImageReader] = {".exr": Exr(settings.layer), ".dpx": Dpx(), ".png": Png()}
-    return formats.get(kind) or (Tiff() if kind in (".tif", ".tiff") else Jpeg())
 
 
 class SequenceReader(Closeable):
@@ -70,7 +55,7 @@ class SequenceReader(Closeable):
         self._files = find_sequence(text, SUFFIXES)
         present = set(self._files.present)
         self._missing = [k for k, number in enumerate(self._files.numbers) if number not in present]
-        self._format = _format_of(self._files.tail, settings)
+        self._format = image_reader(self._files.tail, settings.layer)
         self.broken = list(self._missing)
         notes = self._gaps(settings)
         first = self._files.file(self._files.numbers[0])
@@ -289,27 +274,3 @@ def _timecode(label: str | None, rate: Fraction) -> Timecode | None:
 
 def _by(size: tuple[int, int]) -> str:
     return f"{size[1]}x{size[0]}"
-
-
-def number_of(info: ClipInfo, start_number: int, index: int) -> int:
-    """The number that frame `index` of a clip is written under; `start_number` as in `OutputSettings`."""
-    if start_number >= 0:
-        return start_number + index
-    if info.numbers is not None:
-        return info.numbers[index]
-    return FIRST_OF_A_MOVIE + index
-
-
-def numbers_of(info: ClipInfo, settings: OutputSettings, frames: FrameRange | None) -> Numbers:
-    """First and last number that a range of frames is written under; its last one is None where that is not known.
-
-    `frames` are the first and last index of the range; None: the whole clip.
-    """
-    part = frames or FrameRange()
-    first, last = part.start, part.last
-    if info.numbers is not None:
-        end = len(info.numbers) - 1
-        first, last = min(first, end), end if last is None else min(last, end)
-    numbers = [None if index is None else number_of(info, settings.start_number, index) for index in (first, last)]
-    assert numbers[0] is not None
-    return numbers[0], numbers[1]
