@@ -13,6 +13,7 @@ from mam_video.cli.prompts import prompt_of
 from mam_video.cli.say import say
 from mam_video.core.errors import UsageError
 from mam_video.core.settings import presets
+from mam_video.report.sentences import sentences
 
 if TYPE_CHECKING:
     from mam_video.core.settings import Settings
@@ -98,7 +99,7 @@ def _output_of(options: argparse.Namespace, settings: Settings, info: ClipInfo) 
 def _lines(seen: Preview, info: ClipInfo, index: int, output: Path, planned: list[str]) -> list[str]:
     record = seen.matted.record
     number = info.frame_number(index)
-    reasons = f" ({'; '.join(record.reasons)})" if record.reasons else ""
+    reasons = f" ({'; '.join(sentences(record.findings))})" if record.findings else ""
     lines = [f"wrote {output}: frame {number}, {record.state}{reasons}, {record.area:.1%} of the picture"]
     count = info.frames_in_header
     whole = f"all {count} frames" if count is not None else "the whole clip, whose length it does not say"

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from mam_video.core.geometry import Box
+from mam_video.core.reasons import Finding
 
 _PIXEL_TYPES = (np.uint8, np.uint16, np.float16, np.float32)
 
@@ -110,33 +111,33 @@ class Frame:
 
 
 class State(StrEnum):
-    """What the tracker says of a frame. Written once, here; `track.py` decides which."""
+    """The state of a subject in a frame, decided by the tracker (`tracking/tracker.py`)."""
 
     PROMPTED = "prompted"  # the user pointed at the subject in this frame
-    TRACKED = "tracked"  # found, and nothing new speaks against it
-    UNCERTAIN = "uncertain"  # found, but something speaks against it: worth a look
+    TRACKED = "tracked"  # found, with no finding that needs review
+    UNCERTAIN = "uncertain"  # found, but a finding needs review
     LOST = "lost"  # not found: its alpha is empty
-    CUT = "cut"  # after a cut, and nobody pointed at the subject in the new shot: its alpha is empty
-    RECOVERED = "recovered"  # the first frame found again after lost ones: is it the same subject?
+    CUT = "cut"  # in a shot without a prompt: its alpha is empty
+    RECOVERED = "recovered"  # the first frame in which it is found again: is it the same subject?
 
     @property
     def flagged(self) -> bool:
-        """Whether an artist should look at the frame."""
+        """Return whether an artist should review the frame."""
         return self in (State.UNCERTAIN, State.LOST, State.CUT, State.RECOVERED)
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What was found in one frame: one line of the report.
+    """What was found of a subject in one frame: one line of the report.
 
-    box      tight box of the mask in frame pixels, or where the subject is thought to be when lost
-    score    how good the segmenter thinks its mask is, 0..1
-    area     mask area as a share of the frame, 0..1
-    reasons  what speaks against it, in words; of a frame that is not flagged, what is no cause to look
-    subject  whose it is, where several subjects are matted; empty otherwise
-    cut      a new shot begins with this frame: no motion leads to it, and smoothing does not reach across
+    box       tight box of the mask in frame pixels; where it is lost, where the subject is assumed to be
+    score     the segmenter's own estimate of its mask's quality, 0..1
+    area      mask area as a share of the frame, 0..1
+    findings  why it has its state; of a frame that is not flagged, what needs no review
+    subject   its name, where several subjects are matted; empty otherwise
+    cut       a new shot begins with this frame: no motion leads to it, and smoothing stops there
 
-    Known once it is matted, and no part of a track:
+    Known once the frame is matted, and no part of a track:
 
     agreement  IoU of the matte's solid part with the mask, 0..1; 1 where both are empty
     flicker    how much alpha changed beyond what the motion explains, as a share of the subject, 0..1; see `flicker.py`
@@ -148,7 +149,7 @@ class Record:
     box: Box
     score: float
     area: float
-    reasons: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     agreement: float | None = None
     flicker: float | None = None
     subject: str = ""

@@ -1,7 +1,8 @@
-"""Timecode: a label HH:MM:SS:FF counted at a whole rate. Not a time, and not an index.
+"""Timecode: labels HH:MM:SS:FF, counted at a whole rate. A label is neither a time nor a frame index.
 
-At 29.97 frames a second a label that counts 30 runs behind the clock. Drop-frame timecode makes up for it by leaving
-out labels (never frames): 2 at the start of every minute but each tenth, 4 at 59.94. Source: SMPTE ST 12-1.
+At 29.97 frames a second, labels that count 30 to the second run slower than the clock. Drop-frame timecode corrects
+this by skipping labels, never frames: 2 at the start of each minute except every tenth, 4 at 59.94. Source: SMPTE ST
+12-1.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _NUMBERS = re.compile(r"(-?\d+)-(-?\d+|)")
 
 
 def nominal_rate(rate: Fraction) -> int:
-    """The whole rate that labels are counted at: 24 for 24000/1001. At least 1."""
+    """Return the whole rate that labels are counted at: 24 for 24000/1001. At least 1."""
     return max(1, (2 * rate.numerator + rate.denominator) // (2 * rate.denominator))
 
 
@@ -30,7 +31,7 @@ def nominal_rate(rate: Fraction) -> int:
 class Timecode:
     """A label, as the number of frames since 00:00:00:00; it wraps after a day.
 
-    count  0 <= count < a day's frames; labels that drop-frame leaves out have no count
+    count  0 <= count < a day's frames; labels that drop-frame skips have no count
     rate   labels a second, whole
     drop   drop-frame; for rates that are multiples of 30
     """
@@ -49,11 +50,11 @@ class Timecode:
 
     @classmethod
     def parse(cls, text: str, rate: int, drop: bool | None = None) -> Timecode:
-        """Of 01:00:00:00, or 01:00:00;02 (a semicolon, comma or point says drop-frame).
+        """Parse 01:00:00:00, or 01:00:00;02 (a semicolon, comma or point means drop-frame).
 
         Args:
-            drop: True or False settles it whatever the separator; None leaves it to the separator.
-        Raises: UsageError, where this is no timecode at that rate.
+            drop: whether it is drop-frame; None: by the separator.
+        Raises: UsageError, the text is no timecode at that rate.
         """
         found = _LABEL.fullmatch(text.strip())
         if found is None:
@@ -92,20 +93,20 @@ class Timecode:
         return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{mark}{frames:0{width}d}"
 
     def __add__(self, frames: int) -> Timecode:
-        """The label so many frames later (or earlier), around midnight where need be."""
+        """Return the label so many frames later (or earlier); it wraps at midnight."""
         return Timecode((self.count + frames) % self.a_day, self.rate, self.drop)
 
     def frames_since(self, start: Timecode) -> int:
-        """Frames from `start` to this, the shorter way around midnight: negative where this comes before."""
+        """Count the frames from `start` to this label, the shorter way around midnight; negative if it comes before."""
         if (self.rate, self.drop) != (start.rate, start.drop):
             raise ValueError(f"{self} and {start} are counted differently")
         ahead = (self.count - start.count) % self.a_day
         return ahead if ahead <= self.a_day // 2 else ahead - self.a_day
 
     def at_rate(self, rate: int) -> Timecode:
-        """The label of the same moment counted at another whole rate.
+        """Convert to another whole rate: the label of the same moment.
 
-        Exact where one rate is a multiple of the other; else hour, minute and second stay and frames are scaled.
+        It is exact if one rate is a multiple of the other; else hour, minute and second stay, and frames are scaled.
         """
         if rate == self.rate:
             return self
@@ -126,8 +127,8 @@ def frame_range(text: str, start: Timecode | None, rate: Fraction, numbers: Sequ
     Args:
         text: as 20-39, 20-, 00:00:04:12-00:00:06:00 or 00:00:04:12-; numbers count from 0, or are those of the files. A
             timecode may be typed with a colon where the clip's is drop-frame.
-        start: the clip's first label; counted from 00:00:00:00 at the nominal rate where None.
-        numbers: of a sequence, each frame's number, as its file has it; None: frames count from 0.
+        start: the clip's first label; None: 00:00:00:00 at the nominal rate.
+        numbers: of a sequence, the number of each frame's file; None: frames count from 0.
     Raises: UsageError, naming the range.
     """
     plain = text.strip()

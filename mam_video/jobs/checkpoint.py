@@ -8,6 +8,7 @@ first output has also
     track       what was found in each frame; the tracker goes through it again without running the model. Of several
                 subjects `track-2` and so on beside it; their tracker runs again from the first frame
     ahead.track of prompts on several frames: the track that was made before matting, once it is whole
+    tracks-named  an empty file: the tracks that are saved are whole, and get their names
     publishing  an empty file: every output is whole, and they are being renamed
     published   an empty file: all have their names, and what was kept is being removed
 
@@ -44,11 +45,11 @@ from mam_video.runtime.commit import in_use
 from mam_video.tracking.track_log import ANEW, TrackLog
 
 _DONE: Final = struct.Struct("<ffddd")
-_DAMAGED: Final = "damaged"  # in place of what a run was asked, where that cannot be read
+_DAMAGED: Final = "damaged"  # in place of a fingerprint that cannot be read
 
 
 class Done(NamedTuple):
-    """What is known of a matte that is written: of all subjects together, or of one of several.
+    """Facts of a matte that is written: of all subjects together, or of one of several.
 
     low, high           least and largest alpha
     seconds             that the frame took
@@ -61,8 +62,8 @@ class Done(NamedTuple):
     agreement: float = math.nan
     flicker: float = math.nan
 
-    def told(self, record: Record) -> Record:
-        """Return the tracker's record with what is known of the matte."""
+    def completed(self, record: Record) -> Record:
+        """Return the tracker's record with the matte's quality filled in."""
         agreement, flicker = (None if math.isnan(value) else value for value in (self.agreement, self.flicker))
         return replace(record, agreement=agreement, flicker=flicker)
 
@@ -81,9 +82,10 @@ def done_frame(matted: Matted, ranges: Sequence[tuple[float, float]], seconds: f
 
 
 class Checkpoint:
-    """What is kept of one run. A context manager over the run: when all is well, or nothing is done, it is removed.
+    """The checkpoint of one run: a context manager, removed at its end when all went well, or when no frame was done.
 
     publishing  the run was cut off while its outputs got their names
+    tracks_named  it was cut off when its saved tracks had their names, or got them
     done        frames that the outputs were given, in order; see `agree`
     tracks      what was found of each subject
 
@@ -119,6 +121,7 @@ class Checkpoint:
             lock = _locked(place / "lock")
             self._locks += [] if lock is None else [lock]
         self.publishing = (self._main / "publishing").exists()
+        self.tracks_named = (self._main / "tracks-named").exists()
         self.tracks = tuple(TrackLog(self._main / _numbered("track", k)) for k in range(subjects))
         self._log = AppendLog(self._main / "done")
         self.done: list[DoneFrame] = [
@@ -138,6 +141,11 @@ class Checkpoint:
         """Add a frame that is written."""
         self._log.append(b"".join(_DONE.pack(*entry) for entry in done))
         self.done.append(done)
+
+    def mark_tracks(self) -> None:
+        """Note that every saved track is whole; from here on they get their names, before the outputs do."""
+        with writing(self._main):
+            (self._main / "tracks-named").touch()
 
     def mark(self) -> None:
         """Note that every output is whole; from here on they get their names."""

@@ -1,7 +1,7 @@
-"""Judges mattes against the truth: pairs files, hands their alphas to `metrics`, keeps the numbers.
+"""Evaluate mattes against ground truth: pair the files, compute metrics, collect the numbers.
 
-Two ways: frame by frame (`evaluate`), and picture by picture where each holds several subjects (`evaluate_instances`).
-Pairs stream through, so memory does not grow with the clip.
+`evaluate` compares frame by frame; `evaluate_instances` compares pictures that hold several subjects. Pairs stream
+through, so memory does not grow with the clip.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ OnFrame = Callable[[str, str], None]  # clip and frame, as each is done
 
 @dataclass(frozen=True, kw_only=True)
 class Judging:
-    """How to judge.
+    """Options of an evaluation.
 
-    metrics       names of `metrics.METRICS`; empty: J and F of masks, SAD, MSE, MAD, Grad and Conn of alphas, dtSSD too
-                  where the pictures are frames
-    masks         what is compared are masks: all that is above `above`
-    stills        pictures do not follow each other: no dtSSD, and their sizes may differ
-    stretch_grad  Grad as VideoMatte's low-resolution sheet has it
+    metrics       names of `metrics.METRICS`; empty: J and F for masks; SAD, MSE, MAD, Grad and Conn for alphas, and
+                  dtSSD for frames of a clip
+    masks         compare masks: all values above `above`
+    stills        the pictures are no frames of a clip: no dtSSD, and their sizes may differ
+    stretch_grad  compute Grad as VideoMatte's low-resolution sheet does
     skip_ends     leave out the first and the last frame of each clip, as DAVIS does
-    partial       judge what was predicted; the truth may have more
+    partial       evaluate what was predicted; the truth may have more
     """
 
     metrics: tuple[str, ...] = ()
@@ -71,7 +71,7 @@ class Judging:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A value a frame for each metric of one clip, in the units of `metrics.METRICS`; NaN where it has none.
+    """The values of one clip: one for each frame and metric, in the units of `metrics.METRICS`; NaN where it has none.
 
     ends  whether the means count the first and the last frame
     """
@@ -82,19 +82,19 @@ class Scored:
     ends: bool = True
 
     def mean(self) -> dict[str, float]:
-        """Over the frames that have a value; NaN where none has."""
+        """Average over the frames that have a value; NaN where none has."""
         part = slice(None) if self.ends else slice(1, -1)
         return {name: _mean(values[part]) for name, values in self.values.items()}
 
     def rows(self) -> Iterator[tuple[str, dict[str, float]]]:
-        """Frame by frame: its name and its values."""
+        """Yield each frame's name and values."""
         for i, frame in enumerate(self.frames):
             yield frame, {name: values[i] for name, values in self.values.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What `evaluate` found."""
+    """The result of `evaluate`."""
 
     prediction: str
     truth: str
@@ -105,17 +105,17 @@ class Evaluation:
         return tuple(self.clips[0].values)
 
     def mean(self) -> dict[str, float]:
-        """Over the clips, each counted once however long it is."""
+        """Average over the clips; each counts once, whatever its length."""
         means = [clip.mean() for clip in self.clips]
         return {name: _mean(m[name] for m in means) for name in self.metrics}
 
     @property
     def judge(self) -> str:
-        """The metric by which frames are called bad: MAD, or J where masks were compared, or what there is."""
+        """The metric that ranks frames: MAD, for masks J, else the first."""
         return next((name for name in ("mad", "j") if name in self.metrics), self.metrics[0])
 
     def worst(self, count: int) -> list[tuple[str, str, dict[str, float]]]:
-        """The worst frames by `judge`, worst first: clip, frame, values."""
+        """Return the worst frames by `judge`, worst first: clip, frame, values."""
         sign = 1 if METRICS[self.judge].higher_is_better else -1
         rows = [(clip.name, frame, values) for clip in self.clips for frame, values in clip.rows()]
         rows = [row for row in rows if not math.isnan(row[2][self.judge])]
@@ -148,7 +148,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class InstanceEvaluation:
-    """What `evaluate_instances` found. `absent`: pictures without a prediction, whose subjects count as missed."""
+    """The result of `evaluate_instances`. `absent`: pictures without a prediction; their subjects count as missed."""
 
     prediction: str
     truth: str
@@ -160,7 +160,7 @@ class InstanceEvaluation:
         return imq(self.pictures.values())
 
     def worst(self, count: int) -> list[tuple[str, float]]:
-        """The pictures of lowest IMQ by MAD (or its first metric), worst first: name and IMQ in 0..1."""
+        """Return the pictures of lowest IMQ by MAD (or the first metric), worst first: name and IMQ in 0..1."""
         found = [(name, next(iter(imq([m]).imq.values()))) for name, m in self.pictures.items()]
         return sorted(found, key=lambda row: row[1])[:count]
 
@@ -195,14 +195,14 @@ class InstanceEvaluation:
 def evaluate(
     prediction: str | Path, truth: str | Path, judging: Judging | None = None, on_frame: OnFrame | None = None
 ) -> Evaluation:
-    """Judge mattes frame by frame.
+    """Evaluate mattes frame by frame.
 
     Args:
         prediction, truth: two clips, two sequences or two folders of clips; see `media.alphas`. Pictures are paired by
             name, or where no name is the same by the number it ends with; a movie's frames by their order; clips by
             name, unless there is one on either side.
-        judging: how.
-    Raises: UsageError, what belongs together differs in number, names or size; MediaError, something cannot be read.
+        judging: the options.
+    Raises: UsageError, the two differ in number, names or size; MediaError, a file cannot be read.
     """
     judging = judging or Judging()
     clips = []
@@ -219,14 +219,14 @@ def evaluate_instances(
     partial: bool = False,
     on_frame: OnFrame | None = None,
 ) -> InstanceEvaluation:
-    """Judge pictures of several subjects by IMQ.
+    """Evaluate pictures of several subjects by IMQ.
 
     Args:
         prediction, truth: folders with a folder for each picture, which holds one alpha for each subject, of any name;
             or with one alpha for each picture, which then has one subject.
         metrics: names of `metrics.instances.METRICS`.
-        partial: leave out pictures for which nothing was predicted, instead of counting their subjects as missed.
-    Raises: UsageError, the folders do not belong together; MediaError, something cannot be read.
+        partial: leave out pictures without a prediction, instead of counting their subjects as missed.
+    Raises: UsageError, the folders do not belong together; MediaError, a file cannot be read.
     """
     need_extra("scipy", "evaluate", "matching subjects")
     ours, theirs = subjects_in_folder(Path(prediction)), subjects_in_folder(Path(truth))
@@ -276,7 +276,7 @@ def _score(name: str, pairs: Iterator[Named], judging: Judging, on_frame: OnFram
 
 
 def _with_past(clip: str, pairs: Iterator[Named], needed: bool) -> Iterator[tuple[Named, Named | None]]:
-    """Each pair with the one before it, which must have its size."""
+    """Yield each pair with the one before it; both must have one size."""
     past: Named | None = None
     for pair in pairs:
         if past is not None and past[2].shape != pair[2].shape:
@@ -294,5 +294,5 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def _plain(values: dict[str, float]) -> dict[str, float | None]:
-    """As JSON knows it: NaN is null."""
+    """Replace NaN by None, which JSON writes as null."""
     return {name: None if math.isnan(value) else value for name, value in values.items()}

@@ -1,7 +1,7 @@
-"""A track from masks or trimaps that were made elsewhere: nothing is tracked, and then all goes as from a saved track.
+"""Make a track of masks or trimaps that another program made. Nothing is tracked; the run follows it as a saved track.
 
-The clip is gone through once before the run, for its times and to find a mask that is missing or of the wrong size
-before long work has begun. Views are held as the tracker holds them.
+The clip is decoded once before the run, for its times, and to find a mask that is missing or of the wrong size before
+long work begins. Crops are held from frame to frame as the tracker holds them.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from mam_video.motion.flow import with_motion
 from mam_video.motion.shot_detection import CutFinder
 from mam_video.prompts.prompt import Prompt
 from mam_video.tracking.mask_ops import mask_logits
-from mam_video.tracking.search_region import held_view
+from mam_video.tracking.search_region import held_crop
 from mam_video.tracking.track_file import TrackWriter
-from mam_video.tracking.types import TrackedFrame
+from mam_video.tracking.types import MaskObservation, TrackedFrame
 
 
 @dataclass(frozen=True)
 class _Elsewhere:
-    """What stands in a track for the model that found it; `Track.follow` brings it to the size of any other."""
+    """Stands in a track file for the model that found it; `Track.follow` adapts the masks to any model's size."""
 
     name: str = "masks"
     view_size: int = 1024
@@ -52,13 +52,13 @@ def track_masks(
     trimaps: bool = False,
     stop: int | None = None,
 ) -> None:
-    """Write the track of these masks to `path`: of the clip's frames from `masks.first` on, before `stop`.
+    """Write the track of the masks to `path`, for the frames from `masks.first` on, before `stop`.
 
     Args:
-        cuts: finds the cuts, across which nothing is smoothed.
-        masks: above half is subject; with `trimaps` 0 and 1 are sure, and the edge runs amid the grey.
-    Raises: UsageError or MediaError, a frame has no mask, one is of another size, or none of them shows a subject, or
-        all of them nothing else.
+        masks: values above half are subject; with `trimaps` 0 and 1 are certain, and the edge runs amid the grey.
+        cuts: finds the cuts; nothing is smoothed across them.
+    Raises: UsageError or MediaError, a frame has no mask, a mask has another size than the frame, or all masks are
+        empty or full.
     """
     if masks.still and reader.info.frames_in_header != 1:
         raise UsageError(
@@ -75,12 +75,12 @@ def track_masks(
             covered = np.asarray((mask > SURE).astype(np.float32)) if trimaps else mask
             box = box_of_mask(covered) or box
             around = box or Box(0, 0, reader.info.width, reader.info.height)
-            view = held_view(view, around, reader.info.size, _MAKER.view_size, settings.view)
+            view = held_crop(view, around, reader.info.size, _MAKER.view_size, settings.view)
             logits = mask_logits(middle_of_trimap(mask) if trimaps else mask, view, _MAKER.mask_size)
             area = float((mask > 0.5).mean())
             record = Record(frame.index, frame.pts, State.PROMPTED, around, 1.0, area)
             record = replace(record, cut=frame.index in cuts.found)
-            writer.write(TrackedFrame(frame, motion, record, view, logits))
+            writer.write(TrackedFrame(frame, motion, MaskObservation(record, view, logits)))
             seen += 1
         if not seen:
             raise UsageError(f"{masks.option} {masks.source}: holds no mask of a frame of this clip")
@@ -94,9 +94,9 @@ def track_masks(
 
 
 def middle_of_trimap(trimap: np.ndarray) -> np.ndarray:
-    """A soft mask of a trimap, both (H, W) float32: in the grey it rises evenly from what is surely not to what is.
+    """Make a soft mask of a trimap, both (H, W) float32: in the grey it rises evenly from black to white.
 
-    Where nothing is surely the subject all the grey is taken for it.
+    Where nothing is white, all the grey counts as subject.
     """
     outside, inside = trimap <= SURE, trimap >= 1 - SURE
     if not inside.any():
@@ -109,7 +109,7 @@ def middle_of_trimap(trimap: np.ndarray) -> np.ndarray:
 
 
 def prompt_of_mask(source: str | Path, reader: Reader) -> Prompt:
-    """The mask of one picture as the prompt. Raises: MediaError or UsageError, it is none for this clip."""
+    """Read one picture as a mask prompt. Raises: MediaError or UsageError, it does not fit the clip."""
     with Masks(source, reader.info, "--mask") as masks:
         if not masks.still:
             raise UsageError(f"--mask {source}: give one picture, of the first frame; --masks takes one for each")

@@ -1,4 +1,4 @@
-"""Mask sources: what says where the subjects are in every frame. Each kind is a class that checks itself when made.
+"""Mask sources: where a run gets the subjects' masks from. Each kind is a class that checks itself when made.
 
     FirstFramePrompt   prompts on the first frame: tracked and matted in one pass over the clip
     MultiFramePrompts  prompts on several frames, or on a later one: tracked first, matted in a second pass
@@ -87,7 +87,7 @@ class TrackedClip:
 
 
 class MaskSource(Closeable):
-    """Says where the subjects are in every frame. A context manager: files that it opened are closed at its end.
+    """Finds the subjects in every frame. A context manager: files that it opened are closed at its end.
 
     subjects  their names, in the order of every row
     """
@@ -96,14 +96,14 @@ class MaskSource(Closeable):
 
     @abstractmethod
     def tracked(self, job: TrackingJob) -> AbstractContextManager[TrackedClip]:
-        """Find the subjects, or make ready to find them as frames come. What it gives holds inside the context.
+        """Find the subjects, or prepare to find them as frames come. The result is valid inside the context.
 
         Raises: UsageError or MediaError, in one line.
         """
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """Tell, in plain values, what the masks depend on."""
+        """Return what the masks depend on, in plain values."""
 
     @property
     def prompted(self) -> tuple[int, ...]:
@@ -129,11 +129,11 @@ def mask_source(
     masks: str | Path | None = None,
     trimaps: str | Path | None = None,
 ) -> MaskSource:
-    """Make the source that was given: exactly one of a prompt, a track file, masks and trimaps.
+    """Make the mask source of a run, from exactly one of a prompt, a track file, masks and trimaps.
 
     Args:
         info: the clip.
-        frames: the range that is asked for; None: the whole clip.
+        frames: the range of the run; None: the whole clip.
         backward: track back from the first prompt to the first frame.
     Raises: UsageError, nothing was given or two things, or what was given cannot be for this clip and range.
     """
@@ -178,7 +178,7 @@ class FirstFramePrompt(MaskSource):
         logs = () if job.checkpoint is None else job.checkpoint.tracks
 
         def records(index: int) -> tuple[Record, ...]:
-            found = (log[index - job.frames.start][0] for log in logs)
+            found = (log[index - job.frames.start].record for log in logs)
             return tuple(replace(record, subject=name) for record, name in zip(found, names, strict=True))
 
         stage = TrackPrompts(
@@ -247,8 +247,8 @@ class MultiFramePrompts(_TrackedAhead):
                 stop=job.stop, cuts=cuts, batch=job.batch, clock=job.clock, on_frame=job.on_tracked,
             )  # fmt: skip
             with closing(found):
-                for record, view, logits, _ in found:
-                    writer.write_found(record, view, logits)
+                for observation in found:
+                    writer.write_observation(observation)
 
     def fingerprint(self) -> dict[str, Any]:
         alone = len(self.several) == 1
@@ -319,7 +319,7 @@ def _followed(tracks: Mapping[str, Track], *, ends: bool) -> TrackedClip:
     """Follow tracks that are whole; `ends`: the run ends where they do."""
 
     def records(index: int) -> tuple[Record, ...]:
-        return tuple(replace(track.frame(index)[0], subject=name) for name, track in tracks.items())
+        return tuple(replace(track.frame(index).record, subject=name) for name, track in tracks.items())
 
     first = max(track.first for track in tracks.values())
     stop = min(track.first + track.count for track in tracks.values())
@@ -343,9 +343,7 @@ def _check_places(prompts: Prompts, frames: FrameRange, backward: bool, *, alone
     whose = "" if alone else f"subject '{prompts.subject}': "
     for index in prompts.frames:
         if index not in frames:
-            raise UsageError(
-                f"{whose}prompt on frame {index}: lies outside the range {frames} (by index) that is asked for"
-            )
+            raise UsageError(f"{whose}prompt on frame {index}: lies outside the range {frames} (by index)")
     if prompts.frames[0] > frames.start and not backward:
         raise UsageError(
             f"{whose}frame {frames.start} has no prompt, the first is on frame {prompts.frames[0]} (by index): give "

@@ -62,6 +62,7 @@ def matte_clip(
         source: a movie, a sequence (pattern, folder or one file), or an opened reader, which stays open.
         outputs: `NAME[:KIND]`, see `media.formats`; `{subject}` in a name gives each subject an output.
         prompt: on the first frame of the range or on several; of several subjects `Prompts` for each.
+        settings, model: all knobs, the defaults where None; a model that is loaded, else that of the settings.
         backward: track back from the first prompt to the first frame.
         track_from, masks, trimaps: stand in place of a prompt: a track file; masks or trimaps of every frame.
         track_to: a track file to write.
@@ -91,7 +92,11 @@ def matte_clip(
 
 @dataclass
 class _Job:
-    """One run of `matte_clip`; its fields below `on_tracked` are made by `open`."""
+    """One run of `matte_clip`.
+
+    part     the range that the user gave; None: the whole clip
+    by_hand  files of trimaps and garbage mattes, by option
+    """
 
     reader: Reader
     source: MaskSource
@@ -104,14 +109,22 @@ class _Job:
     on_frame: Callable[[Matted, RunReport], None] | None
     on_tracked: Callable[[], None] | None
     clock: StageTimer = field(default_factory=StageTimer)
-    checkpoint: Checkpoint | None = None
+    frames: FrameRange = field(init=False)
+    info: ClipInfo = field(init=False)
+    cuts: CutFinder = field(init=False)
+    alphas: AlphaRanges = field(init=False)
+    checkpoint: Checkpoint | None = field(init=False, default=None)
+    writers: WriterGroup = field(init=False)
+    report: RunReport = field(init=False)
 
-    def run(self) -> RunReport:
-        """Open everything, track, matte, then read back what was written."""
+    def __post_init__(self) -> None:
         self.frames = self.part or FrameRange()
         self.info = _info_from(self.reader.info, self.frames.start)
         self.cuts = CutFinder(self.settings.cuts, self.settings.motion)
         self.alphas = AlphaRanges(self.source.subjects)
+
+    def run(self) -> RunReport:
+        """Open everything, track, matte, then read back what was written."""
         with ExitStack() as stack:
             overrides = self._open_overrides(stack)
             self.checkpoint = self._open_checkpoint(stack)
@@ -186,7 +199,7 @@ class _Job:
         checkpoint.agree(self.writers.resume_from(first, most, named=checkpoint.publishing))
         for k, done in enumerate(checkpoint.done):
             found = tracks.records(first + k)
-            records = [entry.told(record) for entry, record in zip(done[1:] or done, found, strict=True)]
+            records = [entry.completed(record) for entry, record in zip(done[1:] or done, found, strict=True)]
             self.report.add_known(records, done[0].seconds)
             self.alphas.add_known([(entry.low, entry.high) for entry in done])
         return len(checkpoint.done)
@@ -198,7 +211,7 @@ class _Job:
             self.report.set_known(k, [with_cut(record, self.cuts) for record in row])
 
     def _matte(self, tracks: TrackedClip, model: Model, overrides: Overrides, done: int) -> None:
-        """Take the frames that are left through the recipe."""
+        """Run the recipe on the frames that are left."""
         begin = self.frames.start + done
         with _track_writers(self.plan, self.reader.info, model, self.settings, self.checkpoint) as savers:
             run = Run(
@@ -230,7 +243,7 @@ class _Job:
         return max(first_needed(begin, smooth, batch), tracks.covers.start), end if tracks.ends else stop
 
     def _add(self, matted: Matted, seconds: float) -> None:
-        """Note a frame that every output was given, `seconds` after the one before."""
+        """Record a frame that every output was given, `seconds` after the one before."""
         self.alphas.add(matted)
         self.report.add(matted, seconds, self.clock.seconds)
         if self.checkpoint is not None:
@@ -239,7 +252,7 @@ class _Job:
             self.on_frame(matted, self.report)
 
     def _notes(self, done: int) -> list[str]:
-        """What users are told of the run, a line each."""
+        """Collect the notes of the run, a line each."""
         clip, report, cuts = self.reader.info, self.report, self.cuts
 
         def called(indices: Iterable[int]) -> list[int]:
@@ -262,7 +275,7 @@ class _Job:
         ]  # fmt: skip
 
     def _verify(self) -> None:
-        """Read back what was written, and note what is not as it should be."""
+        """Read the outputs back, and record what is not as it should be."""
         with self.clock.stage("verify"):
             plan = self.plan
             outputs = dict(zip(self.writers.paths, zip(plan.names, plan.whose, strict=True), strict=True))
@@ -319,8 +332,10 @@ def _track_writers(
 ) -> Iterator[list[TrackWriter]]:
     """Open a writer for each track that is to be saved, in the order of the subjects.
 
-    With a checkpoint it grows under a name that does not change, so that a run that goes on begins that file again.
+    With a checkpoint it grows under a name that does not change, so that a resumed run begins that file again. A run
+    that was cut off after its tracks got their names, and before its outputs did, replaces its own tracks.
     """
+    overwrite = settings.output.overwrite or (checkpoint is not None and checkpoint.tracks_named)
     with ExitStack() as stack:
         writers = []
         for path in plan.tracks.values():
@@ -328,8 +343,10 @@ def _track_writers(
             if checkpoint is None:
                 growing.unlink(missing_ok=True)
             writer = TrackWriter(
-                path, info.size, model, settings.as_dict(), overwrite=settings.output.overwrite,
+                path, info.size, model, settings.as_dict(), overwrite=overwrite,
                 part=growing if checkpoint is not None else None,
             )  # fmt: skip
             writers.append(stack.enter_context(writer))
         yield writers
+        if checkpoint is not None and writers:
+            checkpoint.mark_tracks()

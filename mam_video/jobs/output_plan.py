@@ -75,7 +75,7 @@ class OutputPlan:
 
     @property
     def together(self) -> list[str]:
-        """The outputs, as they were asked for, that hold several subjects together."""
+        """Outputs, as the user names them, that hold several subjects together."""
         names = [n for n in self.templates if SUBJECT not in n and parse_output(n)[1].name != LAYERS]
         return names if self.subjects else []
 

@@ -1,4 +1,4 @@
-"""Pair the mattes to be judged with their ground truth."""
+"""Pair mattes with their ground truth."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Named = tuple[str, np.ndarray, np.ndarray]  # frame, prediction and truth, (H, W
 
 
 def paired(prediction: Alphas, truth: Alphas, *, partial: bool = False) -> Iterator[Named]:
-    """The frames of two clips that belong together, in order.
+    """Yield the frames of two clips that belong together, in order.
 
     Raises: UsageError, where one has a frame more, or a frame's sizes differ; with `partial` the truth may have more.
     """
@@ -63,6 +63,10 @@ def _by_order(prediction: Alphas, truth: Alphas, partial: bool) -> Iterator[Name
 
 
 def pair_clips(prediction: str | Path, truth: str | Path, partial: bool) -> list[tuple[str, Alphas, Alphas]]:
+    """Pair the clips of two folders by name, or the only two; with `partial` the truth may have more.
+
+    Raises: UsageError, a clip has no counterpart.
+    """
     ours, theirs = find_alphas(prediction), find_alphas(truth)
     if len(ours) == len(theirs) == 1:
         return [(name, next(iter(ours.values())), clip) for name, clip in theirs.items()]
@@ -78,7 +82,7 @@ def pair_clips(prediction: str | Path, truth: str | Path, partial: bool) -> list
 
 
 def subjects_in_folder(folder: Path) -> dict[str, tuple[Path, ...]]:
-    """The alphas of each picture: those in the folder of its name, or the one file of its name."""
+    """Find the alphas of each picture: those in the folder of its name, or the one file of its name."""
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; instances lie in a folder for each picture")
     found: dict[str, tuple[Path, ...]] = {}
@@ -91,9 +95,10 @@ def subjects_in_folder(folder: Path) -> dict[str, tuple[Path, ...]]:
 
 
 def some_of(names: list[Any]) -> str:
-    """'a', or 'a' and 3 more."""
+    """Write 'a', or 'a' (and 3 more)."""
     return f"'{names[0]}'" + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
 
 
 def sizes_of(*shapes: tuple[int, ...]) -> str:
+    """Write sizes as 1920x1080 and 960x540."""
     return " and ".join(f"{s[1]}x{s[0]}" for s in shapes)

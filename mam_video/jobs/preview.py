@@ -1,8 +1,7 @@
-"""One frame's matte within seconds, and what the whole clip will take: before a long run, and by really doing a part.
+"""Preview one frame, and estimate time and disk for the whole clip by processing a few frames.
 
-A few frames go the whole way, from file to files in a folder that is thrown away. A run overlaps its stages, so that
-what comes out last was begun long before: the pace is that of the model's thread or of the writing one, whichever is
-slower, the first frame left out, which waits for all that is done once.
+They go through the whole recipe, into a temporary folder. Stages overlap, so the pace is that of the slower thread: the
+model's or the writer's. The first frame is left out, since it waits for all that is done once.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _LIGHT, _DARK = 168, 104
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What an output will take a frame, in bytes; `measured`: by encoding some, else from a table of real plates."""
+    """Bytes of an output per frame; `measured` by encoding some, else estimated from a table of real plates."""
 
     bytes_a_frame: float
     measured: bool
@@ -48,13 +47,13 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What was seen of a clip.
+    """The result of `preview`.
 
-    matted      the frame asked for
-    load        seconds until the model was there
-    pace        seconds a frame, file to file; None where the clip has no other frame to measure it by
-    measured    frames that went the whole way
-    sizes       of each output that was asked about, in that order
+    matted    the previewed frame
+    load      seconds to load the model
+    pace      seconds a frame, file to file; None where the clip has no other frame to measure it by
+    measured  frames that were processed
+    sizes     of each planned output, in order
     """
 
     matted: Matted
@@ -64,12 +63,12 @@ class Preview:
     sizes: tuple[Size, ...]
 
     def seconds(self, frames: int) -> float | None:
-        """What so many frames will take; None where the pace is not known."""
+        """Estimate the seconds for so many frames; None where the pace is not known."""
         return None if self.pace is None else self.load + self.pace * frames
 
     @property
     def over_checker(self) -> np.ndarray:
-        """(H, W, 3) uint8 RGB: the frame as it will be written, over a checker."""
+        """The frame as it will be written, over a checker; (H, W, 3) uint8 RGB."""
         return over_colour(with_foreground(self.matted).frame, self.matted.alpha, checker(self.matted.frame.size))
 
 
@@ -82,11 +81,11 @@ def preview(
     index: int = 0,
     **more: Any,
 ) -> Preview:
-    """Matte frame `index` and a few after it, and measure what that took.
+    """Matte frame `index` and a few after it, and measure time and size.
 
     Args:
         source: as for `matte_clip`; an opened reader stays open.
-        outputs: what a run would write, as for `matte_clip`; nothing is written there.
+        outputs: what the run will write, as for `matte_clip`; the preview writes nothing there.
         prompt: where the subject is in frame `index`.
         more: track_from, masks, trimaps, include, exclude: as for `matte_clip`.
     Raises: as `matte_clip`.
@@ -129,7 +128,7 @@ def preview(
 
 
 def checker(size: tuple[int, int]) -> np.ndarray:
-    """(H, W, 3) uint8 grey squares for a picture of `size` (H, W)."""
+    """Draw grey squares for a picture of `size` (H, W); (H, W, 3) uint8."""
     h, w = size
     side = max(round(max(h, w) / _SQUARES), 1)
     odd = (np.arange(h)[:, None] // side + np.arange(w) // side) % 2
@@ -138,7 +137,7 @@ def checker(size: tuple[int, int]) -> np.ndarray:
 
 
 def _beside(folder: Path, output: str | Path) -> str:
-    """An output of the same kind in a folder of its own."""
+    """Name an output of the same kind in a folder of its own."""
     name, kind = parse_output(output)
     folder.mkdir()
     own = "" if name.endswith(("/", "\\")) else Path(name).name
@@ -146,13 +145,13 @@ def _beside(folder: Path, output: str | Path) -> str:
 
 
 def _pace(ends: Sequence[tuple[float, int]]) -> float | None:
-    """Seconds a frame from when each was done, and how many with it; the first is where counting begins."""
+    """Return seconds per frame, of times at which frames were done and how many; counting starts at the first."""
     frames = sum(count for _, count in ends[1:])
     return (ends[-1][0] - ends[0][0]) / frames if frames else None
 
 
 class _Paced:
-    """A model that notes when each batch was matted; all else is the model's own."""
+    """A model that records when each batch was matted; all else passes through."""
 
     def __init__(self, model: Model) -> None:
         self._model = model

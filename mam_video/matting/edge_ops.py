@@ -1,8 +1,8 @@
 """What an artist does to a matte: levels, choke and grow, feather, invert. Pixels are the plate's own.
 
 After smoothing (docs/measurements.md), and in this order: the trimap, black and white point, choke, grow, feather; then
-the garbage mattes (`include`, `exclude`), which so hold whatever was grown, and invert. Where nothing is asked for the
-alpha passes bit for bit.
+the garbage mattes (`include`, `exclude`), which overrule what was grown, and invert. With no operation the alpha passes
+bit for bit.
 
 Grown by r, an alpha is at each pixel the largest of those within r: grey dilation by a round disc, so that an edge is
 moved and stays as soft as it was, and a hair below one half grows as well as what is solid. A disc of whole pixels is

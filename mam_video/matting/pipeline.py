@@ -97,7 +97,7 @@ def run_stages(frames: Iterable[Frame], run: Run, output: OutputStages | None = 
     mattes = ahead(alphas, _MATTED_AHEAD, "model")
     smoothed = map_columns(mattes, [partial(smooth, settings=settings.smooth, clock=clock)] * run.count)
     measured = map_columns(smoothed, [partial(measure_flicker, clock=clock)] * run.count)
-    finished = finish(measured, run)  # edge operations
+    finished = edit_edges(measured, run)
     with closing(mattes):
         if output is None:
             yield from finished
@@ -188,9 +188,9 @@ class CropMatte(NamedTuple):
 def matte(
     tracked: Iterable[TrackedFrame], model: Model, settings: Settings, clock: StageTimer
 ) -> Generator[CropMatte, None, None]:
-    """How opaque is each pixel of the crop? Batches fall on absolute frame numbers."""
+    """Estimate the alpha of each crop; batches fall on absolute frame numbers."""
     size = batch_size(model, settings)
-    for (_, view), group in groupby(tracked, key=lambda t: (t.frame.index // size, t.view)):
+    for (_, view), group in groupby(tracked, key=lambda t: (t.frame.index // size, t.crop)):
         batch = list(group)
         logits = np.stack([t.logits for t in batch]).astype(np.float32)
         visible = [bool((mask > 0).any()) for mask in logits]
@@ -208,7 +208,7 @@ def matte(
 def upsample(crops: Iterable[CropMatte], settings: Settings, clock: StageTimer) -> Generator[MovingMatte, None, None]:
     """Bring each crop's alpha to the plate's resolution and place, and measure how well it agrees with its mask."""
     for item, alpha in crops:
-        view, frame = item.view, item.frame
+        view, frame = item.crop, item.frame
         record = replace(item.record, agreement=agreement(alpha, item.logits, view))
         with clock.stage("refine"):
             picture = frame.rgb8[view.y0 : view.y0 + view.height, view.x0 : view.x0 + view.width]
@@ -216,15 +216,15 @@ def upsample(crops: Iterable[CropMatte], settings: Settings, clock: StageTimer) 
         yield MovingMatte(Matted(frame, whole, record), item.motion)
 
 
-def finish(rows: Iterable[tuple[Matted, ...]], run: Run) -> Generator[Matted, None, None]:
+def edit_edges(rows: Iterable[tuple[Matted, ...]], run: Run) -> Generator[Matted, None, None]:
     """Apply the edge operations to the wanted frames, and unite the subjects of each."""
     for row in rows:
         index = row[0].frame.index
         if index >= run.begin and index in run.frames:
-            yield _finished(row, run)
+            yield _edited(row, run)
 
 
-def _finished(row: tuple[Matted, ...], run: Run) -> Matted:
+def _edited(row: tuple[Matted, ...], run: Run) -> Matted:
     settings, overrides, clock = run.settings, run.overrides, run.clock
     if len(row) == 1:
         return with_plate_alpha(apply_edge_ops(row[0], settings.finish_of(row[0].record.subject), overrides, clock))
@@ -254,7 +254,7 @@ def _embedding(batch: Sequence[TrackedFrame], model: Model) -> Embedding:
     """Take the tracker's embedding where it holds just these frames, else embed them: batches are always the same."""
     if batch[0].embedding is not None:
         return batch[0].embedding[0]
-    return model.embed([t.view.cut(t.frame.rgb8) for t in batch])
+    return model.embed([t.crop.cut(t.frame.rgb8) for t in batch])
 
 
 def device_of(model: Model) -> str:

@@ -1,4 +1,4 @@
-"""One picture, one prompt, one alpha: what a clip's frame goes through, without the clip."""
+"""Matte one picture: a frame's way through model and merge, without a clip."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from mam_video.prompts.prompt import Prompt
 def matte_picture(
     model: Model, picture: np.ndarray, prompt: Prompt, settings: MatteSettings | None = None, view: Crop | None = None
 ) -> np.ndarray:
-    """The alpha of what `prompt` points at.
+    """Matte the subject that `prompt` shows in a picture.
 
     Args:
         model: any; see `mam_video.models.registry.load_model`.
         picture: (H, W, 3) uint8 RGB.
         prompt: box, points or both, in the picture's pixels.
         settings: of the merge.
-        view: what the model looks at; without it the whole picture, as Matting Anything does. Beyond it alpha is 0.
-    Returns: (H, W) float32 in [0, 1]. Of the masks that the model offers the best-scored one is matted.
-    Raises: UsageError, the prompt lies outside the picture.
+        view: the crop that the model sees; None: the whole picture, as Matting Anything does. Outside it alpha is 0.
+    Returns: (H, W) float32 in [0, 1], of the best-scored mask that the model offers.
+    Raises: UsageError, the prompt lies outside the picture; TypeError, the picture has another shape or type.
     """
     return matte_subjects(model, picture, [prompt], settings, view)[0]
 
@@ -39,7 +39,7 @@ def matte_subjects(
     settings: MatteSettings | None = None,
     view: Crop | None = None,
 ) -> list[np.ndarray]:
-    """As `matte_picture`, for several prompts: an alpha for each, from one embedding of the picture."""
+    """Matte several prompts from one embedding of the picture; return an alpha for each. Else as `matte_picture`."""
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
         raise TypeError(f"picture must be (H, W, 3) uint8, is {picture.shape} {picture.dtype}")
     size = (picture.shape[0], picture.shape[1])
@@ -57,7 +57,7 @@ def matte_subjects(
 
 
 def view_prompt(prompt: Prompt, view: Crop) -> ViewPrompt:
-    """What the user points with in frame pixels, in pixels of `view`."""
+    """Convert a prompt from frame pixels to pixels of the crop `view`."""
     points = [view.point_to_view(p.x, p.y) for p in prompt.points]
     return ViewPrompt(
         box=view.to_view(prompt.box) if prompt.box is not None else None,

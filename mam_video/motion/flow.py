@@ -1,11 +1,11 @@
-"""Optical flow between neighbouring frames; worked ahead on threads.
+"""Optical flow between neighbouring frames, computed ahead of the tracker in threads.
 
 Flow is measured on small grey pictures ("motion pictures") whose longer side is `MotionSettings.side`, by OpenCV's DIS
-(Kroeger et al., Fast Optical Flow using Dense Inverse Search, ECCV 2016), in both directions. It knows no model and no
-subject, so it is worked ahead of the tracker.
+(Kroeger et al., Fast Optical Flow using Dense Inverse Search, ECCV 2016), in both directions. It depends on no model
+and no subject.
 
-Two scales are in play and every name says which: flow arrays hold motion-picture pixels, everything that is asked of a
-`Motion` is answered in frame pixels or at the size of what was given.
+There are two scales: flow arrays hold motion-picture pixels; the methods of `Motion` take and return frame pixels, or
+arrays of the size that was given.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _PRESETS = {
 
 
 class Shift(NamedTuple):
-    """How a region moves as a whole, in frame pixels.
+    """The motion of a region as a whole, in frame pixels.
 
-    spread  median distance of its pixels' own motion from (dx, dy): small for a stiff region, large for limbs
+    spread  median distance of its pixels' own motion from (dx, dy): small for a rigid region, large for limbs
     """
 
     dx: float
@@ -50,7 +50,7 @@ class Motion:
     forward         (h, w, 2) float32, x and y: what sits at p in the source sits at p + forward(p) in the target
     backward        (h, w, 2) float32: what sits at p in the target sat at p + backward(p) in the source
 
-    Both are in motion-picture pixels; `scale` leads to frame pixels.
+    Both are in motion-picture pixels; multiply by `scale` for frame pixels.
     """
 
     source: int
@@ -59,6 +59,9 @@ class Motion:
     forward: np.ndarray = field(repr=False)
     backward: np.ndarray = field(repr=False)
     _trusted: dict[bool, np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _camera: dict[tuple[Box | None, bool], np.ndarray] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         for flow in (self.forward, self.backward):
@@ -80,11 +83,11 @@ class Motion:
     def carry(
         self, values: np.ndarray, *, back: bool = False, window: tuple[int, int, int, int] | None = None
     ) -> np.ndarray:
-        """A map of the source frame as it should look in the target frame (`back`: the other way round).
+        """Warp a map of the source frame to the target frame (`back`: the other way round).
 
         `values` is (H', W') or (H', W', C), float32 or uint8, of any size over the whole frame; the result has the same
-        size and type. Sampled bilinearly; what comes from beyond the border repeats the border. `window` (x, y, w, h),
-        in pixels of `values`, asks for that part of the result alone.
+        size and type. It is sampled bilinearly; beyond the frame, the border is repeated. `window` (x, y, w, h), in
+        pixels of `values`, limits the result to that part.
         """
         h, w = values.shape[:2]
         x0, y0, width, height = window or (0, 0, w, h)
@@ -101,7 +104,7 @@ class Motion:
         return np.asarray(cv2.remap(values, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
     def at(self, x: np.ndarray, y: np.ndarray, *, back: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Motion (dx, dy) in frame pixels at positions x, y (float32, equal shapes (m, n), frame pixels).
+        """Return the motion (dx, dy) at positions x, y: float32 of equal shapes (m, n), all in frame pixels.
 
         Positions are of the target frame, and the motion leads to the source; with `back` the other way round.
         """
@@ -113,7 +116,7 @@ class Motion:
         return found[..., 0] * np.float32(sx), found[..., 1] * np.float32(sy)
 
     def disagreement(self, *, back: bool = False) -> np.ndarray:
-        """(h, w) float32: how far, in motion-picture pixels, a walk along both flows ends from where it began.
+        """Return the forward-backward error of the flow, (h, w) float32 in motion-picture pixels.
 
         Over the target frame's picture (`back`: the source's). Large where something is uncovered, blurred or flat.
         """
@@ -122,10 +125,10 @@ class Motion:
         return np.asarray(cv2.magnitude(gap[..., 0], gap[..., 1]))
 
     def trusted(self, *, back: bool = False) -> np.ndarray:
-        """(h, w) bool over the target frame's picture (`back`: the source's): where both flows agree.
+        """Return where both flows agree, (h, w) bool over the target frame's picture (`back`: the source's).
 
         Source: the criterion of Sundaram, Brox and Keutzer (ECCV 2010), |f + b|^2 < 0.01 (|f|^2 + |b|^2) + 0.5. Places
-        whose counterpart lies outside the frame are not trusted. Read-only, and made once: many ask.
+        whose counterpart lies outside the frame are not trusted. Read-only; computed once.
         """
         if back not in self._trusted:
             self._trusted[back] = self._find_trusted(back)
@@ -145,10 +148,10 @@ class Motion:
         return trusted
 
     def shift(self, region: np.ndarray, *, back: bool = False) -> Shift:
-        """How `region` of the source frame moves to the target (`back`: of the target to the source): the median.
+        """Return the median motion of `region` from the source frame to the target (`back`: from target to source).
 
-        `region` is (H', W') bool or uint8 of any size over the whole frame. Pixels whose flows disagree do not vote as
-        long as a quarter of the region can be trusted. An empty region does not move.
+        `region` is (H', W') bool or uint8 of any size over the whole frame. Pixels whose flows disagree do not count if
+        at least a quarter of the region can be trusted. An empty region does not move.
         """
         flow = self.backward if back else self.forward
         h, w = self.size
@@ -165,11 +168,19 @@ class Motion:
         return Shift(float(dx), float(dy), float(spread))
 
     def camera(self, box: Box | None = None, *, back: bool = False) -> np.ndarray:
-        """The camera's part of the motion: (h, w, 2) float32, motion-picture pixels, from target frame to source.
+        """Return the camera's part of the motion: (h, w, 2) float32, motion-picture pixels, from target to source.
 
         A homography fitted robustly (RANSAC) to the flow outside `box` (frame pixels), since the subject inside it
-        moves by itself; zero where none can be fitted. `back`: from the source to the target.
+        moves by itself; zero where none can be fitted. `back`: from the source to the target. Read-only; fitted
+        once for each box.
         """
+        if (box, back) not in self._camera:
+            camera = self._fit_camera(box, back)
+            camera.flags.writeable = False
+            self._camera[box, back] = camera
+        return self._camera[box, back]
+
+    def _fit_camera(self, box: Box | None, back: bool) -> np.ndarray:
         h, w = self.size
         flow = self.forward if back else self.backward
         step = max(min(h, w) // 32, 2)
@@ -195,9 +206,9 @@ class Motion:
         return np.asarray(cv2.perspectiveTransform(grid, matrix) - grid, np.float32)
 
     def apart(self, box: Box | None = None, *, back: bool = False) -> np.ndarray:
-        """How each place moves apart from the camera: the flow less `camera`, same shape and units.
+        """Return the motion relative to the camera: the flow minus `camera`, in the same shape and units.
 
-        Of the target frame, as the way it has come (source to target); `back`: of the source frame, the way it will go.
+        It is the target frame's motion from source to target; with `back` the source frame's.
         """
         if back:
             return np.asarray(self.forward - self.camera(box, back=True))
@@ -205,7 +216,7 @@ class Motion:
 
 
 def measure_motion(source: Frame, target: Frame, settings: MotionSettings) -> Motion:
-    """The motion from one frame to the next, both ways. Thread-safe; OpenCV releases the GIL while it works.
+    """Measure the motion from one frame to the next, both ways. Thread-safe; OpenCV releases the GIL meanwhile.
 
     Raises: ValueError, the frames differ in size.
     """
@@ -228,9 +239,9 @@ def measure_motion(source: Frame, target: Frame, settings: MotionSettings) -> Mo
 def with_motion(
     frames: Iterable[Frame], settings: MotionSettings, threads: int = 2, clock: StageTimer | None = None
 ) -> Generator[tuple[Frame, Motion | None], None, None]:
-    """Each frame with the motion that leads to it from the frame before; the first with None.
+    """Yield each frame with the motion that leads to it from the previous frame; None for the first.
 
-    Measured in `threads` threads, at most as many frames ahead. Frames pass unchanged and in order.
+    Motion is measured in `threads` threads, at most as many frames ahead. Frames pass unchanged and in order.
     """
 
     clock = clock or StageTimer()
@@ -256,7 +267,7 @@ _SMALLEST = 64  # side of the smallest picture that every preset of DIS takes
 
 
 def _motion_picture(rgb: np.ndarray, side: int) -> np.ndarray:
-    """Grey (h, w) uint8 with a longer side of at most `side`; never enlarged."""
+    """Return a grey picture, (h, w) uint8, with a longer side of at most `side`; never enlarged."""
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     h, w = grey.shape
     shrink = side / max(h, w)
@@ -267,7 +278,7 @@ def _motion_picture(rgb: np.ndarray, side: int) -> np.ndarray:
 
 
 def _sampled_along(values: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """`values` (h, w, 2) read where `flow` (h, w, 2) leads from each pixel."""
+    """Sample `values`, (h, w, 2), where `flow`, (h, w, 2), leads from each pixel."""
     h, w = flow.shape[:2]
     map_x = flow[..., 0] + np.arange(w, dtype=np.float32)
     map_y = flow[..., 1] + np.arange(h, dtype=np.float32)[:, None]
@@ -275,6 +286,6 @@ def _sampled_along(values: np.ndarray, flow: np.ndarray) -> np.ndarray:
 
 
 def _squared(flow: np.ndarray) -> np.ndarray:
-    """Squared length of each vector, (h, w) float32; far faster than a sum over the last axis."""
+    """Return the squared length of each vector, (h, w) float32; far faster than a sum over the last axis."""
     x, y = flow[..., 0], flow[..., 1]
     return x * x + y * y

@@ -1,12 +1,12 @@
-"""Where one shot ends and the next begins.
+"""Shot detection: find hard cuts.
 
-A hard cut is where two neighbouring frames cannot be of one take: motion does not carry one picture onto the other, its
-two directions contradict each other, and the colours differ. All is asked of the motion that is measured anyway, so
-that finding cuts costs no second decode and little time. Brightness does not count: blocks are compared by their
-correlation. A camera flash breaks a take for a few frames only, so a cut is believed where no frame shortly before it
-fits any shortly after it.
+At a hard cut, two neighbouring frames cannot be of one take: motion does not warp one picture onto the other, its two
+directions contradict each other, and the colours differ. The motion is measured for tracking anyway, so that detection
+needs no second decode and little time. Brightness does not count: blocks are compared by their correlation. A camera
+flash interrupts a take for a few frames only, so a cut is accepted only if no frame shortly before it fits any frame
+shortly after it.
 
-Dissolves are not found, since each of their frames fits the one before; a fade may give one or two cuts where it is
+Dissolves are not found, since each of their frames fits the previous one. A fade may give one or two cuts where it is
 black.
 """
 
@@ -25,13 +25,13 @@ from mam_video.motion.flow import Motion, measure_motion
 from mam_video.runtime.stage_timer import StageTimer
 from mam_video.runtime.streams import closing_iter
 
-Moved = tuple[Frame, Motion | None]  # a frame, and the motion that leads to it from the one before
+Moved = tuple[Frame, Motion | None]  # a frame, and the motion that leads to it from the previous one
 
 _BLOCKS = 8  # across and down
 _SMALL = (180, 320)  # (h, w) of the pictures that are compared
 _FLAT = 4.0  # variance of a block, in squared steps of 0..255, below which it holds nothing to compare
-_TELLING = 0.25  # share of blocks that must hold something: a subject alone before a flat ground tells no cut
-_TRUST = 0.6  # what motion counts whose directions agree everywhere, beside a correlation of 1
+_TELLING = 0.25  # share of blocks that must hold structure: a subject before a flat background shows no cut
+_TRUST = 0.6  # weight of motion whose directions agree everywhere, beside a correlation of 1
 _SAME_COLOURS = 0.15  # distance of colours within a take
 _JOINED = (
     0.8  # continuity_score from which frames around a supposed cut are of one take: of 15 pairs none must by chance
@@ -41,7 +41,7 @@ SEEN_AFTER = _AROUND  # frames from a cut on that are looked at to know it
 
 
 class FrameSignature:
-    """What of a frame is compared with others: a small grey picture, and its colours."""
+    """What is compared of a frame: a small grey picture and a colour histogram."""
 
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
@@ -53,25 +53,25 @@ class FrameSignature:
 
 
 def continuity_score(source: FrameSignature, target: FrameSignature, motion: Motion) -> float:
-    """How well two frames fit as neighbours of one take: about 1.5 where they do, below 0.4 across a cut.
+    """Return how well two frames fit as neighbours of one take: about 1.5 where they do, below 0.4 across a cut.
 
-    The correlation of blocks of one picture with the other carried along by the motion, and the share of places whose
-    motion can be trusted; less the distance of their colours (Bhattacharyya, hue and saturation). High where there is
+    It is the correlation of blocks of one picture with the other one, warped, plus the share of pixels whose motion
+    can be trusted, minus the distance of their colours (Bhattacharyya, hue and saturation). High where there is
     nothing to compare, as between black frames.
     """
     there = _correlation(motion.carry(source.grey), target.grey)
     back = _correlation(motion.carry(target.grey, back=True), source.grey)
-    trusted = max(float(motion.trusted(back=way).mean()) for way in (False, True))
+    trusted = max(float(motion.trusted(back=back).mean()) for back in (False, True))
     return max(there, back) + _TRUST * trusted - _colour_distance(source, target)
 
 
-def likeness_unmoved(source: FrameSignature, target: FrameSignature) -> float:
-    """At least so alike are they, if nothing moved: quick, and enough for most neighbours."""
+def unmoved_score(source: FrameSignature, target: FrameSignature) -> float:
+    """Return a lower bound of `continuity_score` that assumes no motion. It is cheap, and settles most pairs."""
     return _correlation(source.grey, target.grey) - _colour_distance(source, target)
 
 
 class CutFinder:
-    """Watches the frames of one clip go by.
+    """Find the cuts of one clip while its frames pass.
 
     found  indices of the first frames of new shots so far; complete for every frame that has been passed on
     """
@@ -82,8 +82,9 @@ class CutFinder:
         self.found: list[int] = []
 
     def watch(self, frames: Iterable[Moved], clock: StageTimer | None = None) -> Generator[Moved, None, None]:
-        """The same frames with their motion; as `settings.on_cut` says: ended at the first cut (stop), the first frame
-        of each shot without motion, since none leads to it (reprompt), or unchanged (continue).
+        """Pass frames and their motion on, changed at cuts as `settings.on_cut` says.
+
+        stop: end before the first cut; reprompt: no motion leads to the first frame of a shot; continue: no change.
 
         Holds eight frames at most.
         """
@@ -97,13 +98,13 @@ class CutFinder:
                     return
                 frame, motion = item
                 with clock.stage("cuts"):
-                    look = FrameSignature(frame)
-                    apart = bool(before) and motion is not None and not self._fit(before[-1], look, motion)
+                    signature = FrameSignature(frame)
+                    apart = bool(before) and motion is not None and not self._fits(before[-1], signature, motion)
                 if apart:
                     while len(waiting) < _AROUND - 1 and (more := next(source, None)) is not None:
                         waiting.append(more)
                     with clock.stage("cuts"):
-                        flash = self._joined(before, [look, *(FrameSignature(f) for f, _ in waiting)])
+                        flash = self._joined(before, [signature, *(FrameSignature(f) for f, _ in waiting)])
                     if not flash:
                         self.found.append(frame.index)
                         before.clear()
@@ -111,15 +112,15 @@ class CutFinder:
                             return
                         if self.settings.on_cut == "reprompt":
                             motion = None
-                before.append(look)
+                before.append(signature)
                 yield frame, motion
 
-    def _fit(self, a: FrameSignature, b: FrameSignature, motion: Motion) -> bool:
-        bar = self.settings.threshold
-        return likeness_unmoved(a, b) >= bar or continuity_score(a, b, motion) >= bar
+    def _fits(self, a: FrameSignature, b: FrameSignature, motion: Motion) -> bool:
+        threshold = self.settings.threshold
+        return unmoved_score(a, b) >= threshold or continuity_score(a, b, motion) >= threshold
 
     def _joined(self, before: Iterable[FrameSignature], after: list[FrameSignature]) -> bool:
-        """Whether some frame before fits one after, beyond the two neighbours: then it was a flash."""
+        """Return whether some frame before fits one after, beyond the two neighbours: then it was a flash."""
         pairs = list(product(reversed(list(before)), after))[1:]
         return any(
             continuity_score(a, b, measure_motion(a.frame, b.frame, self.motion)) >= _JOINED
@@ -128,7 +129,10 @@ class CutFinder:
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean over the blocks of two (h, w) float32 pictures, of those not flat in both; 1 where these are few."""
+    """Return the mean correlation over the blocks that are not flat in both pictures; 1 where these are few.
+
+    Both are (h, w) float32.
+    """
     bh, bw = a.shape[0] // _BLOCKS, a.shape[1] // _BLOCKS
 
     def blocks(picture: np.ndarray) -> np.ndarray:
@@ -138,14 +142,16 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 
     a, b = blocks(a), blocks(b)
     va, vb = np.square(a).mean(axis=1), np.square(b).mean(axis=1)
-    told = (va >= _FLAT) | (vb >= _FLAT)
-    if told.mean() < _TELLING:
+    structured = (va >= _FLAT) | (vb >= _FLAT)
+    if structured.mean() < _TELLING:
         return 1.0
-    values = (a * b).mean(axis=1)[told] / np.sqrt(np.maximum(va, _FLAT / 4) * np.maximum(vb, _FLAT / 4))[told]
+    values = (a * b).mean(axis=1)[structured] / np.sqrt(np.maximum(va, _FLAT / 4) * np.maximum(vb, _FLAT / 4))[
+        structured
+    ]
     return float(values.mean())
 
 
 def _colour_distance(a: FrameSignature, b: FrameSignature) -> float:
-    """Beyond what there is within a take."""
+    """Return the distance of two colour histograms beyond what is usual within a take."""
     distance = float(cv2.compareHist(a.colours, b.colours, cv2.HISTCMP_BHATTACHARYYA))
     return max(distance - _SAME_COLOURS, 0.0)

@@ -17,6 +17,7 @@ from mam_video.core.geometry import Box
 from mam_video.core.untrusted import printable
 from mam_video.report.files import write_text
 from mam_video.report.run import FlaggedRange, RunReport
+from mam_video.report.sentences import sentences
 from mam_video.report.thumbnails import Thumbnail, Thumbnails
 
 FILES = ("run.json", "report.html")  # what `save_report` writes
@@ -227,7 +228,7 @@ def _figure(look: Thumbnail, report: RunReport) -> str:
 
 def _card(look: Thumbnail, report: RunReport) -> str:
     r = look.record
-    reasons = "; ".join(r.reasons)
+    reasons = "; ".join(sentences(r.findings))
     return (
         f'<article class="look" data-frame="{r.index}">{_figure(look, report)}'
         f'<h3><i class="s-{r.state}"></i>{escape(_label(r.index, report))} · {r.state}</h3>'

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mam_video.core.frames import Matted, Record, State
+from mam_video.core.reasons import Finding
 from mam_video.core.settings import Settings
 from mam_video.core.timecode import Timecode
 from mam_video.media.base import ClipInfo
 from mam_video.media.expected import Check
 from mam_video.report.files import write_json
+from mam_video.report.sentences import grouped, sentence, sentences
 from mam_video.tracking.types import worst_of
 
 VERSION = 2  # of run.json's layout, docs/report.md
@@ -26,7 +28,7 @@ class FlaggedRange(NamedTuple):
     first: int
     last: int
     state: State  # the worst of them
-    reasons: tuple[str, ...]
+    findings: tuple[Finding, ...]
     subject: str = ""  # whose, where there are several
 
     def __str__(self) -> str:
@@ -40,12 +42,23 @@ class FlaggedRange(NamedTuple):
             label = str(start + self.first)
             frames += f" [{label}]" if self.first == self.last else f" [{label} - {start + self.last}]"
         whose = f", {self.subject}" if self.subject else ""
-        return f"{frames}{whose}: {self.state}" + (f" ({'; '.join(self.reasons)})" if self.reasons else "")
+        why = "; ".join(self.reasons)
+        return f"{frames}{whose}: {self.state}" + (f" ({why})" if why else "")
+
+    @property
+    def reasons(self) -> list[str]:
+        """A sentence for each kind of finding; findings that differ only in their numbers share one."""
+        return sentences(self.findings)
+
+    @property
+    def codes(self) -> list[str]:
+        """The stable code of each of `reasons`."""
+        return [str(group[0].reason) for group in grouped(self.findings)]
 
     def as_dict(self) -> dict[str, Any]:
         """As run.json and the lines for render managers have it."""
         where = {"first": self.first, "last": self.last, **({"subject": self.subject} if self.subject else {})}
-        return {**where, "state": str(self.state), "reasons": list(self.reasons)}
+        return {**where, "state": str(self.state), "codes": self.codes, "reasons": self.reasons}
 
 
 @dataclass
@@ -181,7 +194,8 @@ class RunReport:
                     "area": round(r.area, 6),
                     "agreement": None if r.agreement is None else round(r.agreement, 4),
                     "flicker": None if r.flicker is None else round(r.flicker, 5),
-                    "reasons": list(r.reasons),
+                    "reasons": [sentence([finding]) for finding in r.findings],
+                    "findings": [finding.as_dict() for finding in r.findings],
                     "seconds": round(s, 4),
                     "stage_seconds": stages,
                 }
@@ -204,8 +218,8 @@ def flagged_ranges(records: Iterable[Record]) -> list[FlaggedRange]:
     for record in [*records, None]:
         if run and (record is None or record.cut or not record.state.flagged):
             worst = max((r.state for r in run), key=_WORSE.index)
-            reasons = tuple(dict.fromkeys(reason for r in run for reason in r.reasons))
-            found.append(FlaggedRange(run[0].index, run[-1].index, worst, reasons, run[0].subject))
+            findings = tuple(finding for r in run for finding in r.findings)
+            found.append(FlaggedRange(run[0].index, run[-1].index, worst, findings, run[0].subject))
             run = []
         if record is not None and record.state.flagged:
             run.append(record)

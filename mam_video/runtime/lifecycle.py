@@ -8,7 +8,7 @@ from typing import Self
 
 
 class Closeable(ABC):
-    """A context manager that always closes at its end."""
+    """A context manager that always closes."""
 
     @abstractmethod
     def close(self) -> None: ...
@@ -23,7 +23,7 @@ class Closeable(ABC):
 
 
 class Transactional(Closeable):
-    """A context manager that closes on success and aborts on an exception: then nothing is left."""
+    """A context manager that closes on success; on an exception it aborts and leaves nothing."""
 
     @abstractmethod
     def abort(self) -> None: ...
@@ -38,15 +38,15 @@ class Transactional(Closeable):
 
 
 class TwoPhaseOutput(Transactional):
-    """An output that closes in two steps, so that several can be finished before any of them gets its name."""
+    """An output that closes in two steps, so that several files are finished before any of them gets its name."""
 
     @abstractmethod
     def finish(self) -> None:
-        """Complete it under its hidden name."""
+        """Complete the file under its hidden name."""
 
     @abstractmethod
     def commit(self) -> None:
-        """Give what is finished its final name."""
+        """Give the finished file its name."""
 
     def close(self) -> None:
         try:

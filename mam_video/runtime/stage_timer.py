@@ -1,6 +1,6 @@
-"""Where the time goes: seconds a stage, added up over threads.
+"""Measure the seconds of each stage, added up over threads.
 
-Stages overlap, so their sum is more than the run's own time; what is largest is what holds the run back.
+Stages overlap, so their sum is more than the run's own time. The largest one limits the speed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class StageTimer:
-    """Seconds by stage. Thread-safe."""
+    """Add up seconds by stage. Thread-safe."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
@@ -25,7 +25,7 @@ class StageTimer:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """A copy of what was counted so far, the largest first."""
+        """A copy of the seconds so far, the largest first."""
         with self._lock:
             return dict(sorted(self._seconds.items(), key=lambda item: -item[1]))
 
@@ -40,7 +40,7 @@ class StageTimer:
                 self._seconds[name] = self._seconds.get(name, 0.0) + spent
 
     def timed(self, items: Iterable[T], name: str) -> Generator[T, None, None]:
-        """`items`, with the time that each takes to come counted for stage `name`."""
+        """Yield `items`, and count the time that each takes to come for stage `name`."""
         with closing_iter(items) as source:
             while True:
                 with self.stage(name):

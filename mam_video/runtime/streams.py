@@ -1,8 +1,8 @@
-"""Generators that run beside each other: work ahead in threads, through bounded queues, with an orderly end.
+"""Generators that work ahead in threads, through bounded queues, and end in order.
 
-Whatever ends first ends all: an error in a producer is raised in the consumer, and a consumer that stops early (or
-fails, or is interrupted) stops its producers. A thread ends with the generator that started it; only one that is in the
-middle of something long, as a large model on a CPU, is waited for no longer than a few seconds and ends after it.
+An error in a producer is raised in the consumer. A consumer that stops early, fails or is interrupted stops its
+producers. A thread ends with the generator that started it. If it is in the middle of long work, such as a large model
+on a CPU, it is waited for at most a few seconds, and ends when that work is done.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-_POLL = 0.1  # seconds between two looks at whether the other side has gone
-_PATIENCE = 5.0  # seconds that a thread is waited for
+_POLL = 0.1  # seconds between two checks whether the other side has ended
+_PATIENCE = 5.0  # seconds to wait for a thread
 
 
 @contextmanager
@@ -37,13 +37,13 @@ def closing_iter(items: Iterable[T]) -> Generator[Iterator[T], None, None]:
 
 
 class _End:
-    """Put in the queue when the producer is done."""
+    """Marks the end of the queue."""
 
 
 def ahead(items: Iterable[T], depth: int, name: str) -> Generator[T, None, None]:
-    """`items`, produced in a thread that runs at most `depth` items ahead.
+    """Yield `items` in order, produced in a thread called `name` that runs at most `depth` items ahead.
 
-    Order is kept. An exception of `items` is raised here; closing this generator closes `items` in its thread.
+    An exception of `items` is raised here; closing this generator closes `items` in its thread.
     """
     box: queue.Queue[T | type[_End]] = queue.Queue(maxsize=depth)
     stop = threading.Event()
@@ -85,7 +85,7 @@ def ahead(items: Iterable[T], depth: int, name: str) -> Generator[T, None, None]
 
 
 def ordered_map(work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R, None, None]:
-    """`work` of each item, in order, done in `threads` threads up to as many items ahead (and one more)."""
+    """Yield `work` of each item in order, done in `threads` threads, at most as many items ahead (and one more)."""
     pending: deque[Future[R]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="work") as pool, closing_iter(items) as source:
         try:

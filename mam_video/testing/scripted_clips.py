@@ -18,6 +18,7 @@ import torch
 
 from mam_video.core.frames import Frame, State
 from mam_video.core.geometry import Box
+from mam_video.core.reasons import Finding
 from mam_video.core.settings import Settings
 from mam_video.models.base import Model
 from mam_video.motion.flow import with_motion
@@ -414,7 +415,7 @@ class Judged:
     j: float
     share: float
     other: float
-    reasons: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
     @property
     def gone(self) -> bool:
@@ -488,7 +489,7 @@ def followed(script: Script, model: Model, settings: Settings) -> Iterator[tuple
         mask = mask_of(tracked)
         other = overlap(mask, shot.other) if shot.other.any() else 0.0
         record = tracked.record
-        yield tracked, shot, Judged(record.state, overlap(mask, shot.seen), shot.share, other, record.reasons)
+        yield tracked, shot, Judged(record.state, overlap(mask, shot.seen), shot.share, other, record.findings)
 
 
 def tight_box(mask: np.ndarray) -> Box:
@@ -499,7 +500,7 @@ def tight_box(mask: np.ndarray) -> Box:
 def mask_of(tracked: TrackedFrame) -> np.ndarray:
     """(H, W) bool: the track's mask at the frame's resolution."""
     logits = torch.from_numpy(tracked.logits.astype(np.float32))[None, None]
-    return tracked.view.paste(tracked.view.to_rectangle(logits)[0, 0].numpy() > 0, tracked.frame.size)
+    return tracked.crop.paste(tracked.crop.to_rectangle(logits)[0, 0].numpy() > 0, tracked.frame.size)
 
 
 def overlap(mask: np.ndarray, truth: np.ndarray) -> float:

@@ -1,12 +1,12 @@
-"""What the subject looks like, by its colours alone: no model is asked, and every model is helped.
+"""The subject's appearance: colour histograms, without any model, so that every model profits.
 
-A mask is described by the histogram of the colours inside it. How alike two are is the Bhattacharyya coefficient, 0..1
-(Comaniciu et al., PAMI 2003). The prompted frame's never fades; of the confident frames the latest are kept beside it,
-since a subject turns and walks into other light.
+A mask is described by the histogram of the colours inside it. The similarity of two histograms is the Bhattacharyya
+coefficient, 0..1 (Comaniciu et al., PAMI 2003). The prompted frame's histogram never fades. Those of the latest
+confident frames are kept beside it, since a subject turns and walks into other light.
 
-The light is followed apart from that: the median ratio of brightness along the motion, from frame to frame, so that a
-scene that darkens is the same scene. Over a cut, and in a flash that burns everything out, nothing corresponds: then
-the means are compared.
+The light is estimated separately: the median ratio of brightness along the motion, from frame to frame. A scene that
+darkens thus stays the same scene. Over a cut, and in a flash that burns everything out, nothing corresponds: then the
+mean brightnesses are compared.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from mam_video.core.geometry import Box
 from mam_video.motion.flow import Motion
 
 _LIGHTS, _TONES = 8, 16  # bins of lightness, and of each of the two axes of colour
-_SMALL = 160  # longer side of the whole frame where it is searched, in pixels
-_SAME_PICTURE = 0.5  # correlation with the frame before, moved; below, nothing corresponds
-_STEP = 5  # frames between two that are remembered
-_KEPT = 3  # of these
+_SMALL = 160  # longer side of the reduced frame, in pixels
+_SAME_PICTURE = 0.5  # correlation with the warped previous frame; below, nothing corresponds
+_STEP = 5  # frames between two histograms that are kept
+_KEPT = 3  # recent histograms
 
 
 @dataclass(frozen=True, slots=True)
 class ColourHistogram:
-    """The colours of a mask and of what is around it, histograms that sum to 1 (or 0, where there is nothing)."""
+    """Colour histograms inside a mask and around it; each sums to 1, or to 0 where there is no pixel."""
 
     inside: np.ndarray = field(repr=False)
     around: np.ndarray = field(repr=False)
 
 
 class Light:
-    """How bright the clip is against its prompted frame.
+    """The clip's brightness relative to its prompted frame.
 
     gain    factor that brings the frame's brightness to that of the prompted one
-    step    by which factor the light changed from the frame before, as a logarithm
-    same    correlation of the frame with the one before, moved: about 1 in a shot, about 0 over a cut
+    step    change of light from the previous frame, as a logarithm of the factor
+    same    correlation of the frame with the warped previous one: about 1 in a shot, about 0 over a cut
     """
 
     def __init__(self) -> None:
@@ -51,16 +51,16 @@ class Light:
         self.same = 1.0
         self._before: np.ndarray | None = None
 
-    def see(self, frame: Frame, motion: Motion | None) -> None:
-        """The next frame. `motion` leads to it from the one before."""
+    def update(self, frame: Frame, motion: Motion | None) -> None:
+        """Take over the next frame. `motion` leads to it from the previous one."""
         now = _small(frame.rgb8).astype(np.float32).mean(2)
         self.step, self.same = 0.0, 1.0
         if self._before is not None and motion is not None:
-            # A flash blinds the motion too: then the picture that has not been moved is the likelier one.
+            # A flash blinds the motion too: then the picture that is not warped fits better.
             pictures = [motion.carry(self._before), self._before]
-            likeness = [_correlation(picture, now) for picture in pictures]
-            best = int(np.argmax(likeness))
-            self.same = likeness[best]
+            correlations = [_correlation(picture, now) for picture in pictures]
+            best = int(np.argmax(correlations))
+            self.same = correlations[best]
             if self.same >= _SAME_PICTURE:
                 self.step = float(np.median(np.log((now + 4) / (pictures[best] + 4))))
             else:
@@ -70,58 +70,60 @@ class Light:
 
     @property
     def gains(self) -> tuple[float, ...]:
-        """What the gain may be: as followed, and as if the light had come back."""
+        """Possible gains: the estimated one, and 1 as if the first light were back."""
         return (self.gain,) if abs(np.log(self.gain)) < 0.05 else (self.gain, 1.0)
 
 
 class Appearance:
-    """What is known of one subject's look."""
+    """The colour histograms of one subject."""
 
     def __init__(self) -> None:
         self.anchor: ColourHistogram | None = None
         self._recent: deque[ColourHistogram] = deque(maxlen=_KEPT)
         self._last = 0
 
-    def learn(self, look: ColourHistogram, index: int, prompted: bool) -> None:
-        """From a frame in which the subject was found without doubt; `prompted`, where the user pointed at it."""
+    def learn(self, histogram: ColourHistogram, index: int, prompted: bool) -> None:
+        """Add the histogram of a confident frame; `prompted`: the user pointed at the subject in it."""
         if prompted:
-            self.anchor, self._last = look, index
+            self.anchor, self._last = histogram, index
         elif abs(index - self._last) >= _STEP:
-            self._recent.append(look)
+            self._recent.append(histogram)
             self._last = index
 
-    def alike(self, look: ColourHistogram) -> float:
-        """How much a mask looks like the subject in the prompted frame or in one of the recent ones, 0..1."""
+    def similarity(self, histogram: ColourHistogram) -> float:
+        """Return the similarity of a mask to the subject in the prompted or a recent frame, the best of them, 0..1."""
         known = [self.anchor, *self._recent] if self.anchor is not None else []
-        return max((_alike(look.inside, k.inside) for k in known if k is not None), default=1.0)
+        return max((_similarity(histogram.inside, k.inside) for k in known if k is not None), default=1.0)
 
-    def _evidence(self, frame: Frame, gain: float) -> tuple[np.ndarray, np.ndarray]:
-        """Over the small whole frame: (h, w) bool, cells whose colour is the subject's rather than this picture's; and
-        the cells' bins."""
+    def _likely_pixels(self, frame: Frame, gain: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return where the reduced frame has colours that are more the subject's than the picture's.
+
+        Both are (h, w): bool, and the bin of each pixel's colour.
+        """
         assert self.anchor is not None
         cells = _bins(_small(frame.rgb8), gain)
-        own = np.mean([look.inside for look in (self.anchor, *self._recent)], axis=0)
+        own = np.mean([known.inside for known in (self.anchor, *self._recent)], axis=0)
         picture = np.maximum(_histogram(cells, np.ones(cells.shape, bool)), self.anchor.around)
         likely = (own > 2 * picture) & (own > 1e-3)
         return likely[cells], cells
 
-    def places(
+    def candidate_regions(
         self, frame: Frame, gain: float, box: Box, apart_from: Box | None = None, most: int = 2
     ) -> list[CandidateRegion]:
-        """Where in the whole frame something of about the size of `box` has the subject's colours, best first.
+        """Find regions of about the size of `box` that have the subject's colours, in the whole frame, best first.
 
-        Nothing within `apart_from` counts.
+        Pixels within `apart_from` do not count. At most `most` regions are returned.
         """
         if self.anchor is None:
             return []
-        found, cells = self._evidence(frame, gain)
+        found, cells = self._likely_pixels(frame, gain)
         h, w = found.shape
         sx, sy = frame.size[1] / w, frame.size[0] / h
         if apart_from is not None:
             x0, y0, x1, y1 = _cells_of(apart_from, sx, sy, (h, w))
             found[y0:y1, x0:x1] = False
         width, height = max(round(box.width / sx), 3), max(round(box.height / sy), 3)
-        places: list[CandidateRegion] = []
+        regions: list[CandidateRegion] = []
         for _ in range(most):
             count = cv2.boxFilter(
                 found.astype(np.float32), -1, (width, height), normalize=False, borderType=cv2.BORDER_CONSTANT
@@ -133,29 +135,36 @@ class Appearance:
             if part.sum() < 4:
                 break
             rows, columns = np.flatnonzero(part.any(1)), np.flatnonzero(part.any(0))
-            alike = max(_alike(_histogram(cells, part), look.inside) for look in (self.anchor, *self._recent))
+            similarity = max(
+                _similarity(_histogram(cells, part), known.inside) for known in (self.anchor, *self._recent)
+            )
             tight = Box(
                 float(columns[0] * sx), float(rows[0] * sy), float((columns[-1] + 1) * sx), float((rows[-1] + 1) * sy)
             )
-            places.append(CandidateRegion(tight, float(part.sum()) / (h * w), alike))
+            regions.append(CandidateRegion(tight, float(part.sum()) / (h * w), similarity))
             found = found & ~part
-        return places
+        return regions
 
 
 @dataclass(frozen=True, slots=True)
 class CandidateRegion:
-    """Something of the subject's colours: tight box in frame pixels, its area as a share of the frame, likeness."""
+    """A region that has the subject's colours.
+
+    box         tight, frame pixels
+    area        of its pixels, as a share of the frame
+    similarity  of its histogram to the subject's, 0..1
+    """
 
     box: Box
     area: float
-    alike: float
+    similarity: float
 
 
-def histogram_of(frame: Frame, view: Crop, logits: np.ndarray, gain: float) -> ColourHistogram:
-    """The look of a mask, (m, m) logits over a view's square."""
+def histogram_of(frame: Frame, crop: Crop, logits: np.ndarray, gain: float) -> ColourHistogram:
+    """Return the histogram of a mask, (m, m) logits over a crop's square, with the brightness multiplied by `gain`."""
     m = len(logits)
-    rows, columns = (max(int(np.ceil(n * m / view.size)), 1) for n in view.content)
-    part = frame.rgb8[view.y0 : view.y0 + view.height, view.x0 : view.x0 + view.width]
+    rows, columns = (max(int(np.ceil(n * m / crop.size)), 1) for n in crop.content)
+    part = frame.rgb8[crop.y0 : crop.y0 + crop.height, crop.x0 : crop.x0 + crop.width]
     cells = _bins(cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA), gain)
     mask = np.ascontiguousarray(logits[:rows, :columns] > 0)
     whole = mask.astype(np.uint8)
@@ -180,7 +189,7 @@ def _cells_of(box: Box, sx: float, sy: float, size: tuple[int, int]) -> tuple[in
 
 
 def _bins(rgb: np.ndarray, gain: float) -> np.ndarray:
-    """(h, w) int: the bin of each pixel's colour, its brightness brought to that of the prompted frame."""
+    """Return the bin of each pixel's colour, (h, w) int, with the brightness multiplied by `gain`."""
     lit = cv2.convertScaleAbs(rgb, alpha=gain) if gain != 1 else rgb
     lab = cv2.cvtColor(lit, cv2.COLOR_RGB2LAB).astype(np.int32)
     light = lab[..., 0] * _LIGHTS // 256
@@ -189,7 +198,7 @@ def _bins(rgb: np.ndarray, gain: float) -> np.ndarray:
 
 
 def _histogram(cells: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Of the cells inside the mask, spread a little over neighbouring bins."""
+    """Return the histogram of the cells inside the mask, smoothed over neighbouring bins."""
     count = np.bincount(cells[mask], minlength=_LIGHTS * _TONES * _TONES).astype(np.float32)
     planes = count.reshape(_LIGHTS, _TONES, _TONES).transpose(1, 2, 0)
     soft = cv2.GaussianBlur(np.ascontiguousarray(planes), (3, 3), 0.7).transpose(2, 0, 1)
@@ -204,5 +213,5 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float((a * b).sum()) / spread if spread > 0 else 1.0
 
 
-def _alike(a: np.ndarray, b: np.ndarray) -> float:
+def _similarity(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.sqrt(a * b).sum())

@@ -8,7 +8,7 @@ from mam_video.core.geometry import Box
 
 
 class BoxFilter:
-    """Constant-velocity Kalman filter of a box: centre, and the logarithms of width and height, each by itself.
+    """Constant-velocity Kalman filter of a box: its centre and the logarithms of width and height, each independently.
 
     Positions are measured in sizes of the box, so that one set of noises serves every scale.
     """
@@ -26,7 +26,7 @@ class BoxFilter:
         return np.array([*box.centre, np.log(box.width), np.log(box.height)])
 
     def predict(self) -> Box:
-        """One frame on."""
+        """Go one frame on, and return the box expected there."""
         step = np.array([[1.0, 1.0], [0.0, 1.0]])
         self._mean = self._mean @ step.T
         self._cov = step @ self._cov @ step.T + self._pushed * np.array([[0.25, 0.5], [0.5, 1.0]])
@@ -38,6 +38,7 @@ class BoxFilter:
         return float(self._mean[0, 1]), float(self._mean[1, 1])
 
     def update(self, box: Box) -> None:
+        """Correct the state by a measured box."""
         units = self._unit[:, None]
         gain = self._cov[:, :, 0] / (self._cov[:, 0, 0] + self._measured)[:, None]
         error = (self._parts(box) - self._mean[:, 0])[:, None] / units

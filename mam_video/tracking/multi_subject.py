@@ -1,17 +1,18 @@
-"""Several subjects by name, followed side by side: one embedding a frame, and each pixel one subject's.
+"""Track several subjects side by side: one embedding a frame, and each pixel belongs to one subject.
 
-Each subject has a follower of its own, as `track.py` has it, and they go through the frames in step. What they share:
+Each subject has a `SubjectTracker` of its own, and all go through the frames together. They share:
 
-1. The view. It holds what all of them ask for, and is held as one subject's is; so a frame is embedded once for all
-   (`ViewSettings.subjects`: "own" gives each its view, and an embedding).
-2. The pixels. Two subjects meet where their masks share more than 0.3 of the smaller one, and until they share hardly
-   anything. Each cell of what they share goes to the one that explains it better: whose moved mask it lies in, and
-   whose colours it has. What a follower then chooses, doubts and remembers is without the cells that are another's. A
-   subject that keeps nothing is hidden: lost.
-3. Doubt. Where they meet and their colours cannot tell them apart, both frames are uncertain, and the reasons name the
-   other one. Such frames teach nothing.
+1. The crop. It holds the query boxes of all, so that a frame is embedded once for all subjects
+   (`ViewSettings.subjects`; with "own" each has its crop and its embeddings).
+2. The pixels. Two subjects meet when their masks share more than 0.3 of the smaller one, until they share hardly
+   anything. Each shared cell goes to the subject that explains it better: whose predicted mask covers it, and whose
+   colours it has. Each tracker then selects from masks without the cells of others. A subject that keeps no cell is
+   hidden: lost.
+3. Findings. Where two subjects meet and their colours are too similar to tell them apart, both frames are uncertain,
+   and each finding names the other subject. Such frames do not become references.
 
-Afterwards no pixel is given out twice: where the alphas of several add up to more than 1 each is divided by the sum.
+Afterwards no pixel is given out twice: where the alphas of several subjects add up to more than 1, each is divided by
+their sum.
 """
 
 from __future__ import annotations
@@ -23,26 +24,28 @@ from itertools import combinations
 
 import cv2
 import numpy as np
-import torch
 
 from mam_video.core.crop import Crop
-from mam_video.core.frames import Frame, State
+from mam_video.core.frames import Frame, Record, State
 from mam_video.core.geometry import union_of
+from mam_video.core.reasons import Finding, Reason
 from mam_video.core.settings import TrackSettings, ViewSettings
-from mam_video.models.base import Candidates, Embedding, Model, ViewPrompt, wants_motion
+from mam_video.models.base import Candidates, Model, wants_motion
 from mam_video.motion.flow import Motion
 from mam_video.prompts.prompt import Prompt
 from mam_video.runtime.streams import closing_iter
-from mam_video.tracking.mask_ops import BACKGROUND_LOGIT, _read, cell_centres_of, keep_supported, mask_iou
-from mam_video.tracking.search_region import held_view
+from mam_video.tracking.embeddings import FrameEmbedding, GroupEmbeddings, SharedEmbeddings
+from mam_video.tracking.mask_ops import BACKGROUND_LOGIT, cell_centres_of, keep_supported, mask_iou, sample_logits
+from mam_video.tracking.query import Query, segment
+from mam_video.tracking.search_region import held_crop
 from mam_video.tracking.subject_colours import SURE, SubjectColours, bin_of, colour_ratio
-from mam_video.tracking.tracker import SubjectTracker, _groups
+from mam_video.tracking.tracker import SubjectTracker, frame_groups
 from mam_video.tracking.types import Prediction, TrackedFrame, TrackStep
 
-_MEET = 0.3  # of the smaller mask: two masks that share more want the same pixels ...
+_MEET = 0.3  # share of the smaller mask from which on two masks meet ...
 _PART = 0.02  # ... until they share no more than this
-_COLOUR = 3.0  # how much colours count beside the moved masks: where they are plain they decide
-_TOLD_APART = 1.0  # mean log-likelihood ratio of a subject's colours; below, it may be the other one
+_COLOUR_WEIGHT = 3.0  # of colours beside the predicted masks: where colours are distinct they decide
+_DISTINCT = 1.0  # mean log-likelihood ratio of a subject's colours; below, it may be the other subject
 
 
 def track_subjects(
@@ -54,73 +57,63 @@ def track_subjects(
     view: ViewSettings | None = None,
     batch: int = 1,
 ) -> Generator[tuple[TrackedFrame, ...], None, None]:
-    """Follow the subjects that `prompts` point at, by name, in the first of `frames`.
+    """Track the subjects that `prompts` point at, by name, in the first of `frames`.
 
-    Arguments are as for `track.track`. Yields for each frame what was found of each subject, in the order of `prompts`;
-    each record has its subject's name. At most one group of frames is held (and one frame more).
+    Arguments are as for `tracker.track`. Yields a `TrackedFrame` for each subject of each frame, in the order of
+    `prompts`; each record has its subject's name. At most one group of frames is held (and one frame more).
     Raises: UsageError, a prompt lies outside the frame.
     """
-    together = MultiSubjectTracker(model, prompts, settings or TrackSettings(), view or ViewSettings())
+    tracker = MultiSubjectTracker(model, prompts, settings or TrackSettings(), view or ViewSettings())
     with closing_iter(frames) as source:
-        for group in _groups(source, batch, look_ahead=wants_motion(model)):
-            yield from together.follow(group)
+        for group in frame_groups(source, batch, look_ahead=wants_motion(model)):
+            yield from tracker.track_group(group)
 
 
-class Member(SubjectTracker):
-    """A follower that may be answered beforehand, with what the others leave to it."""
+@dataclass(slots=True)
+class Member:
+    """One of the subjects: its tracker, and its colours pixel by pixel."""
 
-    def __init__(
-        self, name: str, model: Model, prompt: Prompt, settings: TrackSettings, view_settings: ViewSettings
-    ) -> None:
-        super().__init__(model, prompt, settings, view_settings)
-        self.name = name
-        self.colours = SubjectColours()
-        self.answer: Candidates | None = None
-
-    def _ask(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
-        if self.answer is not None:
-            answer, self.answer = self.answer, None
-            return answer
-        return super()._ask(embedding, index, prompt)
+    name: str
+    tracker: SubjectTracker
+    colours: SubjectColours = field(default_factory=SubjectColours)
 
 
 @dataclass(slots=True)
 class MaskClaim:
     """What a subject would take of a frame.
 
-    moved    (m, m) float32 logits, its last mask moved here
-    mask     (m, m) float32 logits, what it would choose
-    seen     (m, m) int, the bin of each cell's colour
-    denied   (m, m) bool, cells that are another's
-    doubts   reasons that it may be another
+    mask      (m, m) float32 logits, the mask it would select
+    colours   (m, m) int, the bin of each cell's colour
+    denied    (m, m) bool, cells that are another's
+    findings  why it may be another subject
     """
 
     member: Member
-    view: Crop
+    crop: Crop
+    query: Query
     offered: Candidates
-    moved: np.ndarray
     mask: np.ndarray
-    seen: np.ndarray
+    colours: np.ndarray
     denied: np.ndarray = field(init=False)
-    doubts: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     meets: bool = False
 
     def __post_init__(self) -> None:
         self.denied = np.zeros(self.mask.shape, bool)
 
     def at(self, logits: np.ndarray, other: MaskClaim) -> np.ndarray:
-        """Logits over this claim's cells, read at the cells of another one."""
-        if self.view == other.view:
+        """Read logits over this claim's cells at the cells of another one."""
+        if self.crop == other.crop:
             return logits
-        return _read(logits, self.view, *cell_centres_of(other.view, len(logits)))
+        return sample_logits(logits, self.crop, *cell_centres_of(other.crop, len(logits)))
 
     @property
-    def sure(self) -> np.ndarray:
-        """What the moved mask says; that of a subject that is lost is a guess."""
-        return np.clip(self.moved, -SURE, SURE) * (0.25 if self.member.lost else 1.0)
+    def prior(self) -> np.ndarray:
+        """(m, m) what the predicted mask says of each cell; that of a lost subject is a guess."""
+        return np.clip(self.query.predicted, -SURE, SURE) * (0.25 if self.member.tracker.subject.lost else 1.0)
 
-    def left(self) -> Candidates:
-        """What is offered, without what is another's."""
+    def remaining(self) -> Candidates:
+        """Return the offered masks without the cells that are another's."""
         if not self.denied.any():
             return self.offered
         logits = np.where(
@@ -130,134 +123,127 @@ class MaskClaim:
 
 
 class MultiSubjectTracker:
-    """The followers of all subjects of one clip."""
+    """The trackers of all subjects of one clip."""
 
     def __init__(
-        self, model: Model, prompts: Mapping[str, Prompt], settings: TrackSettings, view_settings: ViewSettings
+        self, model: Model, prompts: Mapping[str, Prompt], settings: TrackSettings, crop_settings: ViewSettings
     ) -> None:
         self.model = model
-        self.view_settings = view_settings
-        self.view: Crop | None = None  # the one that is shared
-        self.met: set[tuple[str, str]] = set()  # pairs that met in the frame before
-        # A subject that was found elsewhere would need a view and an embedding of its own.
+        self.crop_settings = crop_settings
+        self.crop: Crop | None = None  # the one that is shared
+        self.met: set[tuple[str, str]] = set()  # pairs that met in the previous frame
+        # A subject that is found elsewhere would need a crop and an embedding of its own.
         settings = replace(settings, search=False)
-        self.members = [Member(name, model, prompt, settings, view_settings) for name, prompt in prompts.items()]
+        self.members = [
+            Member(name, SubjectTracker(model, prompt, settings, crop_settings)) for name, prompt in prompts.items()
+        ]
 
-    def follow(self, group: list[TrackStep]) -> Generator[tuple[TrackedFrame, ...], None, None]:
-        """The frames of one group; those that are looked at in one view are embedded together, once for all."""
-        made: dict[tuple[Crop, int], tuple[Embedding, list[np.ndarray]]] = {}
-        runs: list[list[tuple[Crop, int, int]]] = [[] for _ in self.members]  # view, first place, frames used
-        rows: list[list[TrackedFrame]] = []
+    def track_group(self, group: list[TrackStep]) -> Generator[tuple[TrackedFrame, ...], None, None]:
+        """Track the frames of one group; those that share a crop are embedded together, once for all subjects."""
         for member in self.members:
-            member.references.remember(self.model)
+            member.tracker.references.embed_deferred(self.model)
+        shared = SharedEmbeddings(self.model, group)
+        embeddings = [GroupEmbeddings(shared.embed_rest) for _ in self.members]
+        rows: list[list[TrackedFrame]] = []
         for place, step in enumerate(group):
-            guesses = [member._guess(step) for member in self.members]
-            views = self._views(guesses, step.frame.size)
-            embedded = []
-            for member, view, own in zip(self.members, views, runs, strict=True):
-                if not own or view != member.view:
-                    own.append((view, place, 0))
-                    member.view = view
-                    if (view, place) not in made:
-                        pictures = [view.cut(s.frame.rgb8) for s in group[place:]]
-                        with torch.inference_mode():
-                            made[view, place] = self.model.embed(pictures), pictures
-                _, start, used = own[-1]
-                own[-1] = view, start, used + 1
-                embedding, pictures = made[view, start]
-                embedded.append((embedding, place - start, pictures[place - start]))
-            rows.append(self._found(step, guesses, views, embedded))
+            predictions = [member.tracker.predict(step) for member in self.members]
+            crops = self._crops(predictions, step.frame.size)
+            sources = [own.at(place, crop) for own, crop in zip(embeddings, crops, strict=True)]
+            pictures = [shared.picture(crop, place) for crop in crops]
+            rows.append(self._observe(step, predictions, sources, pictures))
         for place, row in enumerate(rows):
-            given = []
-            for tracked, own in zip(row, runs, strict=True):
-                view, start, used = next(run for run in own if run[1] <= place < run[1] + run[2])
-                embedding, _ = made[view, start]
-                handle = (embedding, place - start) if used == embedding.count else None
-                given.append(replace(tracked, embedding=handle))
-            yield tuple(given)
+            yield tuple(
+                replace(tracked, embedding=own.whole_batch(place)) for tracked, own in zip(row, embeddings, strict=True)
+            )
 
-    def _views(self, guesses: Sequence[Prediction | None], frame_size: tuple[int, int]) -> list[Crop]:
-        if self.view_settings.subjects == "own":
-            return [m._view_for(guess, frame_size) for m, guess in zip(self.members, guesses, strict=True)]
+    def _crops(self, predictions: Sequence[Prediction | None], frame_size: tuple[int, int]) -> list[Crop]:
+        """Return the crop for each subject: one for all, or each one's own."""
+        if self.crop_settings.subjects == "own":
+            return [
+                member.tracker.hold_crop(prediction, frame_size)
+                for member, prediction in zip(self.members, predictions, strict=True)
+            ]
         size = self.model.view_size
         wanted = [
-            guess.search if guess is not None else member.prompt.box
-            for member, guess in zip(self.members, guesses, strict=True)
+            prediction.query_box if prediction is not None else member.tracker.prompt.box
+            for member, prediction in zip(self.members, predictions, strict=True)
         ]
         boxes = [box for box in wanted if box is not None]
         if len(boxes) < len(wanted):  # a point says nothing of its subject's size
-            self.view = self.view or Crop.whole(frame_size, size)
+            self.crop = self.crop or Crop.whole(frame_size, size)
         else:
-            self.view = held_view(self.view, reduce(union_of, boxes), frame_size, size, self.view_settings)
-        return [self.view] * len(self.members)
+            self.crop = held_crop(self.crop, reduce(union_of, boxes), frame_size, size, self.crop_settings)
+        return [self.crop] * len(self.members)
 
-    def _found(
+    def _observe(
         self,
         step: TrackStep,
-        guesses: Sequence[Prediction | None],
-        views: Sequence[Crop],
-        embedded: Sequence[tuple[Embedding, int, np.ndarray]],
+        predictions: Sequence[Prediction | None],
+        sources: Sequence[FrameEmbedding],
+        pictures: Sequence[np.ndarray],
     ) -> list[TrackedFrame]:
-        """What is found of each subject in one frame."""
+        """Find each subject in one frame."""
         claims = [
-            None if guess is None else _claim(member, step, guess, view, *given)
-            for member, guess, view, given in zip(self.members, guesses, views, embedded, strict=True)
+            None if prediction is None else _claim(member, step, prediction, source, picture)
+            for member, prediction, source, picture in zip(self.members, predictions, sources, pictures, strict=True)
         ]
         self.met = resolve_overlaps([claim for claim in claims if claim is not None], self.met)
         found = []
-        for member, guess, view, given, claim in zip(self.members, guesses, views, embedded, claims, strict=True):
-            embedding, index, picture = given
-            known = member.references.copy()
-            if guess is None or claim is None:
-                record, logits = member._begin(step, view, embedding, index)
+        for member, prediction, source, picture, claim in zip(
+            self.members, predictions, sources, pictures, claims, strict=True
+        ):
+            if prediction is None or claim is None:
+                observation = member.tracker.initialise(step, source)
             else:
-                member.answer = claim.left()
-                record, logits, _ = member._continue(step, guess, view, embedding, index)
-                if claim.doubts:
-                    state = State.UNCERTAIN if record.state is State.TRACKED else record.state
-                    record = replace(record, state=state, reasons=(*record.reasons, *claim.doubts))
-                    member.references = known
-            if not record.state.flagged and not record.reasons and not (claim is not None and claim.meets):
-                member.colours.learn(_cells(picture, view, len(logits))[logits > 0])
-            record = replace(record, subject=member.name)
-            found.append(TrackedFrame(step.frame, step.motion, record, view, logits, standing=member.standing))
+                observation = member.tracker.observe(
+                    step, prediction, source, claim.query, claim.remaining(), learn=not claim.findings
+                )
+                if claim.findings:
+                    observation = observation.with_record(_with_findings(observation.record, claim.findings))
+            record, logits = observation.record, observation.logits
+            if not record.state.flagged and not record.findings and not (claim is not None and claim.meets):
+                member.colours.learn(_cells(picture, source.crop, len(logits))[logits > 0])
+            observation = observation.with_record(replace(record, subject=member.name))
+            found.append(TrackedFrame(step.frame, step.motion, observation))
         return _without_others(found)
 
 
+def _with_findings(record: Record, findings: Sequence[Finding]) -> Record:
+    """Add findings that need review."""
+    state = State.UNCERTAIN if record.state is State.TRACKED else record.state
+    return replace(record, state=state, findings=(*record.findings, *findings))
+
+
 def _claim(
-    member: Member,
-    step: TrackStep,
-    guess: Prediction,
-    view: Crop,
-    embedding: Embedding,
-    index: int,
-    picture: np.ndarray,
+    member: Member, step: TrackStep, prediction: Prediction, source: FrameEmbedding, picture: np.ndarray
 ) -> MaskClaim:
-    moved, prompt = member._prompt(step, guess, view)
-    offered = member._ask(embedding, index, prompt)
-    asked = view.to_view(guess.search)
-    masks = [keep_supported(logits, moved, asked, view.size) for logits in offered.logits]
-    values = [float(s) + mask_iou(mask > 0, moved > 0) for s, mask in zip(offered.scores, masks, strict=True)]
-    seen = bin_of(_cells(picture, view, len(moved)))
-    return MaskClaim(member, view, offered, moved, masks[int(np.argmax(values))], seen)
+    """Ask the segmenter for one subject, and select what it would take if it were alone."""
+    crop = source.crop
+    query = member.tracker.query(step, prediction, crop)
+    offered = segment(member.tracker.model, source, query.prompt)
+    query_box = crop.to_view(prediction.query_box)
+    masks = [keep_supported(logits, query.predicted, query_box, crop.size) for logits in offered.logits]
+    values = [float(s) + mask_iou(mask > 0, query.predicted > 0) for s, mask in zip(offered.scores, masks, strict=True)]
+    colours = bin_of(_cells(picture, crop, len(query.predicted)))
+    return MaskClaim(member, crop, query, offered, masks[int(np.argmax(values))], colours)
 
 
-def _cells(picture: np.ndarray, view: Crop, m: int) -> np.ndarray:
-    """(m, m, 3) uint8: the mean colour of each cell of a view's square; the padding is black."""
-    square = np.zeros((view.size, view.size, 3), np.uint8)
+def _cells(picture: np.ndarray, crop: Crop, m: int) -> np.ndarray:
+    """Return the mean colour of each cell of a crop's square, (m, m, 3) uint8; the padding is black."""
+    square = np.zeros((crop.size, crop.size, 3), np.uint8)
     square[: picture.shape[0], : picture.shape[1]] = picture
     return np.asarray(cv2.resize(square, (m, m), interpolation=cv2.INTER_AREA))
 
 
 def resolve_overlaps(claims: Sequence[MaskClaim], before: Container[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Deny each claim the cells that another one explains better, and say where that cannot be told.
+    """Deny each claim the cells that another one explains better, and add findings where colours do not tell.
 
-    `before` are the pairs that met in the frame before. Returns those that meet now.
+    `before` are the pairs of subjects that met in the previous frame. Returns the pairs that meet now.
     """
     met: set[tuple[str, str]] = set()
     for a, b in combinations(claims, 2):
         pair = a.member.name, b.member.name
-        if a.view.box.iou(b.view.box) <= 0 or _share(a, b) <= (_PART if pair in before else _MEET):
+        if a.crop.box.iou(b.crop.box) <= 0 or _share(a, b) <= (_PART if pair in before else _MEET):
             continue
         met.add(pair)
         a.meets = b.meets = True
@@ -265,21 +251,19 @@ def resolve_overlaps(claims: Sequence[MaskClaim], before: Container[tuple[str, s
         ratio = colour_ratio(own, other)
         assign_pixels(a, b, ratio, tie=False)
         assign_pixels(b, a, -ratio, tie=True)
-        alike = min(float(own @ ratio), float(other @ -ratio)) < _TOLD_APART
-        if alike or _may_be_other(a, ratio) or _may_be_other(b, -ratio):
+        similar = min(float(own @ ratio), float(other @ -ratio)) < _DISTINCT
+        if similar or _may_be_other(a, ratio) or _may_be_other(b, -ratio):
             for claim, other_one in ((a, b), (b, a)):
-                claim.doubts.append(
-                    f"meets {other_one.member.name} and looks like it: they may be swapped from here on"
-                )
+                claim.findings.append(Finding(Reason.MEETS_SUBJECT, other=other_one.member.name))
     return met
 
 
 def _share(a: MaskClaim, b: MaskClaim) -> float:
-    """What two masks share, as a share of the smaller one."""
+    """Return the area that two masks share, divided by that of the smaller one."""
 
     def cell(claim: MaskClaim) -> float:
-        sx, sy = claim.view.scale
-        return (claim.view.size / len(claim.mask)) ** 2 / (sx * sy)
+        sx, sy = claim.crop.scale
+        return (claim.crop.size / len(claim.mask)) ** 2 / (sx * sy)
 
     both = np.count_nonzero((a.mask > 0) & (b.at(b.mask, a) > 0)) * cell(a)
     least = min(np.count_nonzero(a.mask > 0) * cell(a), np.count_nonzero(b.mask > 0) * cell(b))
@@ -287,30 +271,34 @@ def _share(a: MaskClaim, b: MaskClaim) -> float:
 
 
 def assign_pixels(claim: MaskClaim, other: MaskClaim, ratio: np.ndarray, *, tie: bool) -> None:
-    """Take from `claim` what both want and `other` explains better; or as well, with `tie`."""
-    colour = cv2.blur(ratio[claim.seen].astype(np.float32), (3, 3))
-    evidence = claim.sure - other.at(other.sure.astype(np.float32), claim) + _COLOUR * colour
+    """Deny `claim` the shared cells that `other` explains better; with `tie` also those it explains as well.
+
+    `ratio` is the log-likelihood ratio of each colour bin, `claim` against `other`.
+    """
+    colour = cv2.blur(ratio[claim.colours].astype(np.float32), (3, 3))
+    evidence = claim.prior - other.at(other.prior.astype(np.float32), claim) + _COLOUR_WEIGHT * colour
     both = (claim.mask > 0) & (other.at(other.mask, claim) > 0)
     claim.denied |= both & ((evidence <= 0) if tie else (evidence < 0))
 
 
 def _may_be_other(claim: MaskClaim, ratio: np.ndarray) -> bool:
+    """Return whether the cells that a claim keeps may be the other subject, by their colours."""
     kept = (claim.mask > 0) & ~claim.denied
-    return bool(kept.any()) and float(ratio[claim.seen[kept]].mean()) < _TOLD_APART
+    return bool(kept.any()) and float(ratio[claim.colours[kept]].mean()) < _DISTINCT
 
 
 def _without_others(found: list[TrackedFrame]) -> list[TrackedFrame]:
-    """Where a subject is lost, what stands in for it is not seen where another one is."""
-    seen = [t for t in found if t.record.state is not State.LOST]
-    if len(seen) == len(found):
+    """Remove from the masks of lost subjects the cells of subjects that are seen."""
+    visible = [t for t in found if not t.observation.lost]
+    if len(visible) == len(found):
         return found
-    kept = []
+    cleaned = []
     for tracked in found:
-        if tracked.record.state is State.LOST:
+        if tracked.observation.lost:
             logits = tracked.logits.copy()
-            x, y = cell_centres_of(tracked.view, len(logits))
-            for other in seen:
-                logits[_read(other.logits.astype(np.float32), other.view, x, y) > 0] = BACKGROUND_LOGIT
-            tracked = replace(tracked, logits=logits)
-        kept.append(tracked)
-    return kept
+            x, y = cell_centres_of(tracked.crop, len(logits))
+            for other in visible:
+                logits[sample_logits(other.logits.astype(np.float32), other.crop, x, y) > 0] = BACKGROUND_LOGIT
+            tracked = replace(tracked, observation=replace(tracked.observation, logits=logits))
+        cleaned.append(tracked)
+    return cleaned

@@ -1,4 +1,4 @@
-"""Where to look for the subject: the query box and the crop that is held still."""
+"""Search region: the crop that is held still around the subject, and the boxes that lead to it."""
 
 from __future__ import annotations
 
@@ -8,36 +8,37 @@ from mam_video.core.crop import Crop
 from mam_video.core.geometry import Box
 from mam_video.core.settings import ViewSettings
 
-# Masks and boxes
 
+def held_crop(held: Crop | None, box: Box, frame_size: tuple[int, int], size: int, settings: ViewSettings) -> Crop:
+    """Return the crop for a subject in `box`: the held one if the box still fits it, else a new one around the box.
 
-def held_view(view: Crop | None, box: Box, frame_size: tuple[int, int], size: int, settings: ViewSettings) -> Crop:
-    """The view for a subject in `box`: the one that is held where it still fits, else a new one around the box."""
+    `frame_size` is (H, W); `size` is the side of the crop's square, in crop pixels.
+    """
     inside = box.clipped(frame_size)
-    if settings.roi == "frame" or (inside is None and view is None):
+    if settings.roi == "frame" or (inside is None and held is None):
         return Crop.whole(frame_size, size)
-    if view is not None and (inside is None or fits_crop(view, inside, frame_size, settings)):
-        return view
+    if held is not None and (inside is None or fits_crop(held, inside, frame_size, settings)):
+        return held
     assert inside is not None
     return Crop.around(inside, frame_size, size, settings.grow)
 
 
-def fits_crop(view: Crop, box: Box, frame_size: tuple[int, int], settings: ViewSettings) -> bool:
-    """Whether a box may stay in a view: clear of its edges (the frame's own edges are free) and not too small in it."""
+def fits_crop(crop: Crop, box: Box, frame_size: tuple[int, int], settings: ViewSettings) -> bool:
+    """Return whether a box may stay in a crop: clear of its edges, unless they are the frame's, and not too small."""
     h, w = frame_size
-    side = max(view.width, view.height)
+    side = max(crop.width, crop.height)
     room = settings.room * side
     clear = (
-        (view.x0 == 0 or box.x0 - view.x0 >= room)
-        and (view.y0 == 0 or box.y0 - view.y0 >= room)
-        and (view.x0 + view.width == w or view.x0 + view.width - box.x1 >= room)
-        and (view.y0 + view.height == h or view.y0 + view.height - box.y1 >= room)
+        (crop.x0 == 0 or box.x0 - crop.x0 >= room)
+        and (crop.y0 == 0 or box.y0 - crop.y0 >= room)
+        and (crop.x0 + crop.width == w or crop.x0 + crop.width - box.x1 >= room)
+        and (crop.y0 + crop.height == h or crop.y0 + crop.height - box.y1 >= room)
     )
     return clear and max(box.width, box.height) >= settings.fill * side
 
 
 def keep_connected(box: Box, frame_size: tuple[int, int]) -> Box:
-    """The box, pushed back where it has left the frame so that a pixel of it stays inside."""
+    """Push a box that has left the frame back, so that one pixel of it stays inside."""
     h, w = frame_size
     dx = max(1 - box.x1, 0.0) - max(box.x0 - (w - 1), 0.0)
     dy = max(1 - box.y1, 0.0) - max(box.y0 - (h - 1), 0.0)
@@ -45,28 +46,28 @@ def keep_connected(box: Box, frame_size: tuple[int, int]) -> Box:
 
 
 def is_exiting(box: Box, speed: tuple[float, float], frame_size: tuple[int, int]) -> bool:
-    """Whether a box at the frame's border moves outwards there, by more than noise (a share of its size)."""
+    """Return whether a box at the frame's border moves outwards there, by more than noise. `speed`: pixels a frame."""
     h, w = frame_size
     vx, vy = speed[0] / box.width, speed[1] / box.height
-    bar = 0.02
+    noise = 0.02  # of the box's size a frame
     return (
-        (box.x0 <= 1 and vx < -bar)
-        or (box.y0 <= 1 and vy < -bar)
-        or (box.x1 >= w - 1 and vx > bar)
-        or (box.y1 >= h - 1 and vy > bar)
+        (box.x0 <= 1 and vx < -noise)
+        or (box.y0 <= 1 and vy < -noise)
+        or (box.x1 >= w - 1 and vx > noise)
+        or (box.y1 >= h - 1 and vy > noise)
     )
 
 
 def median_box_of(boxes: list[Box]) -> Box:
-    """Side-wise median: one opinion that is far off has no say."""
+    """Return the side-wise median, which ignores one box that is far off."""
     x0, y0, x1, y1 = np.median([b.xyxy for b in boxes], axis=0)
     return Box(float(x0), float(y0), float(max(x1, x0 + 1)), float(max(y1, y0 + 1)))
 
 
 def displacement(before: Box, now: Box) -> tuple[float, float]:
-    """How far a subject has moved, of which one side may have stood still at the edge of what hides it.
+    """Return how far a subject has moved, (x, y), though an occluder may hold one side of its box.
 
-    Along each axis: what both sides moved together, else what the quicker one did.
+    Along each axis: the movement of the quicker side; of sides that move apart, their sum.
     """
 
     def along(low: float, high: float) -> float:
@@ -75,12 +76,16 @@ def displacement(before: Box, now: Box) -> tuple[float, float]:
     return along(now.x0 - before.x0, now.x1 - before.x1), along(now.y0 - before.y0, now.y1 - before.y1)
 
 
-def limit_shrink(reach: Box, box: Box, share: float) -> Box:
-    """`reach` on its way to `box`: a side moves out at once, and in by at most `share` of the reach's own size.
+def limit_shrink(before: Box, box: Box, share: float) -> Box:
+    """Move each side of `before` to `box`: outwards at once, inwards by at most `share` of its own size.
 
-    What hides a part of the subject for a few frames shows it again on the other side: that has to be in the box.
+    A part of the subject that is hidden for a few frames comes out on the other side of the occluder: it has to be in
+    the box then.
     """
-    dx, dy = share * reach.width, share * reach.height
+    dx, dy = share * before.width, share * before.height
     return Box(
-        min(box.x0, reach.x0 + dx), min(box.y0, reach.y0 + dy), max(box.x1, reach.x1 - dx), max(box.y1, reach.y1 - dy)
+        min(box.x0, before.x0 + dx),
+        min(box.y0, before.y0 + dy),
+        max(box.x1, before.x1 - dx),
+        max(box.y1, before.y1 - dy),
     )

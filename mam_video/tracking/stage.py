@@ -19,7 +19,7 @@ from mam_video.runtime.rows import map_columns
 from mam_video.runtime.stage_timer import StageTimer
 from mam_video.runtime.streams import closing_iter
 from mam_video.tracking.multi_subject import track_subjects
-from mam_video.tracking.shots import each_in_first_shot, each_with_cuts
+from mam_video.tracking.shots import in_first_shot, with_cuts
 from mam_video.tracking.track_file import Track, TrackWriter, saved
 from mam_video.tracking.track_log import TrackLog
 from mam_video.tracking.tracker import track
@@ -58,10 +58,10 @@ class TrackPrompts:
 
     def __call__(self, moving: Iterable[Moved], model: Model) -> Generator[TrackedRow, None, None]:
         follow = partial(self._follow, model=model)
-        rows = each_in_first_shot(moving, follow, model, self.prompts, self.cuts, self.clock)
+        rows = in_first_shot(moving, follow, model, self.prompts, self.cuts, self.clock)
         if self.logs:
             rows = map_columns(rows, [log.kept for log in self.logs])
-        return each_with_cuts(rows, self.cuts)
+        return with_cuts(rows, self.cuts)
 
     def _follow(self, moving: Iterable[Moved], model: Model) -> Generator[TrackedRow, None, None]:
         """Track one subject by itself, or several side by side."""
@@ -102,7 +102,7 @@ def _repeated(moving: Iterable[Moved], count: int) -> Generator[tuple[Moved, ...
 
 def _followed(track: Track, name: str, model: Model, moving: Iterable[Moved]) -> Generator[TrackedFrame, None, None]:
     for item in track.follow(moving, model):
-        yield replace(item, record=replace(item.record, subject=name)) if name else item
+        yield item.with_record(replace(item.record, subject=name)) if name else item
 
 
 @dataclass(frozen=True)

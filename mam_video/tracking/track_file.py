@@ -1,10 +1,10 @@
-"""A track as a file: what was found in every frame, to matte again without tracking again.
+"""Track files: the observation of every frame, to matte again without tracking again.
 
 A zip that any tool opens:
 
     track.json              {"kind": "mam-video track", "version": 2, "size": [H, W], "model": ..., "mask_size": m,
                             "settings": {...}}
-    frames/00000012.json    the record of frame 12, and the view that was looked at
+    frames/00000012.json    the record of frame 12, and the crop that the model looked at
     frames/00000012.f16     its logits, (m, m) float16 little-endian, all low bytes before all high bytes (the high ones
                             change slowly, so that they deflate better)
     end.json                {"frames": count, "first": index}: written last, so that its absence tells a cut file
@@ -30,6 +30,7 @@ from mam_video.core.crop import Crop
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.frames import Frame, Record, State
 from mam_video.core.geometry import Box
+from mam_video.core.reasons import Finding
 from mam_video.core.untrusted import parse_json
 from mam_video.models.base import Model
 from mam_video.motion.flow import Motion
@@ -47,7 +48,7 @@ _LARGEST_JSON = 1 << 20  # bytes of a member
 
 
 class Finder(Protocol):
-    """What found a track: a model, or masks made elsewhere."""
+    """What made a track: a model, or masks of other programs."""
 
     @property
     def name(self) -> str: ...
@@ -63,9 +64,9 @@ class TrackWriter(Transactional):
 
     Args:
         size: (H, W) of the clip's frames.
-        settings: what the run was asked to do, for the record; must be plain values.
+        settings: of the run, for the record; plain values.
         part: where it grows; a hidden name of its own beside `path` where None.
-    Raises: UsageError, the file exists and `overwrite` was not asked for, or another run is writing it; MediaError, it
+    Raises: UsageError, the file exists and `overwrite` is false, or another run is writing it; MediaError, it
         cannot be written.
     """
 
@@ -112,10 +113,11 @@ class TrackWriter(Transactional):
         """Add a frame; frames come in order, each once."""
         if tracked.frame.size != self._size:
             raise ValueError(f"frame {tracked.frame.index} is {tracked.frame.size}, the track's clip {self._size}")
-        self.write_found(tracked.record, tracked.view, tracked.logits)
+        self.write_observation(tracked.observation)
 
-    def write_found(self, record: Record, view: Crop, logits: np.ndarray) -> None:
-        """The same of what was found alone: record, view, and logits (m, m) float16."""
+    def write_observation(self, found: MaskObservation) -> None:
+        """Add a frame without its pixels."""
+        record, logits = found.record, found.logits
         if logits.shape[0] != self._mask_size:
             raise ValueError(f"logits are {logits.shape}, the track's {self._mask_size}")
         if self._first is None:
@@ -123,7 +125,7 @@ class TrackWriter(Transactional):
         if record.index != self._first + self._count:
             raise ValueError(f"frame {record.index} comes after frame {self._first + self._count - 1}")
         name = _member(record.index)
-        self._put(f"{name}.json", json.dumps(_as_json(record, view)).encode())
+        self._put(f"{name}.json", json.dumps(_as_json(record, found.crop)).encode())
         halves = logits.astype("<f2", copy=False).reshape(-1, 1).view(np.uint8)
         self._put(f"{name}.f16", np.ascontiguousarray(halves.T).tobytes())
         self._count += 1
@@ -171,13 +173,13 @@ class TrackWriter(Transactional):
 
 @dataclass(frozen=True, slots=True)
 class Track(Closeable):
-    """A saved track, opened. Frames are read from the file when asked for.
+    """An open track file. Frames are read from it when they are needed.
 
     size       (H, W) of the clip's frames
     first      index of its first frame; `count` frames follow each other
     model      name of the model that found it
     mask_size  m of its (m, m) logits
-    settings   what the run was asked to do
+    settings   of the run that made it
     """
 
     path: Path
@@ -240,8 +242,8 @@ class Track(Closeable):
     def __len__(self) -> int:
         return self.count
 
-    def frame(self, index: int) -> tuple[Record, Crop, np.ndarray]:
-        """What was found in frame `index`: record, view, and logits (m, m) float16.
+    def frame(self, index: int) -> MaskObservation:
+        """Return what was found in frame `index`.
 
         Raises: UsageError, the track does not hold it; MediaError, the file is damaged.
         """
@@ -253,27 +255,28 @@ class Track(Closeable):
         entry = _json(self._zip, self.path, f"{name}.json")
         raw = _content(self._zip, self.path, f"{name}.f16", 2 * self.mask_size**2)
         try:
-            record, view = _from_json(index, entry)
+            record, crop = _from_json(index, entry)
             halves = np.frombuffer(raw, np.uint8).reshape(2, self.mask_size * self.mask_size)
         except (KeyError, TypeError, ValueError, OverflowError, UsageError) as error:
             raise MediaError(f"{self.path}: frame {index} of the track is damaged ({error}); make it again") from None
         logits = np.ascontiguousarray(halves.T).view("<f2").reshape(self.mask_size, self.mask_size)
         h, w = self.size
-        if view.x0 + view.width > w or view.y0 + view.height > h:
+        if crop.x0 + crop.width > w or crop.y0 + crop.height > h:
             raise MediaError(f"{self.path}: frame {index} of the track is damaged (view outside the frame)")
-        return record, view, logits.astype(np.float16, copy=False)
+        return MaskObservation(record, crop, logits.astype(np.float16, copy=False))
 
     def follow(
         self, frames: Iterable[tuple[Frame, Motion | None]], model: Model | None = None
     ) -> Generator[TrackedFrame, None, None]:
-        """What `track` gave for these frames, without a model; `embedding` is None.
+        """Yield what `tracker.track` gave for these frames, without a model; `embedding` is None.
 
-        With `model`, views and masks found by a model of another size are brought to its own.
+        With `model`, crops and masks of a model of another size are resized to its own.
         Raises: UsageError, a frame is not in the track, or the track was made from another clip.
         """
         with closing_iter(frames) as source:
             for frame, motion in source:
-                record, view, logits = self.frame(frame.index)
+                found = self.frame(frame.index)
+                record = found.record
                 if frame.size != self.size:
                     (h, w), (our_h, our_w) = frame.size, self.size
                     raise UsageError(f"{self.path}: was made from a clip of {our_w}x{our_h}, this one is {w}x{h}")
@@ -282,70 +285,80 @@ class Track(Closeable):
                         f"{self.path}: was made from another clip: frame {frame.index} has pts {record.pts} there and "
                         f"{frame.pts} here"
                     )
-                if model is not None and (view.size, self.mask_size) != (model.view_size, model.mask_size):
-                    view = replace(view, size=model.view_size)
-                    m = model.mask_size
-                    way = cv2.INTER_AREA if m < self.mask_size else cv2.INTER_LINEAR
-                    logits = cv2.resize(logits.astype(np.float32), (m, m), interpolation=way).astype(np.float16)
-                yield TrackedFrame(frame, None if record.cut else motion, record, view, logits)
+                if model is not None and (found.crop.size, self.mask_size) != (model.view_size, model.mask_size):
+                    found = _resized(found, model)
+                yield TrackedFrame(frame, None if record.cut else motion, found)
 
     def close(self) -> None:
         self._zip.close()
 
 
+def _resized(found: MaskObservation, model: Model) -> MaskObservation:
+    """Bring crop and mask to the size of another model."""
+    m = model.mask_size
+    filtering = cv2.INTER_AREA if m < len(found.logits) else cv2.INTER_LINEAR
+    logits = cv2.resize(found.logits.astype(np.float32), (m, m), interpolation=filtering).astype(np.float16)
+    return replace(found, crop=replace(found.crop, size=model.view_size), logits=logits)
+
+
 def saved(tracked: Iterable[TrackedFrame], writer: TrackWriter) -> Generator[TrackedFrame, None, None]:
-    """`tracked`, unchanged, with each frame written on its way. The writer is left open: its owner closes or aborts."""
+    """Pass frames on unchanged, and write each. The writer is left open: its owner closes or aborts it."""
     with closing_iter(tracked) as source:
         for item in source:
             writer.write(item)
             yield item
 
 
-def packed(tracked: TrackedFrame) -> bytes:
-    """What was found in a frame and is remembered, without its pixels; `unpacked` gives every bit of it again."""
-    entry = {"index": tracked.record.index, "m": tracked.logits.shape[0], **_as_json(tracked.record, tracked.view)}
-    stood = np.zeros((0, 0)) if tracked.standing is None else tracked.standing
-    entry["standing"] = len(stood)
-    halves = tracked.logits.astype("<f2", copy=False).tobytes()
-    return json.dumps(entry).encode() + b"\n" + zlib.compress(halves + stood.astype("<f4", copy=False).tobytes(), 1)
+def packed(found: MaskObservation) -> bytes:
+    """Pack what was found in a frame; `unpacked` gives every bit of it again."""
+    entry = {"index": found.record.index, "m": found.logits.shape[0], **_as_json(found.record, found.crop)}
+    age = np.zeros((0, 0)) if found.static_age is None else found.static_age
+    entry["standing"] = len(age)
+    halves = found.logits.astype("<f2", copy=False).tobytes()
+    return json.dumps(entry).encode() + b"\n" + zlib.compress(halves + age.astype("<f4", copy=False).tobytes(), 1)
 
 
 def unpacked(data: bytes) -> MaskObservation:
-    """Record, view, logits and standing of `packed`. Raises: ValueError, KeyError or zlib.error, where it is none."""
+    """Unpack what `packed` gave. Raises: ValueError, KeyError or zlib.error, the data is damaged."""
     head, _, body = data.partition(b"\n")
     entry = parse_json(head)
     m, n = int(entry["m"]), int(entry["standing"])
     if not (0 < m <= _LARGEST_MASK and 0 <= n <= _LARGEST_MASK):
         raise ValueError(f"sizes {m} and {n}")
     body = zlib.decompressobj().decompress(body, 2 * m * m + 4 * n * n)
-    record, view = _from_json(int(entry["index"]), entry)
+    record, crop = _from_json(int(entry["index"]), entry)
     logits = np.frombuffer(body, "<f2", m * m).reshape(m, m)
-    standing = np.frombuffer(body, "<f4", n * n, 2 * m * m).reshape(n, n)
-    return record, view, logits.astype(np.float16), standing.astype(np.float32)
+    age = np.frombuffer(body, "<f4", n * n, 2 * m * m).reshape(n, n)
+    return MaskObservation(record, crop, logits.astype(np.float16), age.astype(np.float32))
 
 
 def _member(index: int) -> str:
     return f"frames/{index:08d}"
 
 
-def _as_json(record: Record, view: Crop) -> dict[str, Any]:
+def _as_json(record: Record, crop: Crop) -> dict[str, Any]:
     return {
         "pts": record.pts,
         "state": record.state.value,
         "box": record.box.xyxy,
         "score": record.score,
         "area": record.area,
-        "reasons": record.reasons,
-        "view": [view.x0, view.y0, view.width, view.height, view.size],
+        "reasons": [str(f.reason) for f in record.findings],  # programs that know no findings read this
+        "findings": [f.as_dict() for f in record.findings],
+        "view": [crop.x0, crop.y0, crop.width, crop.height, crop.size],
         **({"cut": True} if record.cut else {}),
     }
 
 
 def _from_json(index: int, entry: dict[str, Any]) -> tuple[Record, Crop]:
     box = Box(*(float(v) for v in entry["box"]))
+    if "findings" in entry:
+        findings = tuple(Finding.from_dict(finding) for finding in entry["findings"])
+    else:
+        findings = tuple(Finding.from_text(str(text)) for text in entry["reasons"])
     record = Record(
         index, int(entry["pts"]), State(entry["state"]), box, float(entry["score"]), float(entry["area"]),
-        tuple(str(r) for r in entry["reasons"]), cut=bool(entry.get("cut", False)),
+        findings, cut=bool(entry.get("cut", False)),
     )  # fmt: skip
     return record, Crop(*(int(v) for v in entry["view"]))
 

@@ -1,4 +1,4 @@
-"""The track of a run that can be resumed: written frame by frame, read again after a crash."""
+"""The track of a run that can be resumed: written frame by frame, readable after a crash."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ANEW: Final = "ask for the same again, or begin anew with --overwrite and withou
 
 
 class TrackLog(Sequence[MaskObservation]):
-    """What was found in each frame, from the first on; read from the file when asked for."""
+    """The observations of all frames so far, in order; each is read from the file when it is needed."""
 
     def __init__(self, path: Path) -> None:
         self._log = AppendLog(path)
@@ -38,11 +38,11 @@ class TrackLog(Sequence[MaskObservation]):
             raise MediaError(f"{self._log.path}: frame {place} is damaged ({error}); {ANEW}") from None
 
     def kept(self, tracked: Iterable[TrackedFrame]) -> Generator[TrackedFrame, None, None]:
-        """`tracked`, unchanged; each frame that is not there yet is written on its way."""
+        """Pass frames on unchanged, and write those that the log does not hold yet."""
         with closing_iter(tracked) as source:
             for place, item in enumerate(source):
                 if place >= len(self):
-                    self._log.append(packed(item))
+                    self._log.append(packed(item.observation))
                 yield item
 
     def close(self) -> None:

@@ -1,98 +1,80 @@
-"""Where the subject is in the next frame, and how sure we are.
+"""Track one subject: where it is in each frame, and how reliable its mask is.
 
-For every frame, in order:
+For every frame, in order (`SubjectTracker`):
 
-1. Move. The optical flow carries the previous mask over; its box is the side-wise median of three opinions: the moved
-   mask's own box, the last box moved by the median motion inside the mask, and a constant-velocity filter.
-2. Ask. The box, grown by a margin (more where the parts of the subject move differently), the moved mask and the
-   reference frames go to the segmenter, which looks at a `Crop` around the box.
-3. Choose. Among several masks by score, overlap with the moved mask and agreement with the box filter together, not
-   by score alone (the idea of SAMURAI, arXiv 2411.11922; it needs no training). Parts that neither touch the moved mask
-   nor lie in the box are taken off.
-4. Doubt. The frame gets its state (`confidence.py`), and only a frame without doubt is remembered as a reference.
+1. Predict. The optical flow warps the previous mask; the box is predicted from it, the last box and the box filter
+   (`position.py`).
+2. Query. The grown box, the warped mask and the reference frames go to the segmenter, which sees a `Crop` around the
+   box (`query.py`, `search_region.py`).
+3. Select. One of the offered masks is taken, by score, overlap and agreement with the box filter (`selection.py`), and
+   components that stand still are removed from it (`static_parts.py`).
+4. Assess. Measurements of the mask become findings, and these decide the frame's state (`confidence.py`).
+5. Update. All models of the subject take over the frame; a confident frame becomes a reference (`references.py`).
 
-What the states mean:
+States:
 
 PROMPTED   the user pointed at the subject in this frame.
-TRACKED    found; score, overlap and area are all above the bars of `TrackSettings`. It may have reasons that are no
-           cause to look: half of it is hidden, or they are known from frames just before. Then it teaches no more
-           than an uncertain one.
-UNCERTAIN  found and followed, but the score is low, the mask fits the moved one badly, its area is not what it was, its
-           colours are not the subject's, a look-alike touches it, or a part that stands still was taken off. Its
-           reasons say which. It teaches nothing, but where they say nothing against the mask.
-LOST       nothing was found, or what was found is too doubtful to be followed: its mask is empty. Its box is where the
-           subject is thought to be.
-RECOVERED  the first frame in which it is found again, after lost ones or somewhere else at once.
+TRACKED    found; score, overlap and area are above the bounds of `TrackSettings`. It may have findings that need no
+           review.
+UNCERTAIN  found, but a finding needs review. Such a frame becomes a reference only if every finding is harmless
+           (`safe_to_learn`).
+LOST       nothing was found, or the mask was rejected: it is empty. The box is where the subject is assumed to be.
+RECOVERED  the first frame in which it is found again, after lost ones or elsewhere at once.
 
-What is lost is searched in every frame: around its last place, moved by the motion, and around where the box filter
-expects it, wider from frame to frame; and in the whole frame, where its colours are. What is found must look like the
-subject and not be larger than what was lost. What the subject looks like, `appearance.py` knows.
+A lost subject is searched in every frame: around its last place, moved by the motion; around where the box filter
+expects it, wider from frame to frame; and in the whole frame, where its colours are (`reacquisition.py`). What is found
+must look like the subject (`appearance.py`) and not be larger than it was.
 
-Areas are compared with the frame before and with what the subject had when all of it was seen, which the motion's own
-scale carries along: a subject that comes nearer grows as its motion says, one that goes behind a pole does not.
+Areas are compared with the previous frame and with the area of the whole subject, which grows with the motion's own
+scale: a subject that comes nearer grows as its motion says, one that goes behind a pole does not shrink.
 
-Embedding falls on absolute frame numbers: group k holds frames k*batch to (k+1)*batch-1 and is embedded at once in the
-view that is held. Where the subject stops fitting it within a group, the rest of the group gets a new view and is
-embedded again.
+Batches fall on absolute frame numbers: group k holds frames k*batch to (k+1)*batch-1 and is embedded at once in the
+crop that is held (`embeddings.py`).
 
-The frames may come last one first, with the motion that leads backwards: they are followed by the same rules. Other
-prompted frames of the subject may be given as anchors: references like the prompt's own, which never fade.
-`corrections.py` makes one track of several prompts.
+Frames may come in reverse order, with the motion that leads backwards; the same rules hold. `bidirectional.py` makes
+one track of several prompts.
 
-A track can be gone on with where it broke off: all that the tracker remembers follows from what was found and from the
-motion. Known frames are gone through without asking the model, and then every bit is as if it had never stopped.
+A track can be continued where it broke off: the state follows from what was found and from the motion. Known frames are
+replayed without the model, and then every bit is as if tracking had never stopped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import reduce
 from itertools import chain
 
-import cv2
 import numpy as np
-import torch
 
 from mam_video.core.crop import Crop
 from mam_video.core.errors import UsageError
 from mam_video.core.frames import Frame, Record, State
-from mam_video.core.geometry import Box, gap_between, union_of
+from mam_video.core.geometry import Box
+from mam_video.core.reasons import Finding, Reason
 from mam_video.core.settings import TrackSettings, ViewSettings
-from mam_video.models.base import Candidates, Embedding, Model, Reference, ViewPrompt, wants_motion, wants_references
+from mam_video.models.base import Candidates, Embedding, Model, Reference, wants_motion, wants_references
 from mam_video.motion.flow import Motion
 from mam_video.prompts.prompt import Prompt
 from mam_video.runtime.streams import closing_iter
-from mam_video.tracking import confidence
-from mam_video.tracking.appearance import Appearance, CandidateRegion, Light, histogram_of
-from mam_video.tracking.box_filter import BoxFilter
-from mam_video.tracking.distractors import DistractorContact
+from mam_video.tracking.confidence import safe_to_learn
+from mam_video.tracking.embeddings import DeferredEmbedding, FrameEmbedding, GroupEmbeddings, embed
 from mam_video.tracking.mask_ops import (
     BACKGROUND_LOGIT,
-    carried_logits,
-    cell_centres_of,
-    drop_specks,
+    box_of_logits,
     empty_logits,
-    filled_share,
     first_point_of,
-    grid_scale,
-    keep_supported,
     mask_area,
-    mask_bounds,
-    mask_iou,
     mask_logits,
-    to_frame_pixels,
 )
+from mam_video.tracking.position import PositionModel
+from mam_video.tracking.query import Query, build_query, first_prompts, segment
+from mam_video.tracking.reacquisition import segment_regions
 from mam_video.tracking.references import ReferenceMemory
-from mam_video.tracking.search_region import (
-    displacement,
-    held_view,
-    is_exiting,
-    keep_connected,
-    limit_shrink,
-    median_box_of,
-)
-from mam_video.tracking.types import LaterAnswer, MaskObservation, Prediction, TrackBatch, TrackedFrame, TrackStep
+from mam_video.tracking.search_region import held_crop, keep_connected
+from mam_video.tracking.selection import select, select_prompted
+from mam_video.tracking.static_parts import StaticParts
+from mam_video.tracking.subject_model import SubjectModel
+from mam_video.tracking.types import MaskObservation, Prediction, TrackedFrame, TrackStart, TrackStep
 
 
 def track(
@@ -104,59 +86,44 @@ def track(
     view: ViewSettings | None = None,
     batch: int = 1,
     known: Sequence[MaskObservation] = (),
-    anchors: Sequence[Reference] = (),
-    before: MaskObservation | None = None,
-    recent: Sequence[Reference] = (),
-    begun: MaskObservation | None = None,
+    start: TrackStart | None = None,
 ) -> Generator[TrackedFrame, None, None]:
-    """Follow the subject that `prompt` points at in the first of `frames`.
+    """Track the subject that `prompt` points at in the first of `frames`.
 
     Args:
         frames: each frame with the motion that leads to it, as `motion.with_motion` gives them; their indices go up by
             one, or down.
         model: any of the model contract; `torch.inference_mode()` is entered for its calls.
         batch: frames embedded at once; the groups fall on absolute frame numbers.
-        known: what this same call found in its first frames, when it was broken off. Whole groups of them are not asked
-            for again.
-        anchors: the subject in other prompted frames, most telling first; as many are kept as the model's references
-            allow.
-        before: what was found in the frame before the first: the prompt corrects it. The segmenter is asked with it and
-            without it, with references and without any, and what fits the prompt best is taken.
-        recent: what was found shortly before, latest first: references for the first frame alone.
-        begun: what is known of the first frame already.
+        known: what this same call found in its first frames, when it was broken off. Whole groups of
+            them are replayed without the model.
+        start: what else is known of the subject.
 
     Yields one `TrackedFrame` a frame, in order. At most one group of frames is held (and one frame more).
-    Raises: UsageError, the prompt lies outside the frame, or what is known is of another clip.
+    Raises: UsageError, the prompt lies outside the frame, or `known` is of another clip.
     """
-    follower = SubjectTracker(model, prompt, settings or TrackSettings(), view or ViewSettings(), anchors)
-    follower.begun = begun
-    follower.passed = tuple(recent)
-    if before is not None:
-        _, follower.mask_view, logits, _ = before
-        follower.logits = logits.astype(np.float32)
-    place = 0
+    tracker = SubjectTracker(model, prompt, settings or TrackSettings(), view or ViewSettings(), start)
     with closing_iter(frames) as source:
-        for group in _groups(source, batch, look_ahead=wants_motion(model)):
+        place = 0
+        for group in frame_groups(source, batch, look_ahead=wants_motion(model)):
             end = place + len(group)
             if end <= len(known):
-                yield from follower.repeat(group, [known[k] for k in range(place, end)])
+                yield from _replay_group(tracker, group, [known[k] for k in range(place, end)])
             else:
-                yield from follower.follow(group)
+                yield from _track_group(tracker, group)
             place = end
 
 
-def anchor(frame: Frame, found: MaskObservation, model: Model) -> Reference:
-    """A prompted frame with what was found in it, for other frames to be compared with."""
-    _, view, logits, _ = found
-    with torch.inference_mode():
-        embedding = model.embed([view.cut(frame.rgb8)])
-    return Reference(embedding, 0, logits.astype(np.float32), prompted=True)
+def reference_of(frame: Frame, found: MaskObservation, model: Model) -> Reference:
+    """Embed a prompted frame with its mask, as a reference for other frames."""
+    embedding = embed(model, [found.crop.cut(frame.rgb8)])
+    return Reference(embedding, 0, found.logits.astype(np.float32), prompted=True)
 
 
-def _groups(
+def frame_groups(
     source: Iterator[tuple[Frame, Motion | None]], batch: int, look_ahead: bool
 ) -> Generator[list[TrackStep], None, None]:
-    """Frames by absolute groups. With `look_ahead` the first frame is told the motion that follows it."""
+    """Group frames by their absolute numbers. With `look_ahead` the first frame knows the motion that follows it."""
     first = next(source, None)
     if first is None:
         return
@@ -171,522 +138,241 @@ def _groups(
     yield steps
 
 
+def _track_group(tracker: SubjectTracker, group: list[TrackStep]) -> Iterator[TrackedFrame]:
+    """Track the frames of one group, which are embedded together as long as their crop stays."""
+
+    def embed_rest(crop: Crop, place: int) -> Embedding:
+        return embed(tracker.model, [crop.cut(step.frame.rgb8) for step in group[place:]])
+
+    tracker.references.embed_deferred(tracker.model)
+    embeddings = GroupEmbeddings(embed_rest)
+    found: list[MaskObservation] = []
+    for place, step in enumerate(group):
+        prediction = tracker.predict(step)
+        source = embeddings.at(place, tracker.hold_crop(prediction, step.frame.size))
+        if prediction is None:
+            observation = tracker.initialise(step, source)
+        else:
+            observation = tracker.observe(step, prediction, source)
+            tracker.held_crop = observation.crop
+            embeddings.move(place, observation.crop)  # found elsewhere: the rest of the group is embedded there
+        found.append(observation)
+    for place, (step, observation) in enumerate(zip(group, found, strict=True)):
+        yield TrackedFrame(step.frame, step.motion, observation, embeddings.whole_batch(place))
+
+
+def _replay_group(
+    tracker: SubjectTracker, group: list[TrackStep], known: list[MaskObservation]
+) -> Iterator[TrackedFrame]:
+    """Take over the known frames of one group, without the model."""
+    start = 0
+    for place, (step, found) in enumerate(zip(group, known, strict=True)):
+        prediction = tracker.predict(step)
+        previous, crop = tracker.held_crop, tracker.hold_crop(prediction, step.frame.size)
+        elsewhere = found.crop != crop
+        same_frame = (step.frame.index, step.frame.pts) == (found.record.index, found.record.pts)
+        if not same_frame or (elsewhere and found.record.state is not State.RECOVERED):
+            raise UsageError(f"what is known of frame {step.frame.index} was found in another clip")
+        if place == 0 or crop != previous or elsewhere:
+            start = place
+        tracker.held_crop = found.crop
+        batch = [s.frame for s in group[start:]]
+        tracker.replay(step, prediction, found, DeferredEmbedding(found.crop, batch, place - start))
+        yield TrackedFrame(step.frame, step.motion, found)
+
+
 class SubjectTracker:
-    """The state of one subject in one clip."""
+    """The state of one subject in one clip, and the five steps for each frame.
+
+    `multi_subject.py` calls the steps one by one, to divide the pixels of several subjects between query and select.
+    """
 
     def __init__(
         self,
         model: Model,
         prompt: Prompt,
         settings: TrackSettings,
-        view_settings: ViewSettings,
-        anchors: Sequence[Reference] = (),
+        crop_settings: ViewSettings,
+        start: TrackStart | None = None,
     ) -> None:
-        self.model = model
-        self.prompt = prompt
-        self.settings = settings
-        self.view_settings = view_settings
-        self.view: Crop | None = None
-        self.box = prompt.box or Box(0, 0, 1, 1)
-        self.reach: Box | None = None  # the box, but slow to shrink; None until the subject has been found
-        self.logits = np.zeros((0, 0), np.float32)  # of the last frame, over `mask_view`
-        self.mask_view: Crop | None = None
-        self.standing = np.zeros((0, 0), np.float32)  # frames that each place has stood still, over `mask_view`
-        self.good_area = 0.0  # share of the frame, when last seen
-        self.full_area = 0.0  # what it would be, were all of it seen
-        self.full_box: Box | None = None  # when last seen without doubt
-        self.light = Light()
-        self.appearance = Appearance()
-        self.others: list[Box] = []  # where look-alikes were last seen
-        self.others_before: list[Box] = []  # the same, as of the frame before
-        self.contact: DistractorContact | None = None  # a look-alike has touched it, and they have not parted since
-        self.filter: BoxFilter | None = None
-        self.lost = 0  # frames since it was last seen
-        self.memory = confidence.WarningMemory()
-        self.references = ReferenceMemory(wants_references(model), anchors)
-        self.begun: MaskObservation | None = None
-        self.passed: tuple[Reference, ...] = ()  # what was followed up to the prompt
+        self.model, self.prompt, self.settings, self.crop_settings = model, prompt, settings, crop_settings
+        self.start = start or TrackStart()
+        self.held_crop: Crop | None = None
+        self.position = PositionModel(prompt.box or Box(0, 0, 1, 1), self.start.before)
+        self.subject = SubjectModel(settings)
+        self.static_parts = StaticParts()
+        self.references = ReferenceMemory(wants_references(model), self.start.anchors)
 
-    def follow(self, group: list[TrackStep]) -> Iterator[TrackedFrame]:
-        """The frames of one group, which are embedded together as long as their view stays."""
-        self.references.remember(self.model)
-        found: list[TrackedFrame] = []
-        runs: list[tuple[Embedding, int, int]] = []  # embedding; its first frame's place in the group; frames used
-        for place, step in enumerate(group):
-            guess = self._guess(step)
-            view = self._view_for(guess, step.frame.size)
-            if not runs or view != self.view:
-                pictures = [view.cut(s.frame.rgb8) for s in group[place:]]
-                with torch.inference_mode():
-                    runs.append((self.model.embed(pictures), place, 0))
-                self.view = view
-            embedding, start, used = runs[-1]
-            runs[-1] = embedding, start, used + 1
-            if guess is None:
-                record, logits = self._begin(step, view, embedding, place - start)
-            else:
-                record, logits, view = self._continue(step, guess, view, embedding, place - start)
-                if view != self.view:  # found elsewhere: the rest of the group looks there
-                    runs[-1] = embedding, start, used
-                    with torch.inference_mode():
-                        runs.append((self.model.embed([view.cut(s.frame.rgb8) for s in group[place:]]), place, 1))
-                    self.view = view
-            found.append(TrackedFrame(step.frame, step.motion, record, view, logits, standing=self.standing))
-        for embedding, start, used in runs:
-            for i in range(start, start + used):
-                t = found[i]
-                handle = (embedding, i - start) if used == embedding.count else None
-                yield TrackedFrame(t.frame, t.motion, t.record, t.view, t.logits, handle, t.standing)
+    # Predict
 
-    def repeat(self, group: list[TrackStep], known: list[MaskObservation]) -> Iterator[TrackedFrame]:
-        """The same for a group that was followed before: the state afterwards is the same, and no model was asked."""
-        start = 0
-        for place, (step, (record, view, logits, standing)) in enumerate(zip(group, known, strict=True)):
-            guess = self._guess(step)
-            strange = view != self._view_for(guess, step.frame.size) and record.state is not State.RECOVERED
-            if (step.frame.index, step.frame.pts) != (record.index, record.pts) or strange:
-                raise UsageError(f"what is known of frame {step.frame.index} was found in another clip")
-            if place == 0 or view != self.view:
-                start = place
-            self.view = view
-            if guess is None:
-                self.filter = BoxFilter(record.box)
-            else:
-                if record.state not in (State.LOST, State.RECOVERED):
-                    self._touched(step.frame, record.box, record.area)
-                self._follow_box(record)
-            if record.state is State.LOST:
-                if guess is not None:
-                    self._elsewhere(step.frame)
-                logits = self._thought(step, guess, record.box, view)
-            batch = TrackBatch(view, [s.frame for s in group[start:]])
-            if standing is not None:
-                self.standing = standing
-            self._remember(step, record, logits, view, batch, place - start, guess)
-            yield TrackedFrame(step.frame, step.motion, record, view, known[place][2])
+    def predict(self, step: TrackStep) -> Prediction | None:
+        """Predict where the subject is now; None on the prompted frame. To be called once a frame, in order."""
+        self.subject.next_frame(step)
+        prediction = self.position.predict(step.motion, step.frame.size, self.settings, self.subject.lost)
+        if prediction is not None:
+            self.subject.areas.predict(prediction.scale)
+        return prediction
 
-    # Move
-
-    def _guess(self, step: TrackStep) -> Prediction | None:
-        """Where the subject should be now; None on the first frame."""
-        motion = step.motion
-        self.light.see(step.frame, motion)
-        self.others_before = self.others
-        if self.mask_view is None or self.filter is None or motion is None:  # there is no filter before the prompt
-            return None
-        before = to_frame_pixels(self.logits, self.mask_view, motion)
-        shift = motion.shift(before > 0)
-        moved_box = keep_connected(self.box.moved(shift.dx, shift.dy), step.frame.size)
-        expected = self.filter.predict()
-        sx, sy = motion.scale
-        moved_mask = motion.carry((before > 0).astype(np.float32)) > 0.5
-        if not self.lost:
-            self.full_area *= grid_scale(motion, before > 0) ** 2
-        own = mask_bounds(drop_specks(moved_mask, self.settings.speck), sx, sy)
-        leaves = own is None or is_exiting(self.box, self.filter.speed, step.frame.size)
-        box = median_box_of([moved_box, expected, own]) if own is not None and not self.lost else moved_box
-        box = keep_connected(box, step.frame.size)
-        margin = self.settings.margin * max(box.width, box.height) + shift.spread
-        search = box.grown(margin)
-        reach = self.reach.moved(shift.dx, shift.dy) if self.reach is not None else None
-        if reach is not None:
-            search = union_of(search, reach)
-        if self.lost:
-            # The flow under a standing mask follows whatever hides the subject; the filter keeps its course.
-            search = union_of(search, expected).grown(margin * min(2 * self.lost, 8))
-        search = search.clipped(step.frame.size) or search
-        return Prediction(box, search, expected, leaves, reach)
-
-    def _view_for(self, guess: Prediction | None, frame_size: tuple[int, int]) -> Crop:
-        """The view for a frame: the one that is held where the subject still fits it."""
+    def hold_crop(self, prediction: Prediction | None, frame_size: tuple[int, int]) -> Crop:
+        """Return the crop for a frame and hold it: the same one as before where the subject still fits it."""
         size = self.model.view_size
-        if self.view_settings.roi == "frame":
-            return Crop.whole(frame_size, size)
-        box = guess.search if guess is not None else self.prompt.box
-        if box is None:
-            return self.view or Crop.whole(frame_size, size)
-        return held_view(self.view, box, frame_size, size, self.view_settings)
+        box = prediction.query_box if prediction is not None else self.prompt.box
+        if self.crop_settings.roi == "frame":
+            self.held_crop = Crop.whole(frame_size, size)
+        elif box is None:
+            self.held_crop = self.held_crop or Crop.whole(frame_size, size)
+        else:
+            self.held_crop = held_crop(self.held_crop, box, frame_size, size, self.crop_settings)
+        return self.held_crop
 
-    # Ask, choose, doubt
+    def replay(
+        self, step: TrackStep, prediction: Prediction | None, found: MaskObservation, source: DeferredEmbedding
+    ) -> None:
+        """Take over a known frame without the model: the state afterwards is the same."""
+        record, logits = found.record, found.logits
+        if prediction is not None and record.state not in (State.LOST, State.RECOVERED):
+            self.subject.touches_distractor(step.frame, record.box, record.area, self.position.speed)
+        if found.lost:
+            if prediction is not None:
+                self.subject.regions_elsewhere(step.frame)
+            logits = self._lost_mask(step, prediction, record.box, found.crop)
+        if found.static_age is not None:
+            self.static_parts.age = found.static_age
+        self._update(step, record, logits, source, prediction)
 
-    def _begin(self, step: TrackStep, view: Crop, embedding: Embedding, index: int) -> tuple[Record, np.ndarray]:
-        """The prompted frame."""
-        frame = step.frame
-        self.prompt.check_inside(frame.size)
-        if self.begun is not None:
-            record, _, logits, _ = self.begun
-            self.filter = BoxFilter(record.box)
-            held = self._thought(step, None, record.box, view) if record.state is State.LOST else logits
-            self._remember(step, record, held, view, embedding, index, None)
-            return record, logits
-        if self.prompt.mask is not None and self.prompt.box is not None:
-            logits = mask_logits(self.prompt.mask, view, self.model.mask_size)
-            self.filter = BoxFilter(self.prompt.box)
-            area = mask_area(logits, view, frame.size)
-            record = Record(frame.index, frame.pts, State.PROMPTED, self.prompt.box, 1.0, area)
-            self._remember(step, record, logits, view, embedding, index, None)
-            return record, logits
-        motion = step.next_motion
-        asked = self.prompt.box.clipped(frame.size) if self.prompt.box is not None else None
-        points = np.array([view.point_to_view(p.x, p.y) for p in self.prompt.points], np.float32).reshape(-1, 2)
-        labels = np.array([int(p.subject) for p in self.prompt.points], np.int64)
-        apart = self._apart(motion, asked, view, ahead=True)
-        told = self.references.all(self.passed)
-        prompt = ViewPrompt(view.to_view(asked) if asked else None, points, labels, motion=apart, references=told)
-        answers = [self._ask(embedding, index, prompt)]
-        if self.mask_view is not None and step.motion is not None and (self.logits > 0).any():
-            moved = carried_logits(self.logits, self.mask_view, view, step.motion, self.model.mask_size)
-            answers.append(self._ask(embedding, index, replace(prompt, logits=moved)))
-            if told:  # what was followed may be what has to be corrected
-                answers.append(self._ask(embedding, index, replace(prompt, references=())))
-        offered = Candidates(np.concatenate([a.logits for a in answers]), np.concatenate([a.scores for a in answers]))
-        values = []
-        for logits, score in zip(offered.logits, offered.scores, strict=True):
-            box = self._box_of(logits, view)
-            values.append(float(score) + (0.5 * asked.iou(box) if asked and box else 0.0))
-        best = int(np.argmax(values))
-        logits, score = offered.logits[best].astype(np.float16), float(offered.scores[best])
-        box = self._box_of(logits.astype(np.float32), view)
-        state = State.PROMPTED
-        reasons: tuple[str, ...] = ()
-        if box is None:
-            state = State.LOST
-            reasons = ("nothing was found where the prompt points",)
-            box = asked or keep_connected(Box(0, 0, 1, 1).moved(*first_point_of(self.prompt)), frame.size)
-            logits = empty_logits(self.model.mask_size)
-        self.filter = BoxFilter(box)
-        area = mask_area(logits, view, frame.size)
-        record = Record(frame.index, frame.pts, state, box, score, area, reasons)
-        held = self._thought(step, None, box, view) if state is State.LOST else logits
-        self._remember(step, record, held, view, embedding, index, None)
-        return record, logits
+    # Query
 
-    def _prompt(self, step: TrackStep, guess: Prediction, view: Crop) -> tuple[np.ndarray, ViewPrompt]:
-        """The last mask moved into the view, (m, m) float32 logits, and what a later frame is asked with."""
-        assert self.mask_view is not None and step.motion is not None
-        moved = carried_logits(self.logits, self.mask_view, view, step.motion, self.model.mask_size)
-        return moved, ViewPrompt(
-            view.to_view(guess.search),
-            logits=moved,
-            motion=self._apart(step.motion, guess.search, view, ahead=False),
-            references=self.references.all(),
-        )
+    def query(self, step: TrackStep, prediction: Prediction, crop: Crop) -> Query:
+        """Build the query for a frame after the prompted one."""
+        return build_query(self.model, step, self.position, prediction, crop, self.references.all())
 
-    def _continue(
-        self, step: TrackStep, guess: Prediction, view: Crop, embedding: Embedding, index: int
-    ) -> tuple[Record, np.ndarray, Crop]:
-        """A later frame: its record, its logits, and the view they are of, another one where it was found elsewhere."""
-        frame, motion = step.frame, step.motion
-        assert self.filter is not None and motion is not None
-        m = self.model.mask_size
-        moved, prompt = self._prompt(step, guess, view)
-        offered = self._ask(embedding, index, prompt)
+    # Select, assess, update
 
-        best, best_value, best_overlap = -1, -1.0, 0.0
-        cleaned: list[np.ndarray] = []
-        boxes: list[Box | None] = []
-        for k, (logits, score) in enumerate(zip(offered.logits, offered.scores, strict=True)):
-            logits = keep_supported(logits, moved, view.to_view(guess.search), view.size)
-            box = self._box_of(logits, view)
-            overlap = mask_iou(logits > 0, moved > 0)
-            cleaned.append(logits)
-            boxes.append(box)
-            value = 0.4 * float(score) + 0.4 * overlap + (0.2 * box.iou(guess.expected) if box else 0.0)
-            if value > best_value:
-                best, best_value, best_overlap = k, value, overlap
+    def initialise(self, step: TrackStep, source: FrameEmbedding) -> MaskObservation:
+        """Find the subject in the prompted frame, and start from it."""
+        frame, begun, prompt = step.frame, self.start.begun, self.prompt
+        prompt.check_inside(frame.size)
+        if begun is not None:
+            record, logits = begun.record, begun.logits
+        elif prompt.mask is not None and prompt.box is not None:
+            logits = mask_logits(prompt.mask, source.crop, self.model.mask_size)
+            area = mask_area(logits, source.crop, frame.size)
+            record = Record(frame.index, frame.pts, State.PROMPTED, prompt.box, 1.0, area)
+        else:
+            record, logits = self._answer_prompt(step, source)
+        held = logits
+        if record.state is State.LOST:
+            held = self._lost_mask(step, None, record.box, source.crop)
+        self._update(step, record, held, source, None)
+        return MaskObservation(record, source.crop, logits, self.static_parts.age)
 
-        score = float(offered.scores[best])
-        chosen, box = cleaned[best].astype(np.float16), boxes[best]
-        left_behind = self._left_behind(chosen, motion, guess, view)
-        if left_behind.any():
-            chosen[left_behind] = BACKGROUND_LOGIT
-            box = self._box_of(chosen.astype(np.float32), view)
-        missing = self._missing(frame, chosen, box, view, score, best_overlap, guess)
-        area = mask_area(chosen, view, frame.size)
-        if missing or box is None:
-            elsewhere = self._search(frame)
-            if elsewhere is not None:
-                record, chosen, view, embedding = elsewhere
-                if not self.lost:
-                    record = replace(record, reasons=(*missing, *record.reasons))
-                self._follow_box(record)
-                self.standing = np.zeros((m, m), np.float32)
-                self._remember(step, record, chosen, view, embedding, 0, guess)
-                return record, chosen, view
-            record = Record(frame.index, frame.pts, State.LOST, guess.box, score, 0.0, tuple(missing))
-            self._follow_box(record)
-            self._remember(step, record, self._thought(step, guess, guess.box, view), view, embedding, index, guess)
-            return record, empty_logits(m), view
-        evidence = self._evidence(frame, chosen, view, score, best_overlap)
-        doubts = confidence.warnings(evidence, self.settings, sought=self.lost > 0)
-        if self._touched(frame, box, area):
-            doubts.append(confidence.TOUCHED)
-        if left_behind.any():
-            doubts.append(confidence.TAKEN_OFF)
-        parted = self.contact is not None and self.contact.apart
-        news = self.memory.news(doubts, evidence, self.settings, parted)
-        state = State.RECOVERED if self.lost else State.UNCERTAIN if news else State.TRACKED
-        if self.lost:
-            doubts.insert(0, self._again())
-        record = Record(frame.index, frame.pts, state, box, score, area, tuple(doubts))
-        self._follow_box(record)
-        self._remember(step, record, chosen, view, embedding, index, guess)
-        return record, chosen, view
-
-    def _missing(
+    def observe(
         self,
-        frame: Frame,
-        logits: np.ndarray,
-        box: Box | None,
-        view: Crop,
-        score: float,
-        overlap: float,
-        guess: Prediction | None,
-    ) -> list[str]:
-        """Why a mask is not the subject's; empty where it may be. Without a guess it was found elsewhere."""
-        if box is None or not (logits > 0).any():
-            return ["it has left the picture" if guess is not None and guess.leaves else "nothing was found"]
-        evidence = self._evidence(frame, logits, view, score, overlap)
-        reason = confidence.rejection(evidence, self.settings, sought=self.lost > 0 or guess is None)
-        return [reason] if reason is not None else []
+        step: TrackStep,
+        prediction: Prediction,
+        source: FrameEmbedding,
+        query: Query | None = None,
+        candidates: Candidates | None = None,
+        *,
+        learn: bool = True,
+    ) -> MaskObservation:
+        """Find the subject in a frame after the prompted one. Its crop differs from `source` if it is found elsewhere.
 
-    def _evidence(
-        self, frame: Frame, logits: np.ndarray, view: Crop, score: float, overlap: float
-    ) -> confidence.MaskEvidence:
-        area = mask_area(logits, view, frame.size)
-        jump, share = area / max(self.good_area, 1e-9), area / max(self.full_area, 1e-9)
-        return confidence.MaskEvidence(score, overlap, jump, share, self._alike(frame, logits, view), self.light.step)
-
-    def _again(self) -> str:
-        if not self.lost:
-            return "found again by its colours"
-        return f"found again after {self.lost} lost frame{'s' if self.lost > 1 else ''}"
-
-    def _alike(self, frame: Frame, logits: np.ndarray, view: Crop) -> float:
-        return max(self.appearance.alike(histogram_of(frame, view, logits, gain)) for gain in self.light.gains)
-
-    def _touched(self, frame: Frame, box: Box, area: float) -> bool:
-        """Whether something else that looks like the subject touches it, or has, and they have not parted since.
-
-        They part where both are seen apart again and the subject is nearer than the other to where it was heading.
+        Args:
+            query: the frame's query; built where None.
+            candidates: the masks to select from; the segmenter is run where None.
+            learn: whether the frame may become a reference.
         """
-        own = box.grown(0.02 * max(box.width, box.height))
-        seen = self.appearance.places(frame, self.light.gain, box, apart_from=own, most=2)
-        alike = [p for p in seen if p.area > _RIVAL * area and p.alike > self.settings.review_similarity]
-        # What comes out beyond a pole is no look-alike: new ones are made out only where the whole subject is seen. Of
-        # the known ones windows as small as what is left of the subject show but parts: they do not shrink meanwhile.
-        whole = area >= _WHOLE * self.full_area
-        known = [
-            reduce(union_of, parts, other)
-            for other in self.others
-            if (parts := [p.box for p in alike if gap_between(p.box, other) < 0.1])
-        ]
-        self.others = [p.box for p in alike if gap_between(own, p.box) >= 0.1] if whole else known
-        pixels = frame.size[0] * frame.size[1]
-        dense = _AS_DENSE * area * pixels / (box.width * box.height)
-        rivals = [
-            p.box for p in alike if p.alike > _LOOK_ALIKE and p.area * pixels > dense * p.box.width * p.box.height
-        ]
-        contact = self.contact
-        touching = next((rival for rival in rivals if gap_between(own, rival) < 0.1), None)
-        if touching is not None:
-            speed = self.filter.speed if self.filter is not None else (0, 0)
-            self.contact = contact or DistractorContact(box.centre, speed, touching)
-            self.contact.other, self.contact.apart = touching, False
-            self.contact.frames += 1
-            return True
-        if contact is None:
-            return False
-        contact.frames += 1
-        x, y = contact.expected
-
-        def nearer(others: list[Box]) -> bool:
-            ways = [float(np.hypot(b.centre[0] - x, b.centre[1] - y)) for b in (box, *others)]
-            return len(ways) > 1 and ways[0] < min(ways[1:])
-
-        if contact.frames > _PARTED or nearer(rivals):
-            self.contact = None
-        # Apart from the subject, what has touched it is known again by less than what made it a look-alike.
-        contact.apart |= nearer(
-            [p.box for p in alike if gap_between(p.box, contact.other) < 0.1 <= gap_between(own, p.box)]
+        frame, crop = step.frame, source.crop
+        query = query or self.query(step, prediction, crop)
+        candidates = candidates or segment(self.model, source, query.prompt)
+        found = select(candidates, query.predicted, prediction, crop, self.settings.speck)
+        assert step.motion is not None
+        static = self.static_parts.update(
+            found.logits, crop, self.position.crop, step.motion, prediction, self.settings
         )
-        return self.contact is not None
+        if static.any():
+            found.logits[static] = BACKGROUND_LOGIT
+            box = box_of_logits(found.logits.astype(np.float32), crop, self.settings.speck)
+            found = replace(found, box=box)
+        rejected = self.subject.rejection(frame, found, crop, prediction)
+        if rejected or found.box is None:
+            return self._reacquire(step, prediction, source, rejected) or self._lose(
+                step, prediction, source, found.score, rejected
+            )
+        record = self.subject.assess(frame, found, found.box, crop, bool(static.any()), self.position.speed)
+        self._update(step, record, found.logits, source, prediction, learn=learn)
+        return MaskObservation(record, crop, found.logits, self.static_parts.age)
 
-    def _elsewhere(self, frame: Frame) -> list[CandidateRegion]:
-        """Where else in the frame a lost subject may be. Known look-alikes are followed, and not taken for it."""
-        if not self.settings.search or self.full_box is None:
-            return []
-        bars = self.settings
-        seen = [p for gain in self.light.gains for p in self.appearance.places(frame, gain, self.full_box)]
-        others: list[CandidateRegion] = []
-        free: list[CandidateRegion] = []
-        for place in seen:
-            if place.alike < bars.min_similarity or place.area < bars.min_area * self.full_area:
-                continue
-            (others if any(gap_between(place.box, other) < 0.1 for other in self.others) else free).append(place)
-        still = [o for o in self.others if not any(gap_between(p.box, o) < 0.1 for p in others)]
-        self.others = [p.box for p in others] + still
-        return free
+    def _answer_prompt(self, step: TrackStep, source: FrameEmbedding) -> tuple[Record, np.ndarray]:
+        """Segment the prompted frame: its record and its (m, m) float16 logits."""
+        frame, crop = step.frame, source.crop
+        prompted = self.prompt.box.clipped(frame.size) if self.prompt.box is not None else None
+        references = self.references.all(self.start.recent)
+        prompts = first_prompts(self.model, step, self.prompt, self.position, crop, references)
+        answers = [segment(self.model, source, prompt) for prompt in prompts]
+        found = select_prompted(answers, prompted, crop, self.settings.speck)
+        if found.box is None:
+            box = prompted or keep_connected(Box(0, 0, 1, 1).moved(*first_point_of(self.prompt)), frame.size)
+            nothing = (Finding(Reason.NOTHING_AT_PROMPT),)
+            record = Record(frame.index, frame.pts, State.LOST, box, found.score, 0.0, nothing)
+            return record, empty_logits(self.model.mask_size)
+        area = mask_area(found.logits, crop, frame.size)
+        return Record(frame.index, frame.pts, State.PROMPTED, found.box, found.score, area), found.logits
 
-    def _search(self, frame: Frame) -> tuple[Record, np.ndarray, Crop, Embedding] | None:
-        """The subject somewhere in the whole frame: record, logits, view and embedding; None where it is not seen."""
-        m = self.model.mask_size
-        whole = Box(0, 0, frame.size[1], frame.size[0])
-        for place in self._elsewhere(frame):
-            asked = place.box.grown(self.settings.margin * max(place.box.width, place.box.height))
-            asked = asked.clipped(frame.size) or whole
-            view = held_view(self.view, asked, frame.size, self.model.view_size, self.view_settings)
-            with torch.inference_mode():
-                embedding = self.model.embed([view.cut(frame.rgb8)])
-            offered = self._ask(embedding, 0, ViewPrompt(view.to_view(asked), references=self.references.all()))
-            best = int(np.argmax(offered.scores))
-            logits = keep_supported(offered.logits[best], filled_share(asked, view, m), view.to_view(asked), view.size)
-            score, box = float(offered.scores[best]), self._box_of(logits, view)
-            if box is None or self._missing(frame, logits, box, view, score, 1.0, None):
+    def _lose(
+        self,
+        step: TrackStep,
+        prediction: Prediction,
+        source: FrameEmbedding,
+        score: float,
+        rejected: tuple[Finding, ...],
+    ) -> MaskObservation:
+        """Take over a frame in which the subject was not found."""
+        frame = step.frame
+        record = Record(frame.index, frame.pts, State.LOST, prediction.box, score, 0.0, rejected)
+        held = self._lost_mask(step, prediction, prediction.box, source.crop)
+        self._update(step, record, held, source, prediction)
+        return MaskObservation(record, source.crop, empty_logits(self.model.mask_size), self.static_parts.age)
+
+    def _reacquire(
+        self, step: TrackStep, prediction: Prediction, source: FrameEmbedding, rejected: tuple[Finding, ...]
+    ) -> MaskObservation | None:
+        """Look for the subject in the whole frame; None where it is not seen."""
+        frame = step.frame
+        regions = self.subject.regions_elsewhere(frame)
+        candidates = segment_regions(
+            frame, regions, self.held_crop, self.model, self.references.all(), self.settings, self.crop_settings
+        )
+        for found, other in candidates:
+            if found.box is None or self.subject.rejection(frame, found, other.crop, None):
                 continue
-            logits = logits.astype(np.float16)
-            area = mask_area(logits, view, frame.size)
-            record = Record(frame.index, frame.pts, State.RECOVERED, box, score, area, (self._again(),))
-            return record, logits, view, embedding
+            logits = found.logits.astype(np.float16)
+            area = mask_area(logits, other.crop, frame.size)
+            findings = (*(() if self.subject.lost else rejected), self.subject.found_again())
+            record = Record(frame.index, frame.pts, State.RECOVERED, found.box, found.score, area, findings)
+            self.static_parts.reset(self.model.mask_size)
+            self._update(step, record, logits, other, prediction)
+            return MaskObservation(record, other.crop, logits, self.static_parts.age)
         return None
 
-    def _thought(self, step: TrackStep, guess: Prediction | None, box: Box, view: Crop) -> np.ndarray:
-        """Where a lost subject is thought to be, (m, m) float16 logits: the last mask, moved by the motion.
+    def _lost_mask(self, step: TrackStep, prediction: Prediction | None, box: Box, crop: Crop) -> np.ndarray:
+        return self.position.lost_mask(step.motion, prediction, box, crop, self.model.mask_size)
 
-        Nothing, once it has left the picture: no mask may stay behind at the border.
-        """
-        m = self.model.mask_size
-        if guess is None or self.mask_view is None or step.motion is None:
-            return filled_share(box, view, m).astype(np.float16)
-        if guess.leaves:
-            return empty_logits(m)
-        return carried_logits(self.logits, self.mask_view, view, step.motion, m).astype(np.float16)
-
-    def _follow_box(self, record: Record) -> None:
-        if record.state is State.RECOVERED:
-            self.others = [other for other in self.others_before if gap_between(other, record.box) >= 0]
-            self.contact = None
-        if (
-            record.state is State.RECOVERED and gap_between(record.box, self.box) > 0
-        ):  # it has not come here by its own speed
-            self.filter = BoxFilter(record.box)
-        elif record.state is not State.LOST and self.filter is not None:
-            self.filter.update(record.box)
-
-    def _left_behind(self, logits: np.ndarray, motion: Motion, guess: Prediction, view: Crop) -> np.ndarray:
-        """(m, m) bool: separate parts of the mask that have stood still for long enough while the largest moved.
-
-        Moving and standing are before the ground, the camera's own motion taken off. How long each part has stood is
-        carried along with the motion in `standing`.
-        """
-        m = len(logits)
-        count, labels, stats, _ = cv2.connectedComponentsWithStats((logits > 0).astype(np.uint8), connectivity=8)
-        before, self.standing = self.standing, np.zeros((m, m), np.float32)
-        taken = np.zeros((m, m), bool)
-        if count <= 2 or not self.settings.stand or self.mask_view is None:
-            return taken
-        if before.size:
-            before = np.maximum(carried_logits(before, self.mask_view, view, motion, m), 0)
-        else:
-            before = np.zeros((m, m), np.float32)
-        apart = self._apart_over(motion, guess.search, view)
-        bar = max(_MOVES * max(view.to_view(guess.box).width, view.to_view(guess.box).height), _FLOW_NOISE)
-        areas = stats[1:, cv2.CC_STAT_AREA]
-        # What has stood still while another part moved is not the subject, though it be the larger one once that one is
-        # half out of the picture.
-        parts = [labels == part for part in range(1, count)]
-        speeds = np.array([np.hypot(*np.median(apart[here], axis=0)) for here in parts])
-        stands = (speeds <= bar) & np.array([before[here].mean() >= 0.5 for here in parts])
-        free = np.where(stands | (areas < self.settings.speck * areas.max()), 0, areas)
-        main = 1 + int((free if free.any() else areas).argmax())
-        way, speed = np.median(apart[labels == main], axis=0), float(speeds[main - 1])
-        moves = speed > bar
-        for part in range(1, count):
-            if part == main:
-                continue
-            here = labels == part
-            frames = float(before[here].mean())
-            if moves:
-                share = float(np.median(apart[here], axis=0) @ way) / speed**2
-                frames = frames + 1 if share < 0.35 else max(frames - 1, 0.0)
-            self.standing[here] = frames
-            taken |= here & (frames > self.settings.stand - 0.5)
-        return taken
-
-    def _ask(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
-        with torch.inference_mode():
-            return self.model.segment(embedding, index, prompt)
-
-    def _apart(self, motion: Motion | None, box: Box | None, view: Crop, ahead: bool) -> np.ndarray | None:
-        """The motion apart from the camera over the view's square, for models that want it; view pixels a frame."""
-        if motion is None or not wants_motion(self.model):
-            return None
-        return self._apart_over(motion, box, view, ahead)
-
-    def _apart_over(self, motion: Motion, box: Box | None, view: Crop, ahead: bool = False) -> np.ndarray:
-        """(m, m, 2) float32: the motion apart from the camera over the view's square, view pixels a frame."""
-        apart = motion.apart(box, back=ahead)
-        x, y = cell_centres_of(view, self.model.mask_size)
-        sx, sy = motion.scale
-        found = cv2.remap(apart, x / sx - 0.5, y / sy - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return np.asarray(found * np.array([sx * view.scale[0], sy * view.scale[1]], np.float32), np.float32)
-
-    def _box_of(self, logits: np.ndarray, view: Crop) -> Box | None:
-        """Tight box of a mask in frame pixels, ignoring specks; None where the mask is empty."""
-        h, w = view.content
-        kept = drop_specks(logits > 0, self.settings.speck)
-        clean = np.where(kept | (logits <= 0), logits, np.float32(BACKGROUND_LOGIT)).astype(np.float32)
-        fine = cv2.resize(clean, (view.size, view.size), interpolation=cv2.INTER_LINEAR)[:h, :w] > 0
-        sx, sy = view.scale
-        box = mask_bounds(fine, 1 / sx, 1 / sy)
-        return box.moved(view.x0, view.y0) if box is not None else None
-
-    def _remember(
+    def _update(
         self,
         step: TrackStep,
         record: Record,
         logits: np.ndarray,
-        view: Crop,
-        embedding: Embedding | TrackBatch,
-        index: int,
-        guess: Prediction | None,
+        source: FrameEmbedding | DeferredEmbedding,
+        prediction: Prediction | None,
+        *,
+        learn: bool = True,
     ) -> None:
-        """What the next frames go by. `logits`: of a lost frame, where the subject is thought to be."""
-        self.memory.keep(record.reasons)
-        reach = guess.reach if guess is not None else None
-        if record.state is State.RECOVERED or reach is None or self.reach is None:
-            self.reach = record.box
-        else:
-            if record.state is not State.LOST:
-                reach = self.reach.moved(*displacement(self.box, record.box))
-            self.reach = limit_shrink(reach, record.box, self.settings.shrink)
-        self.logits, self.mask_view, self.box = logits.astype(np.float32), view, record.box
-        if record.state is State.LOST:
-            self.lost += 1
-            if self.good_area == 0.0:
-                self.good_area = self.full_area = mask_area(logits, view, step.frame.size)
-            return
-        self.lost = 0
-        self.good_area = record.area
-        prompted = record.state is State.PROMPTED
-        low, high = self.full_area / _SHRINKS, self.full_area * _GROWS
-        self.full_area = record.area if prompted else float(np.clip(record.area, low, high))
-        seen = record.state is not State.RECOVERED
-        if seen and not record.reasons:
-            self.full_box = record.box
-            self.appearance.learn(histogram_of(step.frame, view, self.logits, self.light.gain), record.index, prompted)
-        if seen and confidence.safe_to_learn(record.reasons):
-            if isinstance(embedding, TrackBatch):
-                self.references.offer(LaterAnswer(embedding, index, self.logits, prompted), record.index)
-            else:
-                self.references.offer(Reference(embedding, index, self.logits, prompted), record.index)
-
-
-_MOVES = 0.004  # of the box's longer side a frame: slower is standing still
-_FLOW_NOISE = 1.0  # view pixels a frame
-_SHRINKS, _GROWS = 1.02, 1.08  # by which the whole subject's area may change a frame beyond what its motion says
-_RIVAL = 0.4  # of the subject's area: a look-alike of less is none
-_LOOK_ALIKE = 0.85  # likeness from which on something else is one
-_AS_DENSE = 0.7  # of the share of its box that the subject fills: strewn patches of its colours are no look-alike
-_WHOLE = 0.8  # share of the whole subject's area from which on all of it is taken to be seen
-_PARTED = 60  # frames after which a look-alike that has not been seen apart is forgotten
+        """Update every model of the subject. `logits`: of a lost frame, where the subject is assumed to be."""
+        self.position.update(record, logits, source.crop, prediction, self.settings.shrink)
+        mask = self.position.logits
+        self.subject.update(step.frame, record, mask, source.crop, prediction)
+        learnt = record.state not in (State.LOST, State.RECOVERED) and safe_to_learn(record.findings)
+        if learn and learnt:
+            self.references.add(source.reference(mask, record.state is State.PROMPTED), record.index)

@@ -73,8 +73,8 @@ def matted(model: Model, settings: Settings, case: Case) -> tuple[np.ndarray, np
     clock = StageTimer()
     (result, _) = next(iter(upsample(matte(found, model, settings, clock), settings, clock)))
     one = found[0]
-    part = one.view.to_rectangle(torch.from_numpy(one.logits.astype(np.float32))[None, None])[0, 0].numpy() > 0
-    return result.alpha, one.view.paste(part, frame.size)
+    part = one.crop.to_rectangle(torch.from_numpy(one.logits.astype(np.float32))[None, None])[0, 0].numpy() > 0
+    return result.alpha, one.crop.paste(part, frame.size)
 
 
 def closed_form(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:

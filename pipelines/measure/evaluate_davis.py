@@ -102,7 +102,7 @@ def evaluate(folder: Path, model: Model, settings: Settings, sheet: Path | None)
     )
     for tracked, truth in zip(follow, truths, strict=True):
         paused = time.perf_counter()
-        mask = mask_of(tracked.logits, tracked.view, tracked.frame.size)
+        mask = mask_of(tracked.logits, tracked.crop, tracked.frame.size)
         results.append(region_j(mask, truth))
         states.append(tracked.record.state.value)
         if sheet is not None:
@@ -159,8 +159,8 @@ def correct(folder: Path, row: dict[str, Any], model: Model, settings: Settings)
             )
         )  # fmt: skip
     again = [
-        region_j(mask_of(logits, view, truth.shape), truth)
-        for (_, view, logits, _), truth in zip(found, truths, strict=True)
+        region_j(mask_of(observation.logits, observation.crop, truth.shape), truth)
+        for observation, truth in zip(found, truths, strict=True)
     ]
 
     def means(part: slice) -> tuple[float, float]:
@@ -176,7 +176,7 @@ def drawn(tracked: TrackedFrame, mask: np.ndarray, truth: np.ndarray, j: float) 
     picture[mask] = picture[mask] // 2 + np.array([0, 127, 0], np.uint8)
     outlines, _ = cv2.findContours(truth.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(picture, outlines, -1, (0, 0, 255), 2)
-    for box, colour in ((tracked.record.box, (0, 255, 255)), (tracked.view.box, (255, 160, 0))):
+    for box, colour in ((tracked.record.box, (0, 255, 255)), (tracked.crop.box, (255, 160, 0))):
         x0, y0, x1, y1 = (round(v) for v in box.xyxy)
         cv2.rectangle(picture, (x0, y0), (x1, y1), colour, 2)
     record = tracked.record

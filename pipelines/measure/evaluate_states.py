@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections import Counter
 from dataclasses import asdict
@@ -54,8 +53,8 @@ def judge(script: Script, model: Model, settings: Settings, sheet: Path | None =
 
 
 def kinds(frame: Judged) -> str:
-    """A frame's reasons without their numbers."""
-    return "; ".join(re.sub(r"[\d.]*\d%?", "#", reason) for reason in frame.reasons)
+    """Return the codes of a frame's findings."""
+    return "; ".join(str(finding.reason) for finding in frame.findings)
 
 
 def main() -> int:

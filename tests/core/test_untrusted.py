@@ -21,6 +21,7 @@ from mam_video.jobs.checkpoint import Checkpoint, refuse_checkpoint
 from mam_video.prompts.parse import PromptClip, read_entries
 from mam_video.report.page import escape
 from mam_video.tracking.track_file import Track, TrackWriter, unpacked
+from mam_video.tracking.types import MaskObservation
 
 HOSTILE = {
     "\x1b[31mred\x1b[0m": r"\x1b[31mred\x1b[0m",
@@ -105,7 +106,7 @@ class _Finder:
 def _track(path: Path, change: Callable[[str, bytes], bytes] = lambda _, c: c) -> Path:
     record = Record(0, 0, State.TRACKED, Box(1, 1, 9, 9), 1.0, 0.5)
     with TrackWriter(path, (48, 64), _Finder()) as writer:
-        writer.write_found(record, Crop(0, 0, 64, 48, 64), np.zeros((16, 16), np.float16))
+        writer.write_observation(MaskObservation(record, Crop(0, 0, 64, 48, 64), np.zeros((16, 16), np.float16)))
     with zipfile.ZipFile(path) as source:
         members = {name: change(name, source.read(name)) for name in source.namelist()}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
@@ -120,7 +121,7 @@ def _read(path: Path) -> Any:
 
 
 def test_a_track_that_would_unpack_to_much_is_refused(tmp_path: Path) -> None:
-    assert _read(_track(tmp_path / "good.track"))[0].state is State.TRACKED
+    assert _read(_track(tmp_path / "good.track")).record.state is State.TRACKED
     large = _track(tmp_path / "large.track", lambda n, c: bytes(64 << 20) if n.endswith("f16") else c)
     with pytest.raises(MamVideoError, match=r"large\.track: .*would unpack to 67108864 bytes"):
         _read(large)

@@ -24,7 +24,7 @@ from mam_video.core.frames import Matted
 from mam_video.core.geometry import Box
 from mam_video.core.settings import Settings
 from mam_video.jobs.matte_clip import matte_clip
-from mam_video.media import open_clip
+from mam_video.media import WriterGroup, open_clip
 from mam_video.models.colour_model import ColourModel
 from mam_video.prompts.prompt import Prompt
 from mam_video.report.run import RunReport
@@ -329,6 +329,25 @@ def test_logs_end_with_their_last_whole_entry(tmp_path: Path) -> None:
 
 
 # Killed
+
+
+def test_cut_off_between_the_names_of_tracks_and_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The saved track has its name then, and is no other run's that must not be replaced."""
+    plate, names = plate_in(tmp_path), ("m.%04d.png", "m.mov")
+    whole, cut = outputs_in(tmp_path / "whole", names), outputs_in(tmp_path / "cut", names)
+    matte_clip(plate, whole, PROMPT, settings_of(), track_to=tmp_path / "whole/t.track")
+
+    def interrupted(self: WriterGroup) -> None:
+        self.abort()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WriterGroup, "close", interrupted)
+        with pytest.raises(KeyboardInterrupt, match=f"frames done: {COUNT}"):
+            matte_clip(plate, cut, PROMPT, settings_of(), track_to=tmp_path / "cut/t.track", resume=True)
+    assert (tmp_path / "cut/t.track").exists()
+    matte_clip(plate, cut, PROMPT, settings_of(), track_to=tmp_path / "cut/t.track", resume=True)
+    assert_same(tmp_path / "whole", tmp_path / "cut")
 
 
 def kill_and_go_on(folder: Path, kills: int) -> None:

@@ -23,7 +23,7 @@ from mam_video.media.mask_reader import Masks
 from mam_video.models.colour_model import ColourModel
 from mam_video.prompts.prompt import Prompt
 from mam_video.tracking.mask_ops import mask_logits
-from mam_video.tracking.search_region import held_view
+from mam_video.tracking.search_region import held_crop
 from tests.clips import make_clip
 from tests.matting.test_pipeline import RADIUS, centre_of, first_box, moving_disc, read_png, settings_of
 from tests.media.sequence_clips import write_exr
@@ -308,7 +308,7 @@ def test_a_mask_becomes_logits_where_it_is() -> None:
     mask = disc((180, 300), (200.2, 80.7), 40)
     box = box_of_mask(mask)
     assert box is not None
-    view = held_view(None, box, mask.shape, 256, ViewSettings())
+    view = held_crop(None, box, mask.shape, 256, ViewSettings())
     logits = mask_logits(mask, view, 64)
     found = view.paste(mask_of(logits.astype(np.float32), view).numpy(), mask.shape)
     wrong = (found ^ (mask > 0.5)).sum()

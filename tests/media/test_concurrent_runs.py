@@ -20,14 +20,15 @@ import numpy as np
 from mam_video.core.errors import MamVideoError
 from mam_video.core.frames import Frame, Matted, Record, State
 from mam_video.media import ClipInfo, open_writers
-from mam_video.media import atomic_output as outputs
+from mam_video.media import atomic_output
+from mam_video.runtime import commit
 from mam_video.core.geometry import Box
 from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import OutputSettings
 
 output, first, last, grey, overwrite, blind, folder, name = sys.argv[1:]
 if blind == "yes":
-    outputs.in_use = lambda path: False
+    atomic_output.in_use = commit.in_use = lambda path: False
 info = ClipInfo(Path("none"), 32, 16, Fraction(25), Fraction(1, 25))
 span = None if last == "all" else FrameRange.inclusive(int(first), int(last))
 try:

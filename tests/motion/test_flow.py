@@ -101,6 +101,28 @@ def test_the_camera_is_told_from_the_subject() -> None:
     assert np.median(come[92:152, 136:196].reshape(-1, 2), axis=0) == pytest.approx((11, -5), abs=0.5)
 
 
+def test_the_camera_is_fitted_once_for_each_box(monkeypatch: pytest.MonkeyPatch) -> None:
+    fits: list[int] = []
+    find = cv2.findHomography
+
+    def counted(*arguments: object) -> object:
+        fits.append(1)
+        return find(*arguments)
+
+    monkeypatch.setattr(cv2, "findHomography", counted)
+    first, second = panned(0, 5, 3), panned(1, 5, 3)
+    motion = measure_motion(first, second, MotionSettings())
+    for box in (Box(95, 57, 231, 195), Box(0, 0, 50, 50)):
+        for back in (False, True):
+            again = measure_motion(first, second, MotionSettings()).camera(box, back=back)
+            fits.clear()
+            assert (motion.camera(box, back=back) == again).all() and len(fits) == 1
+            motion.apart(box, back=back)
+            assert motion.camera(box, back=back) is motion.camera(Box(*box.xyxy), back=back) and len(fits) == 1
+    with pytest.raises(ValueError, match="read-only"):
+        motion.camera(box)[:] = 0
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (16, 16), (65, 30)])
 def test_any_size_is_taken(size: tuple[int, int]) -> None:
     picture = texture(*size)

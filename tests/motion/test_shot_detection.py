@@ -14,6 +14,7 @@ from mam_video.cli import main
 from mam_video.core.errors import UsageError
 from mam_video.core.frames import Frame, Matted, State
 from mam_video.core.geometry import Box
+from mam_video.core.reasons import Finding, Reason
 from mam_video.core.settings import Settings
 from mam_video.jobs.matte_clip import matte_clip
 from mam_video.matting.pipeline import matte_frames
@@ -151,8 +152,8 @@ def test_the_first_shot_comes_out_as_if_it_were_alone(batch: int) -> None:
     assert [m.record.state for m in together[7:]] == [State.CUT] * 14
     assert [m.record.index for m in together if m.record.cut] == CUTS
     assert not any(m.alpha.any() for m in together[7:])
-    assert "shot that begins at frame 7" in together[8].record.reasons[0]
-    assert "shot that begins at frame 13" in together[14].record.reasons[0]
+    assert together[8].record.findings == (Finding(Reason.NO_PROMPT_IN_SHOT, 7.0),)
+    assert together[14].record.findings == (Finding(Reason.NO_PROMPT_IN_SHOT, 13.0),)
 
 
 def test_continue_tracks_on_and_flags_the_frame() -> None:
@@ -276,8 +277,8 @@ def test_a_run_cut_off_after_a_cut_goes_on(plate: Path, tmp_path: Path, on_cut: 
     with pytest.raises(KeyboardInterrupt):
         matte_clip(plate, f"{tmp_path}/m/:alpha", prompt(0), settings, resume=True, on_frame=interrupt)
     report = matte_clip(plate, f"{tmp_path}/m/:alpha", prompt(0), settings, resume=True)
-    assert [(r.index, r.state, r.cut, r.reasons) for r in report.records] == [
-        (r.index, r.state, r.cut, r.reasons) for r in whole.records
+    assert [(r.index, r.state, r.cut, r.findings) for r in report.records] == [
+        (r.index, r.state, r.cut, r.findings) for r in whole.records
     ]
     assert pictures_in(tmp_path / "m") == pictures_in(tmp_path / "whole")
 

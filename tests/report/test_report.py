@@ -14,6 +14,7 @@ import pytest
 from mam_video.cli.main import main
 from mam_video.core.frames import Frame, Matted, Record, State
 from mam_video.core.geometry import Box
+from mam_video.core.reasons import Finding, Reason
 from mam_video.core.settings import Settings
 from mam_video.core.timecode import Timecode
 from mam_video.media import open_clip
@@ -87,7 +88,7 @@ def test_nothing_flagged_is_said(plate: Path, tmp_path: Path, capsys: pytest.Cap
 
 
 def test_ranges_are_told_with_timecode() -> None:
-    found = FlaggedRange(2, 3, State.LOST, ("why",))
+    found = FlaggedRange(2, 3, State.LOST, (Finding(Reason.OTHER, text="why"),))
     start = Timecode.parse("01:00:00:22", 24)
     assert found.message(None, start) == "frames 2-3 [01:00:01:00 - 01:00:01:01]: lost (why)"
     assert found.message(range(1001, 1010), start) == "frames 1003-1004 [01:00:01:00 - 01:00:01:01]: lost (why)"
@@ -143,7 +144,8 @@ def test_the_browser_tells_of_requests(plate: Path, tmp_path: Path) -> None:
 
 def record(i: int, state: State, score: float = 0.9) -> Record:
     box = Box(10 + i % 7, 10, 50, 50)
-    return Record(i, i, state, box, score, 0.1, ("why",) if state.flagged else (), 0.9, None if i == 0 else 0.01)
+    why = (Finding(Reason.OTHER, text="why"),) if state.flagged else ()
+    return Record(i, i, state, box, score, 0.1, why, 0.9, None if i == 0 else 0.01)
 
 
 def report_of(records: list[Record], plate: Path) -> RunReport:

@@ -15,6 +15,7 @@ from mam_video.core.crop import Crop
 from mam_video.core.errors import UsageError
 from mam_video.core.frames import Frame, Matted, Record, State
 from mam_video.core.geometry import Box
+from mam_video.core.reasons import Reason
 from mam_video.core.settings import MotionSettings, Settings
 from mam_video.jobs.matte_clip import matte_clip
 from mam_video.media import open_clip
@@ -73,14 +74,13 @@ def found_of(
 
 
 def iou(found: MaskObservation, centre: Centre = walking) -> float:
-    record, view, logits, _ = found
     whole = Crop.whole(SIZE, 128)
     x0, y0, side = whole.x0, whole.y0, whole.size
     assert (x0, y0, side) == (0, 0, 128)
-    fine = covered((*centre(record.index), RADIUS), SIZE) > 0.5
+    fine = covered((*centre(found.record.index), RADIUS), SIZE) > 0.5
     truth = np.full((160, 160), -8.0, np.float32)
     truth[: SIZE[0]] = np.where(fine, 8, -8)
-    return agreement(logits, view, truth, replace(whole, size=128))
+    return agreement(found.logits, found.crop, truth, replace(whole, size=128))
 
 
 def marked(i: int, upper: int, lower: int) -> Frame:
@@ -163,9 +163,9 @@ def test_one_frame_between_two_prompts() -> None:
 
 def test_every_frame_once_in_order_and_prompts_are_prompted(tmp_path: Path) -> None:
     found = found_of(Clip(30), prompts_on(0, 12, 13, 25), tmp_path)
-    assert [f[0].index for f in found] == list(range(30))
-    assert [f[0].pts for f in found] == [10 + 3 * i for i in range(30)]
-    states = [f[0].state for f in found]
+    assert [f.record.index for f in found] == list(range(30))
+    assert [f.record.pts for f in found] == [10 + 3 * i for i in range(30)]
+    states = [f.record.state for f in found]
     assert [i for i, state in enumerate(states) if state is State.PROMPTED] == [0, 12, 13, 25]
     assert {state for i, state in enumerate(states) if i not in (0, 12, 13, 25)} == {State.TRACKED}
     assert min(map(iou, found)) > 0.9
@@ -178,24 +178,24 @@ def test_a_correction_improves_what_lies_before_and_after(tmp_path: Path) -> Non
     corrected = found_of(clip, prompts_on(0, 20), tmp_path / "b", Drifting())
     assert max(map(iou, alone[8:])) < 0.75
     assert min(map(iou, corrected[:8])) > 0.9 and min(map(iou, corrected[9:])) > 0.9
-    assert [f[2].tobytes() for f in corrected[:9]] == [
-        f[2].tobytes() for f in alone[:9]
+    assert [f.logits.tobytes() for f in corrected[:9]] == [
+        f.logits.tobytes() for f in alone[:9]
     ]  # both are wrong there: joined
-    assert [f[0].index for f in corrected if f[0].state is State.PROMPTED] == [0, 20]
+    assert [f.record.index for f in corrected if f.record.state is State.PROMPTED] == [0, 20]
 
 
 def test_where_halves_never_agree_the_joint_is_flagged(tmp_path: Path) -> None:
     alone = Settings().with_values({"track": {"search": False}}, "test")  # the search would find each half the other
     found = found_of(Clip(24, lambda i: marked(i, 1, 22)), prompts_on(0, 23), tmp_path, Drifting(), alone)
-    joints = [f for f in found if any("prompts before and after" in reason for reason in f[0].reasons)]
-    assert len(joints) == 1 and 1 <= joints[0][0].index < 23
-    assert joints[0][0].state.flagged
+    joints = [f for f in found if any(finding.reason is Reason.PASSES_DIFFER for finding in f.record.findings)]
+    assert len(joints) == 1 and 1 <= joints[0].record.index < 23
+    assert joints[0].record.state.flagged
 
 
 def test_backwards_is_forwards_on_the_reversed_clip(tmp_path: Path) -> None:
     count = 24
     back = found_of(Clip(count), prompts_on(count - 1), tmp_path, first=0)
-    assert [f[0].index for f in back] == list(range(count))
+    assert [f.record.index for f in back] == list(range(count))
 
     def turned(i: int) -> Frame:
         return replace(frame_of(count - 1 - i), index=i)
@@ -203,16 +203,16 @@ def test_backwards_is_forwards_on_the_reversed_clip(tmp_path: Path) -> None:
     moved = with_motion((turned(i) for i in range(count)), MotionSettings())
     prompt = prompts_on(count - 1)[count - 1]
     forth = list(track(moved, ColourModel(view_size=128), prompt))
-    for tracked, (record, view, logits, _) in zip(reversed(forth), back, strict=True):
-        assert logits.tobytes() == tracked.logits.tobytes() and view == tracked.view
-        assert replace(tracked.record, index=record.index) == record
+    for tracked, found in zip(reversed(forth), back, strict=True):
+        assert found.logits.tobytes() == tracked.logits.tobytes() and found.crop == tracked.crop
+        assert replace(tracked.record, index=found.record.index) == found.record
 
 
 @pytest.mark.parametrize("batch", [1, 4])
 def test_a_range_is_tracked_back_to_its_first_frame_and_no_further(tmp_path: Path, batch: int) -> None:
     clip = Clip(40)
     found = found_of(clip, prompts_on(20), tmp_path, first=7, stop=31, batch=batch)
-    assert [f[0].index for f in found] == list(range(7, 31))
+    assert [f.record.index for f in found] == list(range(7, 31))
     assert min(map(iou, found)) > 0.9
     assert min(start for start, _ in clip.asked) == 7
     assert all(stop is not None and stop <= 31 for _, stop in clip.asked)

@@ -13,11 +13,15 @@ import torch
 
 from mam_video.core.frames import Frame, Matted, Record, State
 from mam_video.core.geometry import Box
+from mam_video.core.reasons import Finding, Reason
 from mam_video.core.settings import Settings
 from mam_video.matting.compositing import divided
 from mam_video.matting.pipeline import matte_frames
 from mam_video.models.base import Candidates, Embedding, ViewPrompt
+from mam_video.motion.flow import with_motion
 from mam_video.prompts.prompt import Prompt
+from mam_video.tracking import query, tracker
+from mam_video.tracking.multi_subject import track_subjects
 from tests.synthetic import disc
 
 SIZE = (144, 256)
@@ -163,20 +167,43 @@ def test_one_view_of_a_batch_is_embedded_once_for_all() -> None:
     assert model.embedded == [4, 4]
 
 
+def test_a_frame_has_one_prompt_and_one_camera_for_each_subject(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the masks have two parts, whose motion is compared with the camera's too."""
+    queries: list[int] = []
+    fits: list[int] = []
+    build, find = query.build_query, cv2.findHomography
+    monkeypatch.setattr(tracker, "build_query", lambda *a: queries.append(1) or build(*a))
+    monkeypatch.setattr(cv2, "findHomography", lambda *a: fits.append(1) or find(*a))
+
+    class Split(AllColours):
+        motion = True
+
+        def segment(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
+            logits = super().segment(embedding, index, prompt).logits.copy()
+            rows = np.flatnonzero((logits[0] > 0).any(1))
+            logits[0, rows[len(rows) // 2]] = -8
+            return Candidates(logits, np.array([0.95], np.float32))
+
+    moved = list(with_motion(clip(4, apart, {"red": RED, "blue": BLUE}), settings_of().motion))
+    list(track_subjects(moved, Split(), prompts(apart(0))))
+    assert len(queries) == 2 * 3
+    assert len(fits) == 2 * 3 + 2  # and one ahead of each prompt
+
+
 def test_a_swap_that_cannot_be_excluded_is_flagged_on_both() -> None:
     """Two discs of one colour cross: nothing tells which is which."""
     frames = clip(24, crossing, {"red": RED, "blue": RED})
     mattes = list(matte_frames(frames, prompts(crossing(0)), AllColours(), settings_of()))
     for name, other in (("red", "blue"), ("blue", "red")):
         flagged = [m.of(name).record for m in mattes if m.of(name).record.state.flagged]
-        assert any(f"meets {other}" in reason for record in flagged for reason in record.reasons)
+        assert any(Finding(Reason.MEETS_SUBJECT, other=other) in record.findings for record in flagged)
     together = [m.record for m in mattes if m.record.state.flagged]
-    assert any("red: meets blue" in reason for record in together for reason in record.reasons)
+    assert any(Finding(Reason.MEETS_SUBJECT, other="blue", subject="red") in record.findings for record in together)
 
 
 def test_what_differs_in_colour_is_not_flagged_for_its_meeting(crossed: tuple[list[Matted], AllColours]) -> None:
-    reasons = [reason for m in crossed[0] for part in m.parts for reason in part.record.reasons]
-    assert not any("meets" in reason for reason in reasons)
+    findings = [finding for m in crossed[0] for part in m.parts for finding in part.record.findings]
+    assert not any(finding.reason is Reason.MEETS_SUBJECT for finding in findings)
 
 
 def test_alphas_are_divided_where_they_are_too_much() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from mam_video.core.frames import State
+from mam_video.core.reasons import Reason
 from mam_video.core.settings import Settings
 from mam_video.matting.pipeline import matte_frames
 from mam_video.models.colour_model import ColourModel
@@ -35,6 +36,10 @@ def run(name: str, **values: object) -> list[tuple[TrackedFrame, Judged]]:
     return _done[key]
 
 
+def codes(frame: Judged) -> list[Reason]:
+    return [finding.reason for finding in frame.findings]
+
+
 def judged(name: str, **values: object) -> list[Judged]:
     return [j for _, j in run(name, **values)]
 
@@ -55,12 +60,12 @@ def test_what_is_gone_is_lost_with_an_empty_mask_and_recovered_when_it_returns(n
     assert all(f.state is State.LOST for f in frames if f.gone)
     for tracked, frame in found:
         if frame.state is State.LOST:
-            assert not (tracked.logits > 0).any() and tracked.record.area == 0 and frame.reasons
+            assert not (tracked.logits > 0).any() and tracked.record.area == 0 and frame.findings
     assert recovery(frames) and max(recovery(frames)) <= 5
     first = next(i for i, f in enumerate(frames) if f.gone)
     again = [i for i, f in enumerate(frames) if f.state is State.RECOVERED and i > first]
     assert len(again) == 1 and frames[again[0] - 1].state is State.LOST
-    assert any("found again after" in reason for reason in frames[again[0]].reasons)
+    assert Reason.FOUND_AGAIN in codes(frames[again[0]])
     assert not any(f.wrong and f.state is State.TRACKED for f in frames)
 
 
@@ -73,7 +78,7 @@ def test_without_the_search_what_comes_back_elsewhere_stays_lost() -> None:
 def test_a_subject_half_hidden_says_so() -> None:
     frames = judged("pole")
     half = [f for f in frames if f.share < 0.5]
-    assert half and all(any("of it is seen" in reason for reason in f.reasons) for f in half if not f.state.flagged)
+    assert half and all(Reason.PARTLY_SEEN in codes(f) for f in half if not f.state.flagged)
     assert not any(f.wrong and not f.state.flagged for f in frames)
     assert not any(f.state.flagged for f in frames[1:15])
 
@@ -89,7 +94,7 @@ def test_two_look_alikes_that_cross_are_never_swapped_silently(name: str) -> Non
     frames = judged(name)
     assert Figures.of(frames).swapped_silently == 0
     assert not any(f.wrong and not f.state.flagged for f in frames)
-    assert any("look-alike" in reason for f in frames for reason in f.reasons)
+    assert any(Reason.DISTRACTOR_CONTACT in codes(f) for f in frames)
     assert not any(f.state.flagged for f in frames[:8])
 
 
@@ -116,10 +121,10 @@ def test_a_track_goes_on_bit_for_bit_through_what_was_lost_and_found(name: str) 
     prompt = Prompt(tight_box(next(script.shots()).seen))
     whole = [t for t, _ in run(name)]
     for cut in (22, 35, len(whole) - 8):
-        known = [unpacked(packed(t)) for t in whole[:cut]]
+        known = [unpacked(packed(t.observation)) for t in whole[:cut]]
         again: Iterator[TrackedFrame] = track(moved, ColourModel(view_size=128), prompt, known=known)
         for a, b in zip(whole, again, strict=True):
-            assert (a.record, a.view) == (b.record, b.view) and (a.logits == b.logits).all()
+            assert (a.record, a.crop) == (b.record, b.crop) and (a.logits == b.logits).all()
 
 
 def test_alpha_is_empty_where_the_subject_is_lost_and_smoothing_leaves_it_so() -> None:

@@ -18,16 +18,16 @@ from mam_video.core.crop import Crop
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.frames import Frame, State
 from mam_video.core.geometry import Box, Point
-from mam_video.core.settings import MotionSettings, TrackSettings, ViewSettings
+from mam_video.core.reasons import Finding, Reason
+from mam_video.core.settings import MotionSettings, ViewSettings
 from mam_video.models.base import Candidates, Embedding, ViewPrompt
 from mam_video.models.colour_model import ColourModel
 from mam_video.motion.flow import Motion, with_motion
 from mam_video.prompts.prompt import Prompt
-from mam_video.tracking.appearance import Appearance, CandidateRegion
 from mam_video.tracking.mask_ops import carried_logits
 from mam_video.tracking.search_region import displacement, limit_shrink
 from mam_video.tracking.track_file import Track, TrackWriter, packed, saved, unpacked
-from mam_video.tracking.tracker import SubjectTracker, track
+from mam_video.tracking.tracker import track
 from mam_video.tracking.types import TrackedFrame
 
 SIZE = (240, 320)
@@ -72,8 +72,12 @@ def box_of(disc: Disc) -> Box:
 
 def mask_of(tracked: TrackedFrame) -> np.ndarray:
     logits = torch.from_numpy(tracked.logits.astype(np.float32))[None, None]
-    part = tracked.view.to_rectangle(logits)[0, 0].numpy() > 0
-    return tracked.view.paste(part, tracked.frame.size)
+    part = tracked.crop.to_rectangle(logits)[0, 0].numpy() > 0
+    return tracked.crop.paste(part, tracked.frame.size)
+
+
+def codes(tracked: TrackedFrame) -> list[Reason]:
+    return [finding.reason for finding in tracked.record.findings]
 
 
 def iou(tracked: TrackedFrame, disc: Disc) -> float:
@@ -104,7 +108,7 @@ def test_a_walk_is_followed_to_the_pixel(roi: str, batch: int) -> None:
         assert close(t.record.box, box_of(truth), 1.0 if roi == "auto" else 1.5)
         assert iou(t, truth) > 0.95
         assert t.record.area == pytest.approx(np.pi * 24**2 / (240 * 320), rel=0.05)
-        assert t.record.pts == t.frame.pts and t.record.reasons == ()
+        assert t.record.pts == t.frame.pts and t.record.findings == ()
 
 
 def test_what_grows_is_followed_and_gets_new_views() -> None:
@@ -114,7 +118,7 @@ def test_what_grows_is_followed_and_gets_new_views() -> None:
     followed = list(track(clip(growing, 28), ColourModel(), Prompt(box_of(growing(0)))))
     assert not any(t.record.state.flagged for t in followed)
     assert all(iou(t, growing(t.frame.index)) > 0.93 for t in followed)
-    views = [t.view for t in followed]
+    views = [t.crop for t in followed]
     assert views[-1].width > 4 * views[0].width / 3
     assert len(set(views)) < len(views) / 2
 
@@ -124,17 +128,17 @@ def test_a_view_is_held_as_long_as_the_subject_fits() -> None:
         return 160 + 3 * (-1) ** i, 120 + 2 * (i % 3), 30
 
     followed = list(track(clip(trembling, 30), ColourModel(), Prompt(box_of(trembling(0)))))
-    assert len({t.view for t in followed}) == 1
+    assert len({t.crop for t in followed}) == 1
 
 
 def test_a_view_is_left_only_when_it_must_be_and_holds_the_subject() -> None:
     followed = list(track(clip(walking, 40), ColourModel(), Prompt(box_of(walking(0)))))
-    views = [t.view for t in followed]
+    views = [t.crop for t in followed]
     changes = sum(a != b for a, b in pairwise(views))
     assert 1 <= changes <= 13
     for t in followed:
         true = box_of(walking(t.frame.index))
-        inside = t.view.box
+        inside = t.crop.box
         assert inside.x0 <= true.x0 and inside.y0 <= true.y0 and inside.x1 >= true.x1 and inside.y1 >= true.y1
 
 
@@ -147,8 +151,8 @@ def test_hidden_is_lost_and_found_again() -> None:
     followed = list(track(clip(path, 26), ColourModel(), Prompt(box_of(walking(0)))))
     states = [t.record.state for t in followed]
     assert all(states[i] is State.LOST for i in hidden)
-    assert all(followed[i].record.reasons for i in hidden)
-    assert states[18] is State.RECOVERED and followed[18].record.reasons == ("found again after 8 lost frames",)
+    assert all(followed[i].record.findings for i in hidden)
+    assert states[18] is State.RECOVERED and followed[18].record.findings == (Finding(Reason.FOUND_AGAIN, 8.0),)
     assert all(s is State.TRACKED for s in states[1:10] + states[19:])
     assert all(iou(followed[i], walking(i)) > 0.95 for i in range(18, 26))
     assert all(not (followed[i].logits > 0).any() and followed[i].record.area == 0 for i in hidden)
@@ -163,7 +167,7 @@ def test_what_leaves_the_picture_is_lost_with_an_empty_mask() -> None:
     assert all(s is not State.LOST for s in states[:10])
     assert all(s is State.LOST for s in states[14:])
     assert not mask_of(followed[-1]).any()
-    assert followed[-1].record.reasons == ("it has left the picture",)
+    assert codes(followed[-1]) == [Reason.LEFT_FRAME]
     h, w = SIZE
     for t in followed:
         assert t.record.box.clipped((h, w)) is not None
@@ -187,14 +191,14 @@ def test_points_alone_find_the_subject_and_then_its_view() -> None:
     followed = list(track(clip(walking, 6), ColourModel(), prompt))
     assert followed[0].record.state is State.PROMPTED
     assert close(followed[0].record.box, box_of(walking(0)), 1.5)
-    assert followed[3].view.width < SIZE[1]
+    assert followed[3].crop.width < SIZE[1]
     assert close(followed[3].record.box, box_of(walking(3)), 1)
 
 
 def test_nothing_where_the_prompt_points_is_said() -> None:
     followed = list(track(clip(lambda i: None, 3), ColourModel(), Prompt(Box(100, 50, 160, 110))))
     assert followed[0].record.state is State.LOST
-    assert followed[0].record.reasons == ("nothing was found where the prompt points",)
+    assert codes(followed[0]) == [Reason.NOTHING_AT_PROMPT]
     assert followed[0].record.box == Box(100, 50, 160, 110)
     assert all(t.record.state is State.LOST for t in followed)
 
@@ -231,9 +235,9 @@ def test_batches_fall_on_absolute_frame_numbers() -> None:
 def test_an_embedding_is_given_only_where_its_batch_is_what_a_saved_track_would_make() -> None:
     moved = clip(walking, 24)
     followed = list(track(moved, Counting(), Prompt(box_of(walking(0))), batch=8))
-    assert len({t.view for t in followed}) > 3
+    assert len({t.crop for t in followed}) > 3
     for t in followed:
-        run = [u for u in followed if u.view == t.view and u.frame.index // 8 == t.frame.index // 8]
+        run = [u for u in followed if u.crop == t.crop and u.frame.index // 8 == t.frame.index // 8]
         if t.embedding is not None:
             assert t.embedding[0].count == len(run) and run[t.embedding[1]] is t
     assert any(t.embedding is not None for t in followed)
@@ -347,8 +351,8 @@ def test_what_stays_behind_is_taken_off_and_said() -> None:
     followed = list(track(textured(16, 6, patch), ColourModel(), Prompt(Box(40, 84, 126, 156))))
     there = [bool(mask_of(t)[110:130, 45 - t.frame.index : 70 - t.frame.index].any()) for t in followed]
     assert there[:5] == [True] * 5 and there[-4:] == [False] * 4
-    said = [t.record.reasons for t in followed if any("stood still" in r for r in t.record.reasons)]
-    assert said and all(t.record.state is State.UNCERTAIN for t in followed if t.record.reasons in said)
+    removed = [t.record for t in followed if Reason.STATIC_PART_REMOVED in codes(t)]
+    assert removed and all(record.state is State.UNCERTAIN for record in removed)
     assert close(followed[-1].record.box, box_of((90 + 6 * 15, 120, 36)), 2)
 
 
@@ -362,7 +366,7 @@ def test_what_stays_behind_is_not_the_subject_though_that_one_is_half_out_of_the
     followed = list(track(textured(14, 4, patch, start=276), ColourModel(), Prompt(Box(205, 84, 312, 156))))
     there = [bool(mask_of(t)[90:150, 210:240].any()) for t in followed]
     assert there[:5] == [True] * 5 and there[-2:] == [False] * 2
-    assert any("stood still" in reason for t in followed for reason in t.record.reasons)
+    assert any(Reason.STATIC_PART_REMOVED in codes(t) for t in followed)
     assert close(followed[-1].record.box, Box(276 + 4 * 13 - 36, 84, 320, 156), 3)
 
 
@@ -381,7 +385,7 @@ class Leaking(ColourModel):
 def test_what_is_taken_off_again_is_said_again_and_flagged_once() -> None:
     moved = textured(16, 4, lambda rgb, index: None, start=104)
     followed = list(track(moved, Leaking(), Prompt(Box(56, 84, 140, 156)), view=ViewSettings(roi="frame")))
-    said = [any("stood still" in reason for reason in t.record.reasons) for t in followed]
+    said = [Reason.STATIC_PART_REMOVED in codes(t) for t in followed]
     assert sum(said) == 2
     states = [t.record.state for t in followed if t.record.state is not State.TRACKED]
     assert states == [State.PROMPTED, State.UNCERTAIN]
@@ -443,13 +447,12 @@ def test_a_saved_track_is_the_live_one(written: tuple[Path, list[TrackedFrame]],
         assert (loaded.first, len(loaded), loaded.model, loaded.mask_size) == (0, 16, "fake-colour", 64)
         assert loaded.settings == {"view": {"roi": "auto"}}
         for ours, theirs in zip(loaded.follow(walk), live, strict=True):
-            assert ours.record == theirs.record and ours.view == theirs.view
+            assert ours.record == theirs.record and ours.crop == theirs.crop
             assert ours.frame is theirs.frame and ours.motion is theirs.motion
             assert ours.logits.tobytes() == theirs.logits.tobytes() and ours.logits.dtype == np.float16
             assert ours.embedding is None
         assert [t.frame.index for t in loaded.follow(walk[5:9])] == [5, 6, 7, 8]
-        record, _, _ = loaded.frame(11)
-        assert record == live[11].record
+        assert loaded.frame(11).record == live[11].record
 
 
 def test_the_same_track_is_the_same_file(tmp_path: Path, walk: Moved) -> None:
@@ -487,7 +490,7 @@ def test_a_track_serves_a_model_of_another_size(written: tuple[Path, list[Tracke
     model = ColourModel(view_size=512)
     with Track.load(path) as loaded:
         for t in loaded.follow(walk, model):
-            assert t.view.size == 512 and t.logits.shape == (128, 128)
+            assert t.crop.size == 512 and t.logits.shape == (128, 128)
             assert iou(t, walking(t.frame.index)) > 0.95
 
 
@@ -556,6 +559,24 @@ def test_what_is_in_the_file_can_be_read_by_hand(written: tuple[Path, list[Track
     np.testing.assert_array_equal(by_hand, live[3].logits)
 
 
+def test_a_track_without_codes_still_loads(written: tuple[Path, list[TrackedFrame]], walk: Moved) -> None:
+    path, live = written
+    texts = ["score 0.55 is below 0.6", "only 40% of it is seen"]
+
+    def older(name: str, content: bytes) -> bytes:
+        if not name.endswith("7.json"):
+            return content
+        entry = json.loads(content)
+        del entry["findings"]
+        return json.dumps({**entry, "reasons": texts}).encode()
+
+    with Track.load(rewritten(path, older)) as loaded:
+        found = list(loaded.follow(walk))
+    assert [finding.text for finding in found[7].record.findings] == texts
+    assert codes(found[7]) == [Reason.OTHER, Reason.PARTLY_SEEN]
+    assert [t.record for t in found[8:]] == [t.record for t in live[8:]]
+
+
 @pytest.mark.parametrize("cut", [5, 6, 7, 8, 10])
 def test_a_track_that_was_broken_off_goes_on_bit_for_bit(cut: int) -> None:
     """Through parts that stand still and are taken off, from what was packed of the first frames."""
@@ -566,52 +587,10 @@ def test_a_track_that_was_broken_off_goes_on_bit_for_bit(cut: int) -> None:
 
     moved, prompt = textured(16, 6, patch), Prompt(Box(40, 84, 126, 156))
     whole = list(track(moved, ColourModel(), prompt))
-    known = [unpacked(packed(t)) for t in whole[:cut]]
+    known = [unpacked(packed(t.observation)) for t in whole[:cut]]
     again = list(track(moved, ColourModel(), prompt, known=known))
     for a, b in zip(whole, again, strict=True):
-        assert (a.record, a.view) == (b.record, b.view) and (a.logits == b.logits).all()
+        assert (a.record, a.crop) == (b.record, b.crop) and (a.logits == b.logits).all()
         if a.frame.index >= cut:
-            assert a.standing is not None and b.standing is not None and (a.standing == b.standing).all()
-
-
-class Seen(Appearance):
-    """Sees elsewhere what it is told."""
-
-    def __init__(self, places: list[CandidateRegion]) -> None:
-        super().__init__()
-        self.told = places
-
-    def places(
-        self, frame: Frame, gain: float, box: Box, apart_from: Box | None = None, most: int = 2
-    ) -> list[CandidateRegion]:
-        return self.told
-
-
-def beside(follower: SubjectTracker, place: CandidateRegion, area: float) -> bool:
-    """Whether a look-alike is said to touch the subject, which fills a box of 60 by 60."""
-    follower.appearance = Seen([place])
-    return follower._touched(clip(lambda i: None, 1)[0][0], Box(100, 100, 160, 160), area)
-
-
-def test_a_look_alike_is_doubtful_until_it_is_surely_apart_and_a_cause_to_look_until_it_likely_is() -> None:
-    follower = SubjectTracker(ColourModel(), Prompt(Box(100, 100, 160, 160)), TrackSettings(), ViewSettings())
-    follower.full_area = 0.04
-    touching, apart = Box(40, 100, 100, 160), Box(30, 100, 90, 160)
-    assert not beside(follower, CandidateRegion(touching, 0.04, 0.8), 0.04)
-    assert beside(follower, CandidateRegion(touching, 0.04, 0.9), 0.04)
-    assert follower.contact is not None and not follower.contact.apart
-    assert beside(follower, CandidateRegion(apart, 0.04, 0.8), 0.04) and follower.contact.apart
-    assert beside(follower, CandidateRegion(touching, 0.04, 0.9), 0.04) and not follower.contact.apart
-    assert not beside(follower, CandidateRegion(apart, 0.04, 0.9), 0.04) and follower.contact is None
-
-
-def test_a_look_alike_does_not_shrink_with_what_is_left_of_a_subject_that_hides() -> None:
-    follower = SubjectTracker(ColourModel(), Prompt(Box(100, 100, 160, 160)), TrackSettings(), ViewSettings())
-    follower.full_area = 0.04
-    other = Box(200, 100, 260, 160)
-    beside(follower, CandidateRegion(other, 0.04, 0.95), 0.04)
-    assert follower.others == [other]
-    beside(follower, CandidateRegion(Box(200, 130, 220, 160), 0.008, 0.95), 0.01)
-    assert follower.others == [other]
-    beside(follower, CandidateRegion(Box(250, 130, 270, 160), 0.008, 0.95), 0.01)
-    assert follower.others == [Box(200, 100, 270, 160)]
+            ages = a.observation.static_age, b.observation.static_age
+            assert ages[0] is not None and ages[1] is not None and (ages[0] == ages[1]).all()

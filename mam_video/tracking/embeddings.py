@@ -1,0 +1,124 @@
+"""Embeddings of a group of frames: frames that follow each other in one crop are embedded together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from mam_video.core.crop import Crop
+from mam_video.core.frames import Frame
+from mam_video.models.base import Embedding, Model, Reference
+from mam_video.tracking.types import TrackStep
+
+
+@dataclass(frozen=True, slots=True)
+class FrameEmbedding:
+    """One frame's embedding: its place `index` in the embedding of a batch."""
+
+    crop: Crop
+    embedding: Embedding
+    index: int
+
+    def reference(self, logits: np.ndarray, prompted: bool) -> Reference:
+        """Make a reference of the frame with its mask, (m, m) float32 logits."""
+        return Reference(self.embedding, self.index, logits, prompted)
+
+
+@dataclass(frozen=True, slots=True)
+class DeferredEmbedding:
+    """A frame that is not embedded yet: the frames of its batch, embedded only when they are needed."""
+
+    crop: Crop
+    frames: Sequence[Frame] = field(repr=False)
+    index: int
+
+    def reference(self, logits: np.ndarray, prompted: bool) -> DeferredReference:
+        return DeferredReference(self, logits, prompted)
+
+
+@dataclass(frozen=True, slots=True)
+class DeferredReference:
+    """A reference that is embedded only if it is still one when the model is used again."""
+
+    source: DeferredEmbedding
+    logits: np.ndarray = field(repr=False)
+    prompted: bool
+
+    def embedded(self, model: Model) -> Reference:
+        pictures = [self.source.crop.cut(frame.rgb8) for frame in self.source.frames]
+        return Reference(embed(model, pictures), self.source.index, self.logits, self.prompted)
+
+
+def embed(model: Model, pictures: Sequence[np.ndarray]) -> Embedding:
+    """Embed pictures, (h, w, 3) uint8 each, as one batch without gradients."""
+    with torch.inference_mode():
+        return model.embed(pictures)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Frames of a group that share a crop: `count` frames from place `start` on."""
+
+    crop: Crop
+    embedding: Embedding
+    start: int
+    count: int
+
+
+class GroupEmbeddings:
+    """The embeddings of one group of frames for one subject.
+
+    Where the subject stops fitting its crop within the group, the rest of the group is embedded again in a new one.
+
+    Args:
+        embed_rest: embeds all frames of the group from a place on in a crop.
+    """
+
+    def __init__(self, embed_rest: Callable[[Crop, int], Embedding]) -> None:
+        self._embed_rest = embed_rest
+        self._runs: list[_Run] = []
+
+    def at(self, place: int, crop: Crop) -> FrameEmbedding:
+        """Return the embedding of the frame at `place`, which is the next one, in `crop`."""
+        if not self._runs or self._runs[-1].crop != crop:
+            self._runs.append(_Run(crop, self._embed_rest(crop, place), place, 0))
+        run = self._runs[-1]
+        self._runs[-1] = replace(run, count=run.count + 1)
+        return FrameEmbedding(crop, run.embedding, place - run.start)
+
+    def move(self, place: int, crop: Crop) -> None:
+        """Embed the frame at `place`, which was given last, and the rest of the group in another crop."""
+        run = self._runs[-1]
+        if run.crop == crop:
+            return
+        self._runs[-1] = replace(run, count=run.count - 1)
+        self._runs.append(_Run(crop, self._embed_rest(crop, place), place, 1))
+
+    def whole_batch(self, place: int) -> tuple[Embedding, int] | None:
+        """Return a frame's embedding and its place there, if the embedding holds the frames of its run and no other."""
+        run = next(run for run in self._runs if run.start <= place < run.start + run.count)
+        return (run.embedding, place - run.start) if run.count == run.embedding.count else None
+
+
+class SharedEmbeddings:
+    """Embeddings of one group of frames, made once for all subjects that share a crop."""
+
+    def __init__(self, model: Model, group: Sequence[TrackStep]) -> None:
+        self._model, self._group = model, group
+        self._embeddings: dict[tuple[Crop, int], Embedding] = {}
+        self._pictures: dict[tuple[Crop, int], np.ndarray] = {}
+
+    def embed_rest(self, crop: Crop, place: int) -> Embedding:
+        """Embed all frames of the group from `place` on in `crop`."""
+        if (crop, place) not in self._embeddings:
+            pictures = [crop.cut(step.frame.rgb8) for step in self._group[place:]]
+            self._pictures.update(((crop, place + k), picture) for k, picture in enumerate(pictures))
+            self._embeddings[crop, place] = embed(self._model, pictures)
+        return self._embeddings[crop, place]
+
+    def picture(self, crop: Crop, place: int) -> np.ndarray:
+        """Return the picture of a frame that was embedded in `crop`, (h, w, 3) uint8."""
+        return self._pictures[crop, place]
