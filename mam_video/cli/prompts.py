@@ -105,7 +105,7 @@ def _run(options: argparse.Namespace) -> int:
         _print(read_entries(options.file, _any_clip()), None)
         return 0
 
-    from mam_video.media import open_clip
+    from mam_video.media import open_for_viewing
     from mam_video.media.atomic_output import FileOutput
     from mam_video.media.name_guard import NameGuard
     from mam_video.report.sheet import prompted, save_grid
@@ -115,7 +115,7 @@ def _run(options: argparse.Namespace) -> int:
         guard.reads("the prompts", options.file)
         guard.reads("the clip", options.input)
         guard.writes("-o", options.output)
-    with open_clip(options.input, reading(options)) as reader:
+    with open_for_viewing(options.input, reading(options)) as reader:
         info = reader.info
         entries = read_entries(options.file, clip_of(info))
         _print(entries, info)

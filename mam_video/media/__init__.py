@@ -2,7 +2,7 @@
 
 from mam_video.media.base import ClipInfo, Colour, Reader, Writer
 from mam_video.media.formats import OutputFormat, expected_bytes, kinds, parse_output
-from mam_video.media.open import open_clip, open_writer, open_writers, verify_output
+from mam_video.media.open import open_clip, open_for_viewing, open_writer, open_writers, verify_output
 from mam_video.media.output_notes import notes
 from mam_video.media.writer_group import WriterGroup
 
@@ -17,6 +17,7 @@ __all__ = [
     "kinds",
     "notes",
     "open_clip",
+    "open_for_viewing",
     "open_writer",
     "open_writers",
     "parse_output",

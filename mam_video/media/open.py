@@ -14,6 +14,7 @@ from mam_video.media.background import load_background
 from mam_video.media.base import ClipInfo, Reader, WholeWriter
 from mam_video.media.expected import AlphaRanges, Check, ExpectedMedia, ExpectedSequence
 from mam_video.media.formats import LAYER, OutputRequest, parse_output, pattern_of
+from mam_video.media.movie.decord_reader import DecordReader
 from mam_video.media.movie.reader import MovieReader
 from mam_video.media.movie.verify import verify_movie
 from mam_video.media.movie.view_reader import ViewTransformReader
@@ -60,6 +61,18 @@ def open_clip(path: str | Path, settings: InputSettings | None = None) -> Reader
     movie = MovieReader(Path(path), settings)
     transform = look_of_movie(settings.transform, movie.info.colour, movie.info.light.peak(USUAL_PEAK))
     return movie if transform is None else ViewTransformReader(movie, transform)
+
+
+def open_for_viewing(path: str | Path, settings: InputSettings | None = None) -> Reader:
+    """Open a clip whose frames are fetched here and there for people to look at: as `open_clip`, or through decord.
+
+    decord's pixels are those of FFmpeg's scaler: not for models, nor for mattes.
+    """
+    settings = settings or InputSettings()
+    reader = open_clip(path, settings)
+    if isinstance(reader, MovieReader) and settings.on_error == "stop" and not settings.deinterlace:
+        return DecordReader(reader)
+    return reader
 
 
 def opaque_clip(path: str) -> Reader:

@@ -47,11 +47,13 @@ def dilate(region: Map, width: int) -> Map:
     kernel = kernel_of(width)
     if isinstance(region, np.ndarray):
         return cv2.dilate(region.view(np.uint8), kernel).view(np.bool_)
+    from kornia.filters import filter2d  # here, since a run on the CPU never needs it
+
     k, anchor = kernel.shape[0], kernel.shape[0] // 2
-    weight = torch.from_numpy(kernel).to(region.device, torch.float32)[None, None]
+    weight = torch.from_numpy(kernel).to(region.device, torch.float32)[None]
     padded = F.pad(region.float()[None, None], (anchor, k - 1 - anchor, anchor, k - 1 - anchor))
-    # Counts of whole ones: exact in float32, and in TF32 too.
-    return F.conv2d(padded, weight)[0, 0] > 0.5
+    # Counts of whole ones: exact in float32, and in TF32 too. kornia's own dilation is slower (docs/design.md).
+    return filter2d(padded, weight, padding="valid")[0, 0] > 0.5
 
 
 def erode(region: Map, width: int) -> Map:

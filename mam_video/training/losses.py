@@ -36,10 +36,11 @@ _BINOMIAL = (1.0, 4.0, 6.0, 4.0, 1.0)
 
 
 def _blur(x: Tensor, gain: float = 1.0) -> Tensor:
+    from kornia.filters import filter2d  # here, since it takes half a second to import
+
     row = torch.tensor(_BINOMIAL, dtype=x.dtype, device=x.device)
     kernel = (row[:, None] * row[None]) * (gain / 256)
-    n = x.shape[1]
-    return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), kernel.expand(n, 1, 5, 5), groups=n)
+    return filter2d(x, kernel[None], border_type="reflect")
 
 
 def laplacian_pyramid(x: Tensor, levels: int) -> list[Tensor]:
