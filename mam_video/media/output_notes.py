@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mam_video.media.base import ClipInfo
 from mam_video.media.formats import OutputFormat, parse_output
-from mam_video.media.movie.audio import Audio, sound_notes
+from mam_video.media.movie.audio_plan import Audio, sound_notes
 from mam_video.media.view_transforms import assumed_primaries
 
 

@@ -22,7 +22,7 @@ from mam_video.media.base import ClipInfo
 from mam_video.media.ffmpeg_compat import fraction, url
 from mam_video.media.light import light_of
 from mam_video.media.movie import quicktime_timecode
-from mam_video.media.movie.audio import describe_audio
+from mam_video.media.movie.audio_plan import describe_audio
 from mam_video.media.movie.container_layout import lacks_index
 from mam_video.media.movie.rates import meant_rate
 from mam_video.media.movie.timeline import Timeline
