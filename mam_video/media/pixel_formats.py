@@ -408,8 +408,7 @@ def as_16_bit(rgb: np.ndarray) -> np.ndarray:
 def premultiplied(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint16 RGB times alpha, in code values (not in linear light), rounded."""
     weight = cv2.merge([alpha, alpha, alpha])
-    product: np.ndarray = cv2.multiply(rgb.astype(np.float32), weight, dtype=cv2.CV_16U)
-    return product
+    return np.asarray(cv2.multiply(rgb.astype(np.float32), weight, dtype=cv2.CV_16U))
 
 
 def composite(rgb: np.ndarray, alpha: np.ndarray, background: np.ndarray) -> np.ndarray:

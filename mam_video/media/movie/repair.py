@@ -1,4 +1,4 @@
-"""Pictures that need help on their way in: those that cannot be decoded, and interlaced ones."""
+"""Pictures that cannot be decoded, and interlaced ones."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ _MOST_DUE: Final = 1024  # packets on their way through a decoder; far more than
 
 
 class Shown(NamedTuple):
-    """One frame's turn: its picture, or None where it cannot be decoded, and the time its packet promised."""
+    """A frame in display order: its picture, or None where it cannot be decoded, and the time of its packet."""
 
     picture: av.VideoFrame | None
     pts: int | None
 
 
-def whole(packets: Iterable[Any], container: Any, stream: Any, decoder: Any = None) -> Iterator[Shown]:
-    """A stream in which every frame must be decodable: what cannot be raises PyAV's error. `packets` are the stream's.
+def strict(packets: Iterable[Any], container: Any, stream: Any, decoder: Any = None) -> Iterator[Shown]:
+    """Decode a stream in which every frame must be decodable; one that is not raises PyAV's error.
 
-    Some damage raises nothing: the decoder gives no picture for a packet, or is silent while it is drained. A gap
-    stands for such a frame in containers whose packets are frames: its packet's time has passed, and no picture had it.
-    Not judged are packets of one field, codecs whose packets may hold a picture that is not shown, and frames before
-    the first one coded, which may need others from before a cut.
+    Some damage raises nothing: the decoder gives no picture for a packet, or is silent while it is drained. Where the
+    container's packets are frames, `Shown(None, time)` marks such a frame: its packet's time has passed without a
+    picture. Three things are not checked: packets of one field, codecs whose packets may hold a hidden picture, and
+    frames before the first one coded, which may need others from before a cut.
 
-    `decoder`: one to use in place of the stream's own.
+    Args:
+        packets: of the stream.
+        decoder: used in place of the stream's own.
     """
     reliable = bool({"mov", "matroska"} & set(container.format.name.split(",")))
     reliable = reliable and stream.codec_context.codec.canonical_name not in _HIDES_PICTURES
@@ -58,11 +60,11 @@ def whole(packets: Iterable[Any], container: Any, stream: Any, decoder: Any = No
         yield Shown(None, due[0])
 
 
-def mended(packets: Iterable[Any], decoder: Any = None) -> Iterator[Shown]:
-    """Every frame's turn in display order, damaged ones as a gap. `packets` are those of one stream.
+def skip_damaged(packets: Iterable[Any], decoder: Any = None) -> Iterator[Shown]:
+    """Decode a stream in display order, with `Shown(None, time)` for each damaged frame. `packets`: of one stream.
 
-    A packet promises a frame at its time. Where a later frame comes out of the decoder first, or none comes, that frame
-    is lost. Frames that the decoder knows to be incomplete count as lost too.
+    A packet promises a frame at its time. That frame is lost where a later frame comes out of the decoder first, or
+    none comes. Frames that the decoder marks as incomplete are lost too.
     """
     due: list[int] = []
     begun = False
@@ -87,7 +89,7 @@ def mended(packets: Iterable[Any], decoder: Any = None) -> Iterator[Shown]:
 
 
 def _decoded(packet: Any, decoder: Any) -> list[Any]:
-    """The pictures that a packet brings; an empty packet brings what the decoder still holds."""
+    """Decode a packet; an empty one gives what the decoder still holds."""
     if decoder is None:
         return list(packet.decode())
     return list(decoder.decode(packet if packet.size else None))
@@ -96,7 +98,7 @@ def _decoded(packet: Any, decoder: Any) -> list[Any]:
 def deinterlaced(
     frames: Iterator[T], picture_of: Callable[[T], av.VideoFrame], with_picture: Callable[[T, av.VideoFrame], T]
 ) -> Iterator[T]:
-    """The same frames at the same times, each picture made progressive from both of its fields by FFmpeg's bwdif.
+    """Make each picture progressive from both of its fields by FFmpeg's bwdif; frames and times stay.
 
     Holds two frames, since a picture takes part of what moves from its neighbours.
     Raises: MediaError, where FFmpeg's filter is missing.
