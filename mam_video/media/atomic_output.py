@@ -18,7 +18,7 @@ from pathlib import Path
 
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.media.ffmpeg_compat import writing
-from mam_video.media.sequence.pattern import takes_sign, written_number
+from mam_video.media.sequence.frame_signs import MOST_DIGITS, FrameSign, frame_signs, takes_sign, written_number
 from mam_video.runtime.commit import (
     Lock,
     Stamp,
@@ -30,10 +30,6 @@ from mam_video.runtime.commit import (
     refuse_running,
     stamp,
 )
-
-MOST_DIGITS = 9
-_DIGITS = re.compile(r"%0?(?P<printf>\d*)d|(?P<hashes>#+)|\$F(?P<houdini>\d?)")
-_PLAIN = re.compile(r"%0\d+d|##+|\$F\d")  # of several signs the one that says how many digits is the frame number
 
 Numbers = tuple[int, int | None]  # first and last number of the frames that a run writes; None: to the end
 
@@ -84,11 +80,16 @@ def folders_of_subjects(template: str, names: Sequence[str]) -> Generator[None, 
 
 def _check_folder(folder: Path, name: Path) -> None:
     if not folder.exists():
-        if _DIGITS.search(folder.name):
+        if signs_of_output(folder.name):
             raise UsageError(f"{name}: there is no folder {folder}; the frame number belongs into the file's name")
         raise MediaError(f"{name}: there is no folder {folder}; make it first")
     if not folder.is_dir():
         raise MediaError(f"{name}: {folder} is a file, not a folder")
+
+
+def signs_of_output(name: str) -> list[FrameSign]:
+    """Find the signs for the frame number in an output's name; a lone @ is a letter."""
+    return [sign for sign in frame_signs(name) if sign.text != "@"]
 
 
 class FileOutput:
@@ -137,7 +138,7 @@ class FileOutput:
 
 
 class Pattern:
-    """A sequence's name: `name.%04d.png`, `name.####.png`, `name.$F4.png`, a folder (`mattes/`), or `name.png`.
+    """A sequence's name: `name.%04d.png`, `name.####.png`, `name.@@@@.png`, `name.$F4.png`, a folder/, or `name.png`.
 
     A folder gets `mattes/mattes.1001.png`, a plain name `name.1001.png`, with as many digits as `padding` says. Numbers
     below zero have as many as `below` says, without the sign; None: the sign takes the place of one, as printf has it.
@@ -150,24 +151,22 @@ class Pattern:
         as_folder = text.endswith(("/", "\\"))
         path = Path(text)
         self.makes_folder = as_folder
-        found = [] if as_folder else list(_DIGITS.finditer(path.name))
+        found = [] if as_folder else signs_of_output(path.name)
         if len(found) > 1:
-            found = [sign for sign in found if _PLAIN.fullmatch(sign[0])]
+            found = [sign for sign in found if sign.explicit]
             if len(found) != 1:
                 raise UsageError(f"{text}: more than one place for the frame number; keep one of %04d, ####, $F4")
-        digits = str(padding)
+        self._width = padding
         if as_folder:
             self.folder, self._head, self._tail = path, f"{path.name or 'frame'}.", suffix
         elif not found:
             self.folder, self._head, self._tail = path.parent, f"{path.stem}.", path.suffix
         else:
             (only,) = found
-            digits = only["printf"] or (str(len(only["hashes"])) if only["hashes"] else only["houdini"]) or "1"
-            self.folder = path.parent
-            self._head, self._tail = path.name[: only.start()], path.name[only.end() :]
-        self._width = int(digits) if len(digits) < 3 else MOST_DIGITS + 1
+            self._width, self.folder = only.digits, path.parent
+            self._head, self._tail = path.name[: only.start], path.name[only.end :]
         if self._width > MOST_DIGITS:
-            raise UsageError(f"{text}: {digits} digits are too many; {MOST_DIGITS} at most")
+            raise UsageError(f"{text}: {self._width} digits are too many; {MOST_DIGITS} at most")
         self._signed = below is not None or takes_sign(self._head)
         self._below = None if below is None else max(below - padding + self._width, 1)
         self.path = self.folder / f"{self._head}%0{self._width}d{self._tail}"
@@ -184,7 +183,7 @@ class Pattern:
     @staticmethod
     def is_one(text: str) -> bool:
         """Whether a name holds a place for the frame number."""
-        return _DIGITS.search(Path(text).name) is not None
+        return bool(signs_of_output(Path(text).name))
 
     def number(self, name: str) -> int | None:
         """The frame number in a file name, or None where the name is not one of this sequence."""
