@@ -13,6 +13,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
+from av.video.frame import VideoFrame
+
 if TYPE_CHECKING:
     from mam_video.media.base import ClipInfo, Colour
 
@@ -73,7 +75,7 @@ class Light:
         return usual
 
 
-def light_of(frame: Any) -> Light:
+def light_of(frame: VideoFrame) -> Light:
     """The metadata of a decoded frame (a movie's own come with its first)."""
     found = dict(_side_data(frame))
     mastering, levels = None, None
@@ -94,11 +96,12 @@ def light_of(frame: Any) -> Light:
     return Light(mastering, levels, tuple(dict.fromkeys(_DYNAMIC[name] for name in found if name in _DYNAMIC)))
 
 
-def _side_data(frame: Any) -> Iterator[tuple[str, bytes]]:
+def _side_data(frame: VideoFrame) -> Iterator[tuple[str, bytes]]:
     """Name and bytes of each; what PyAV has no name for is passed over."""
-    for index in range(len(frame.side_data)):
+    sides: Any = frame.side_data  # PyAV's own type has no indices
+    for index in range(len(sides)):
         try:
-            each = frame.side_data[index]
+            each = sides[index]
             yield each.type.name, bytes(each)
         except (ValueError, KeyError):
             continue

@@ -19,6 +19,8 @@ from typing import Any, Final
 import av
 import cv2
 import numpy as np
+from av.video.format import VideoFormat
+from av.video.plane import VideoPlane
 
 from mam_video.core.errors import MediaError
 from mam_video.media.base import Colour
@@ -132,11 +134,11 @@ def is_readable(matrix: str) -> bool:
     return matrix in _WEIGHTS or matrix == "ycgco"
 
 
-def _is_gray(pixel_format: Any) -> bool:
+def _is_gray(pixel_format: VideoFormat) -> bool:
     return len(pixel_format.components) == 1 + pixel_format_has_alpha(pixel_format) and not pixel_format.is_rgb
 
 
-def pixel_format_has_alpha(pixel_format: Any) -> bool:
+def pixel_format_has_alpha(pixel_format: VideoFormat) -> bool:
     """Whether a format of PyAV has an alpha component."""
     return any(component.is_alpha for component in pixel_format.components)
 
@@ -237,9 +239,9 @@ def _bits(found: re.Match[str]) -> int:
     return int(found["bits"][:-2]) if found["bits"] else 8
 
 
-def _rows(plane: Any, dtype: Any) -> np.ndarray:
+def _rows(plane: VideoPlane, dtype: Any) -> np.ndarray:
     """A plane's memory as rows of samples, padding included."""
-    return np.frombuffer(plane, dtype).reshape(plane.height, plane.line_size // np.dtype(dtype).itemsize)
+    return np.frombuffer(memoryview(plane), dtype).reshape(plane.height, plane.line_size // np.dtype(dtype).itemsize)
 
 
 def _plane(frame: av.VideoFrame, index: int, bits: int) -> np.ndarray:
@@ -350,7 +352,7 @@ def _in_a_layout_we_read(frame: av.VideoFrame) -> av.VideoFrame:
         raise MediaError(f"pixel format {name} cannot be read ({error}); convert the clip first") from error
 
 
-def _nearest_layout(pixel_format: Any) -> str:
+def _nearest_layout(pixel_format: VideoFormat) -> str:
     bits = max(component.bits for component in pixel_format.components if not component.is_alpha)
     if pixel_format.is_rgb or pixel_format.has_palette or pixel_format.name.startswith(("xyz", "bayer")):
         return "rgb24" if bits <= 8 else "rgb48le"
@@ -387,8 +389,7 @@ def alpha_of(frame: av.VideoFrame) -> np.ndarray | None:
 
 def grey_of(rgb: np.ndarray) -> np.ndarray:
     """(H, W) float32 in [0, 1]: the grey value of (H, W, 3) uint16 RGB, by BT.601's weights; of a grey, itself."""
-    grey: np.ndarray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32) / np.float32(65535)
-    return grey
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32) / np.float32(65535))
 
 
 def alpha_codes(alpha: np.ndarray, bits: int) -> np.ndarray:
@@ -415,8 +416,7 @@ def composite(rgb: np.ndarray, alpha: np.ndarray, background: np.ndarray) -> np.
     """(H, W, 3) uint16: rgb over background (both uint16), F * a + B * (1 - a) in code values, rounded."""
     weight = cv2.merge([alpha, alpha, alpha])
     back = background.astype(np.float32)
-    laid_over: np.ndarray = cv2.add((rgb.astype(np.float32) - back) * weight, back, dtype=cv2.CV_16U)
-    return laid_over
+    return np.asarray(cv2.add((rgb.astype(np.float32) - back) * weight, back, dtype=cv2.CV_16U))
 
 
 def yuv444(rgb: np.ndarray, matrix: str, bits: int) -> list[np.ndarray]:

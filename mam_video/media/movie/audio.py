@@ -10,10 +10,22 @@ from pathlib import Path
 from typing import Any, Final
 
 import av
+from av.container import OutputContainer
+from av.packet import Packet
+from av.stream import Stream
 
 from mam_video.media.ffmpeg_compat import url, writing
 from mam_video.media.movie.audio_pcm import PcmDecoder
-from mam_video.media.movie.audio_plan import FAILURES, FORMATS, Audio, add_copy, add_pcm, describe_audio, plan_sound
+from mam_video.media.movie.audio_plan import (
+    FAILURES,
+    FORMATS,
+    Audio,
+    add_copy,
+    add_pcm,
+    audio_stream,
+    describe_audio,
+    plan_sound,
+)
 from mam_video.media.movie.packet_mover import PacketMover, codec_of, time_of
 from mam_video.media.movie.timeline import Timeline
 from mam_video.runtime.os_errors import reason
@@ -37,11 +49,11 @@ class AudioCopy:
         self._path = source
         form = FORMATS[output.suffix.lower()]
         self._routes = plan_sound(source, form, audio)
-        self._source: Any = av.open(url(source), "r")
+        self._source = av.open(url(source), "r")
         self._timeline = timeline or Timeline()
         self._ways: dict[int, PacketMover | PcmDecoder] = {}
-        self._packets: Iterator[Any] = iter(())
-        self._held: Any = None
+        self._packets: Iterator[Packet[Any]] = iter(())
+        self._held: Packet[Any] | None = None
         self._keeps_empty = form in ("matroska", "webm")
         self.notes = [route.note for route in self._routes if route.note]
 
@@ -56,16 +68,16 @@ class AudioCopy:
         MOV and MP4 say in them how long a stream waits before it begins. `unit` where there is no such number.
         """
         for route in self._routes:
-            rate = self._source.streams[route.index].codec_context.sample_rate if route.codec else 1
+            rate = audio_stream(self._source, route.index).codec_context.sample_rate if route.codec else 1
             unit = lcm(unit, rate) if rate and lcm(unit, rate) < 1 << 31 else unit
         return unit
 
-    def add_to(self, container: Any) -> None:
+    def add_to(self, container: OutputContainer) -> None:
         """Give an output the source's audio streams that it can hold, before its header is written."""
         for route in self._routes:
             if not route.codec:
                 continue
-            stream = self._source.streams[route.index]
+            stream = audio_stream(self._source, route.index)
             if route.pcm:
                 out = add_pcm(container, stream, route.codec)
                 self._ways[route.index] = PcmDecoder(stream, out, route.codec)
@@ -82,7 +94,7 @@ class AudioCopy:
 
     def copy_until(
         self,
-        container: Any,
+        container: OutputContainer,
         path: Path,
         start: Fraction | None,
         end: Fraction | None,
@@ -120,12 +132,12 @@ class AudioCopy:
         if last:
             self._tell()
 
-    def _write(self, container: Any, path: Path, packets: Iterable[Any]) -> None:
+    def _write(self, container: OutputContainer, path: Path, packets: Iterable[Packet[Any]]) -> None:
         for packet in packets:
             with writing(path):
                 container.mux(packet)
 
-    def _next(self) -> Any:
+    def _next(self) -> Packet[Any] | None:
         held, self._held = self._held, None
         if held is not None:
             return held
@@ -151,6 +163,6 @@ class AudioCopy:
         self._source.close()
 
 
-def _delay(stream: Any) -> Fraction:
+def _delay(stream: Stream) -> Fraction:
     """Seconds that a stream's first packets may come early: Opus's times begin before 0, and muxers know it."""
     return Fraction(1, 10) if codec_of(stream) == "opus" else Fraction(0)

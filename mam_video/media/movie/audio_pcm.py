@@ -8,6 +8,10 @@ from typing import Any, Final
 
 import av
 import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+from av.packet import Packet
 
 from mam_video.media.ffmpeg_compat import fraction, ticks
 from mam_video.media.movie.audio_plan import BLOCK, FAILURES, bytes_a_sample, pcm_packet
@@ -22,7 +26,7 @@ class PcmDecoder:
     silence fills it; where they overlap, the later samples give way. Holds a packet's worth.
     """
 
-    def __init__(self, source: Any, out: Any, codec: str) -> None:
+    def __init__(self, source: AudioStream, out: AudioStream, codec: str) -> None:
         self.source, self.out = source, out
         self.count = self.broken = 0
         self._codec = codec
@@ -30,13 +34,13 @@ class PcmDecoder:
         self._layout = source.codec_context.layout
         self._format = str(source.codec_context.format.name)
         self._channels = int(self._layout.nb_channels)
-        self._resampler: Any = None
+        self._resampler: AudioResampler | None = None
         self._next: int | None = None  # where in the output the next sample from the decoder lies
         self._at = 0  # where the first of those that are held lies
         self._held: list[np.ndarray] = []
         self._holds = 0
 
-    def decode(self, packet: Any, shift: Fraction) -> None:
+    def decode(self, packet: Packet[Any] | None, shift: Fraction) -> None:
         """Take a packet of the source; None: what the decoder still has."""
         try:
             frames = self.source.codec_context.decode(packet)
@@ -46,7 +50,7 @@ class PcmDecoder:
         for frame in frames:
             self._take(frame, shift)
 
-    def ready(self, stop: Fraction | None, *, last: bool = False) -> Iterator[Any]:
+    def ready(self, stop: Fraction | None, *, last: bool = False) -> Iterator[Packet[Any]]:
         """Packets of the output up to `stop`, in seconds of the output: whole blocks, and what is left where `last`."""
         while True:
             most = self._holds if stop is None else min(self._holds, round(stop * self._rate) - self._at)
@@ -54,7 +58,7 @@ class PcmDecoder:
                 return
             yield self._packet(min(most, BLOCK))
 
-    def _take(self, frame: Any, shift: Fraction) -> None:
+    def _take(self, frame: AudioFrame, shift: Fraction) -> None:
         stamp = ticks(frame.pts)
         unit = fraction(frame.time_base)
         samples = self._samples(frame)
@@ -88,7 +92,7 @@ class PcmDecoder:
         self._held.append(samples)
         self._holds += len(samples)
 
-    def _samples(self, frame: Any) -> np.ndarray:
+    def _samples(self, frame: AudioFrame) -> np.ndarray:
         """(samples, channels) of the output's type."""
         same = frame.sample_rate == self._rate and frame.layout.nb_channels == self._channels
         frames = [frame]
@@ -103,7 +107,7 @@ class PcmDecoder:
             parts.append(_linear(flat, self._codec))
         return np.concatenate(parts)
 
-    def _packet(self, count: int) -> Any:
+    def _packet(self, count: int) -> Packet[Any]:
         taken, left = [], count
         while left:
             first = self._held[0]

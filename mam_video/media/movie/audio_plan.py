@@ -13,6 +13,11 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import av
+from av.audio.layout import AudioLayout
+from av.audio.stream import AudioStream
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.stream import Stream
 
 from mam_video.media.ffmpeg_compat import url
 from mam_video.media.movie.packet_mover import PacketMover, codec_of
@@ -29,11 +34,11 @@ _NAMES: Final = {"mov": "MOV", "mp4": "MP4", "matroska": "Matroska", "webm": "We
 _24_BITS: Final = ("pcm_s24", "pcm_bluray", "pcm_dvd", "truehd", "mlp", "dts", "wmalossless")
 
 
-def describe_audio(stream: Any) -> str:
-    """One line about an audio stream: codec, rate, channels, language."""
-    context = stream.codec_context
-    if context is None:
+def describe_audio(stream: AudioStream) -> str:
+    """Describe an audio stream in a line: codec, rate, channels, language."""
+    if not codec_of(stream):
         return "unknown codec"
+    context = stream.codec_context
     parts = [codec_of(stream), f"{context.sample_rate} Hz", str(context.layout.name)]
     language = stream.metadata.get("language", "und")
     return ", ".join(parts + ([language] if language != "und" else []))
@@ -77,7 +82,14 @@ def sound_notes(source: Path, output: Path, audio: Audio) -> list[str]:
     return [f"{output.name}: {route.note}" for route in routes if route.note]
 
 
-def _route(source: Path, number: int, stream: Any, form: str, audio: Audio) -> Route:
+def audio_stream(container: InputContainer, index: int) -> AudioStream:
+    """Return an audio stream of a container by its index."""
+    stream = container.streams[index]
+    assert isinstance(stream, AudioStream)
+    return stream
+
+
+def _route(source: Path, number: int, stream: AudioStream, form: str, audio: Audio) -> Route:
     described = f"stream {number}, {describe_audio(stream)}"
     codec, name = codec_of(stream), _NAMES.get(form, form)
     pcm = _pcm_codec(stream)
@@ -97,7 +109,7 @@ def _route(source: Path, number: int, stream: Any, form: str, audio: Audio) -> R
     return Route(stream.index, "", note=f"{name} cannot hold this sound, it is left out: {described}{remedy}")
 
 
-def _pcm_codec(stream: Any) -> str:
+def _pcm_codec(stream: AudioStream) -> str:
     """Linear PCM that holds all that the stream's decoder gives; "" where there is no decoder.
 
     Whole numbers keep their depth. Of lossy codecs the decoder's float is rounded to 24 bits; float PCM stays float.
@@ -116,7 +128,7 @@ def _pcm_codec(stream: Any) -> str:
     return "pcm_s24le" if kind == "s32" else ""
 
 
-def _depth(stream: Any) -> int:
+def _depth(stream: AudioStream) -> int:
     """Bits of a sample that the decoder gives as 32; 32 where it is not known."""
     codec, extra = codec_of(stream), bytes(stream.codec_context.extradata or b"")
     if codec.startswith(_24_BITS):
@@ -129,14 +141,14 @@ def _depth(stream: Any) -> int:
     return 32
 
 
-def _holds_copy(source: Path, stream: Any, form: str) -> bool:
+def _holds_copy(source: Path, stream: AudioStream, form: str) -> bool:
     """Whether a container keeps this stream as it is: write its first packets into memory, and read them back."""
     if stream.codec_context is None or not _players_read(form, codec_of(stream)):
         return False
     buffer = io.BytesIO()
     try:
         with av.open(url(source), "r") as reading, av.open(buffer, "w", format=form) as container:
-            found = reading.streams[stream.index]
+            found = audio_stream(reading, stream.index)
             copy = add_copy(container, found)
             container.start_encoding()
             mover = PacketMover(found, copy)
@@ -148,7 +160,7 @@ def _holds_copy(source: Path, stream: Any, form: str) -> bool:
         return False
 
 
-def _first_packets(container: Any, stream: Any) -> Iterator[Any]:
+def _first_packets(container: InputContainer, stream: AudioStream) -> Iterator[Packet[Stream]]:
     count = size = 0
     for packet in container.demux():
         size += packet.size
@@ -159,7 +171,7 @@ def _first_packets(container: Any, stream: Any) -> Iterator[Any]:
             return
 
 
-def _holds_pcm(form: str, stream: Any, codec: str) -> bool:
+def _holds_pcm(form: str, stream: AudioStream, codec: str) -> bool:
     """Whether a container holds PCM of this rate and layout, likewise."""
     if not _players_read(form, codec):
         return False
@@ -184,42 +196,43 @@ def _players_read(form: str, codec: str) -> bool:
     return form != "mp4" or not codec.startswith("pcm_") or codec == "pcm_s16le"
 
 
-def _reads(buffer: io.BytesIO, stream: Any, codec: str) -> bool:
+def _reads(buffer: io.BytesIO, stream: AudioStream, codec: str) -> bool:
     """Whether a reader finds the one stream in what was written, of this codec, with the stream's rate and channels."""
     buffer.seek(0)
     with av.open(buffer, "r") as container:
         if len(container.streams.audio) != 1:
             return False
-        found: Any = container.streams.audio[0]
+        found = container.streams.audio[0]
         if _SAME.get(codec_of(found), codec_of(found)) != _SAME.get(codec, codec):
             return False
         there, meant = found.codec_context, stream.codec_context
         return bool(there.sample_rate == meant.sample_rate and there.layout.nb_channels == meant.layout.nb_channels)
 
 
-def add_copy(container: Any, stream: Any) -> Any:
+def add_copy(container: OutputContainer, stream: AudioStream) -> AudioStream:
     out = container.add_stream_from_template(stream)
     if codec_of(stream).startswith("pcm_"):  # nothing in the packets says the layout
         out.codec_context.layout = _layout(stream)
     return out
 
 
-def _layout(stream: Any) -> Any:
-    """The stream's channels; one or two that it has no names for are mono or stereo."""
+def _layout(stream: AudioStream) -> AudioLayout | str:
+    """Return the stream's channels; one or two that it has no names for are mono or stereo."""
     layout = stream.codec_context.layout
     known = not str(layout.name).endswith("channels")
     return layout if known or layout.nb_channels > 2 else ("mono", "stereo")[layout.nb_channels - 1]
 
 
-def add_pcm(container: Any, stream: Any, codec: str) -> Any:
+def add_pcm(container: OutputContainer, stream: AudioStream, codec: str) -> AudioStream:
     out = container.add_stream(codec, rate=stream.codec_context.sample_rate)
+    assert isinstance(out, AudioStream)
     out.codec_context.layout = _layout(stream)
     out.time_base = Fraction(1, stream.codec_context.sample_rate)
     return out
 
 
-def pcm_packet(data: bytes, start: int, count: int, rate: int, stream: Any) -> Any:
-    packet: Any = av.Packet(data)
+def pcm_packet(data: bytes, start: int, count: int, rate: int, stream: AudioStream) -> Packet[Any]:
+    packet = av.Packet(data)
     packet.time_base = Fraction(1, rate)
     packet.pts = packet.dts = start
     packet.duration = count

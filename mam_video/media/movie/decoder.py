@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
 
 from mam_video.core.errors import MediaError
 from mam_video.core.settings import InputSettings
@@ -156,7 +158,7 @@ class MovieDecoder:
                 own = 0 if previous is None else previous + self._step
         return own if previous is None else max(own, previous + 1)
 
-    def _pictures_from_here(self, container: Any, stream: Any) -> Iterator[av.VideoFrame]:
+    def _pictures_from_here(self, container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
         """Decode the stream from where the container stands, with the alpha beside the pictures where that is read."""
         decoder = alpha_decoder(self._path, stream) if self._reads_alpha else None
         if decoder is None:
@@ -176,7 +178,7 @@ def damaged_at(path: Path, index: int, why: str) -> MediaError:
 
 
 def shown_pictures(
-    path: Path, container: Any, stream: Any, timeline: Timeline, with_alpha: bool, repeat: bool
+    path: Path, container: InputContainer, stream: VideoStream, timeline: Timeline, with_alpha: bool, repeat: bool
 ) -> Iterator[Shown]:
     """Decode the stream's frames in display order, with the alpha that stands beside them where wanted."""
     decoder = alpha_decoder(path, stream) if with_alpha else None

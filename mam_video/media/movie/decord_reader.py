@@ -86,7 +86,7 @@ class DecordReader(Closeable):
         if any(pts is None for pts, _ in shown):
             return "packets lack times"
         shown.sort()
-        self._times = [int(pts) for pts, _ in shown]
+        self._times = [pts for pts, _ in shown if pts is not None]
         self._keys = [index for index, (_, key) in enumerate(shown) if key]
         if len(set(self._times)) != len(self._times) or len(self._times) != self.info.frames_in_header:
             return "packets are not the frames that the header counts"

@@ -6,10 +6,14 @@ import re
 from fractions import Fraction
 from typing import Any
 
+from av.audio.stream import AudioStream
+from av.packet import Packet
+from av.stream import Stream
+
 from mam_video.media.ffmpeg_compat import fraction, ticks
 
 
-def codec_of(stream: Any) -> str:
+def codec_of(stream: Stream) -> str:
     """The codec's own name, whichever decoder reads it; "" where FFmpeg does not know it."""
     return "" if stream.codec_context is None else str(stream.codec_context.codec.canonical_name)
 
@@ -17,13 +21,13 @@ def codec_of(stream: Any) -> str:
 class PacketMover:
     """Packets of one stream on their way into another, with times that a muxer takes: each there, and growing."""
 
-    def __init__(self, source: Any, copy: Any) -> None:
+    def __init__(self, source: AudioStream, copy: AudioStream) -> None:
         self.source, self.copy = source, copy
         self.count = 0
         self._last: int | None = None  # decoding time of the last packet, in the copy's ticks
         self._after: int | None = None  # and its end
 
-    def move(self, packet: Any, shift: Fraction) -> None:
+    def move(self, packet: Packet[Any], shift: Fraction) -> None:
         """Give a packet to the copy, `shift` seconds later."""
         source = unit_of(packet, self.source)
         unit = fraction(self.copy.time_base) or source
@@ -54,11 +58,11 @@ class PacketMover:
         return Fraction(size, int(found[1]) // 8 * context.layout.nb_channels * context.sample_rate)
 
 
-def unit_of(packet: Any, source: Any) -> Fraction:
+def unit_of(packet: Packet[Any], source: Stream) -> Fraction:
     return fraction(packet.time_base) or fraction(source.time_base) or Fraction(1)
 
 
-def time_of(packet: Any, source: Any) -> Fraction | None:
+def time_of(packet: Packet[Any], source: Stream) -> Fraction | None:
     """Seconds in the source at which a packet's sound begins, as far as it says so."""
     stamp = ticks(packet.pts) if ticks(packet.pts) is not None else ticks(packet.dts)
     return None if stamp is None else stamp * unit_of(packet, source)

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import av
 import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
 
 from mam_video.core.errors import MediaError
 from mam_video.core.frames import Frame
@@ -124,7 +126,7 @@ class MovieReader(Closeable):
             rgb, alpha = straight_picture(rgb, self._turn(own), self.info.alpha)
         return Frame(decoded.index, decoded.pts, self.info.time_base, rgb, timecode=label, alpha=alpha)
 
-    def _first_frame(self, container: Any, stream: Any) -> av.VideoFrame:
+    def _first_frame(self, container: InputContainer, stream: VideoStream) -> av.VideoFrame:
         try:
             for frame in container.decode(stream):
                 return frame

@@ -5,10 +5,15 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import av
 import av.filter
+from av.container import InputContainer
+from av.filter.graph import Graph
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
 
 from mam_video.core.errors import MediaError
 from mam_video.media.ffmpeg_compat import ticks
@@ -25,7 +30,12 @@ class Shown(NamedTuple):
     pts: int | None
 
 
-def strict(packets: Iterable[Any], container: Any, stream: Any, decoder: Any = None) -> Iterator[Shown]:
+def strict(
+    packets: Iterable[Packet[VideoStream]],
+    container: InputContainer,
+    stream: VideoStream,
+    decoder: VideoCodecContext | None = None,
+) -> Iterator[Shown]:
     """Decode a stream in which every frame must be decodable; one that is not raises PyAV's error.
 
     Some damage raises nothing: the decoder gives no picture for a packet, or is silent while it is drained. Where the
@@ -60,7 +70,7 @@ def strict(packets: Iterable[Any], container: Any, stream: Any, decoder: Any = N
         yield Shown(None, due[0])
 
 
-def skip_damaged(packets: Iterable[Any], decoder: Any = None) -> Iterator[Shown]:
+def skip_damaged(packets: Iterable[Packet[VideoStream]], decoder: VideoCodecContext | None = None) -> Iterator[Shown]:
     """Decode a stream in display order, with `Shown(None, time)` for each damaged frame. `packets`: of one stream.
 
     A packet promises a frame at its time. That frame is lost where a later frame comes out of the decoder first, or
@@ -88,7 +98,7 @@ def skip_damaged(packets: Iterable[Any], decoder: Any = None) -> Iterator[Shown]
         yield Shown(None, lost)
 
 
-def _decoded(packet: Any, decoder: Any) -> list[Any]:
+def _decoded(packet: Packet[VideoStream], decoder: VideoCodecContext | None) -> list[av.VideoFrame]:
     """Decode a packet; an empty one gives what the decoder still holds."""
     if decoder is None:
         return list(packet.decode())
@@ -104,7 +114,7 @@ def deinterlaced(
     Raises: MediaError, where FFmpeg's filter is missing.
     """
     waiting: deque[T] = deque()
-    graph: Any = None
+    graph: Graph | None = None
     for frame in frames:
         picture = picture_of(frame)
         if graph is None:
@@ -119,7 +129,7 @@ def deinterlaced(
             yield with_picture(waiting.popleft(), done)
 
 
-def _bwdif(first: av.VideoFrame) -> Any:
+def _bwdif(first: av.VideoFrame) -> Graph:
     try:
         graph = av.filter.Graph()
         source = graph.add_buffer(
@@ -132,7 +142,7 @@ def _bwdif(first: av.VideoFrame) -> Any:
     return graph
 
 
-def _pulled(graph: Any) -> Iterator[av.VideoFrame]:
+def _pulled(graph: Graph) -> Iterator[av.VideoFrame]:
     while True:
         try:
             yield graph.vpull()

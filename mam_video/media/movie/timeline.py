@@ -20,9 +20,12 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from statistics import median_low
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
 
 from mam_video.media.ffmpeg_compat import fraction, ticks, url
 
@@ -33,6 +36,9 @@ _FAR: Final = Fraction(60)  # seconds that a picture may be shown after it is de
 _TS_DISCONT: Final = 0x0200  # FFmpeg's flag of such formats (AVFMT_TS_DISCONT)
 _UNSET: Final = -(1 << 63)
 _MOST_TOLD: Final = 3
+
+
+StreamT = TypeVar("StreamT", bound=Stream)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +66,11 @@ class Timeline:
     joins: tuple[Fraction, ...] = ()
     left_out: Fraction = Fraction(0)
 
-    def packets(self, container: Any, streams: Any) -> Iterator[Any]:
+    def packets(self, container: InputContainer, streams: StreamT | list[StreamT]) -> Iterator[Packet[StreamT]]:
         """Demux a stream, or a list of them, with the continued times."""
         seen: Counter[int] = Counter()
-        for packet in container.demux(streams):
+        demuxed: Iterator[Packet[Any]] = container.demux(streams)
+        for packet in demuxed:
             stretches = self.stretches.get(packet.stream_index)
             if stretches and packet.size:
                 number = seen[packet.stream_index]
@@ -89,19 +96,20 @@ class Timeline:
         return [text]
 
 
-def _move(packet: Any, shift: Fraction) -> None:
+def _move(packet: Packet[Any], shift: Fraction) -> None:
     unit = fraction(packet.time_base)
     if not shift or unit is None:
         return
     moved = round(shift / unit)
-    packet.pts = None if ticks(packet.pts) is None else packet.pts + moved
-    packet.dts = None if ticks(packet.dts) is None else packet.dts + moved
+    pts, dts = ticks(packet.pts), ticks(packet.dts)
+    packet.pts = None if pts is None else pts + moved
+    packet.dts = None if dts is None else dts + moved
 
 
 class _Stamps:
     """Stamps of one stream's packets, in file order, in ticks; `places` are those of the packets in the file."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Stream) -> None:
         self.index = int(stream.index)
         self.unit = fraction(stream.time_base) or Fraction(1)
         self.dts, self.pts, self.durations, self.places = array("q"), array("q"), array("q"), array("q")
@@ -109,7 +117,7 @@ class _Stamps:
     def __len__(self) -> int:
         return len(self.places)
 
-    def add(self, packet: Any, place: int) -> None:
+    def add(self, packet: Packet[Any], place: int) -> None:
         dts, pts = ticks(packet.dts), ticks(packet.pts)
         self.dts.append(_UNSET if dts is None else dts)
         self.pts.append(_UNSET if pts is None else pts)

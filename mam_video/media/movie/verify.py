@@ -10,10 +10,13 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import av
 import numpy as np
+from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
 
 from mam_video.core.errors import MediaError
 from mam_video.core.ranges import FrameRange
@@ -90,7 +93,7 @@ def verify_movie(path: Path, expected: ExpectedMedia, *, every_frame: bool = Fal
     return checks
 
 
-def _times(container: Any, stream: Any) -> Iterator[Fraction]:
+def _times(container: InputContainer, stream: VideoStream) -> Iterator[Fraction]:
     """Every frame's time, in file order: from the index where it tells (ProRes in MOV), else from the packets."""
     unit = fraction(stream.time_base) or Fraction(1)
     if "mov" in container.format.name.split(",") and stream.codec_context.name == "prores":
@@ -102,7 +105,7 @@ def _times(container: Any, stream: Any) -> Iterator[Fraction]:
             yield pts * unit
 
 
-def _equal(what: str, meant: Any, found: Any) -> Check:
+def _equal(what: str, meant: object, found: object) -> Check:
     return Check(what, meant == found, str(found) if meant == found else f"{found}, should be {meant}")
 
 
@@ -186,9 +189,9 @@ def _alphas_at(path: Path, times: Sequence[Fraction]) -> Iterator[np.ndarray]:
             yield _alpha_at(path, container, stream, pts)
 
 
-def _alpha_at(path: Path, container: Any, stream: Any, pts: int) -> np.ndarray:
+def _alpha_at(path: Path, container: InputContainer, stream: VideoStream, pts: int) -> np.ndarray:
     tags = {key.lower(): value for key, value in stream.metadata.items()}
-    decoder: Any = stream.codec_context
+    decoder: VideoCodecContext = stream.codec_context
     if tags.get("alpha_mode") == "1" and decoder.codec.canonical_name == "vp9":
         decoder = av.CodecContext.create("libvpx-vp9", "r")
     for packet in container.demux(stream):
