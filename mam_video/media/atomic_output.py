@@ -40,7 +40,7 @@ _DEVICES = {"con", "prn", "aux", "nul", *(f"{name}{k}" for name in ("com", "lpt"
 
 
 def of_subjects(name: str, subjects: Sequence[str]) -> dict[str | None, str]:
-    """The names that an output with `{subject}` in it gets, by subject; one without is of all together: None.
+    """Return the names that an output with `{subject}` in it gets, by subject; one without is of all together: None.
 
     Raises: UsageError, a subject's name is no safe part of a file's name, or two differ in case alone.
     """
@@ -58,7 +58,7 @@ def of_subjects(name: str, subjects: Sequence[str]) -> dict[str | None, str]:
 
 @contextmanager
 def folders_of_subjects(template: str, names: Sequence[str]) -> Generator[None, None, None]:
-    """Makes the folders of `names` that `{subject}` in the template's own folder asks for, as `{subject}/matte.mov`.
+    """Make the folders of `names` that `{subject}` in the template's own folder needs, as `{subject}/matte.mov`.
 
     What it made and is empty in the end goes again. Raises: MediaError, a folder cannot be made.
     """
@@ -177,16 +177,16 @@ class Pattern:
         return self._head, self._tail
 
     def name(self, index: int) -> str:
-        """File name (without folder) of a frame."""
+        """Return the file name (without folder) of a frame."""
         return f"{self._head}{written_number(index, self._width, self._below)}{self._tail}"
 
     @staticmethod
     def is_one(text: str) -> bool:
-        """Whether a name holds a place for the frame number."""
+        """Return whether a name holds a place for the frame number."""
         return bool(signs_of_output(Path(text).name))
 
     def number(self, name: str) -> int | None:
-        """The frame number in a file name, or None where the name is not one of this sequence."""
+        """Return the frame number in a file name, or None where the name is not one of this sequence."""
         written = name[len(self._head) : len(name) - len(self._tail)]
         digits = written.removeprefix("-") if self._signed else written
         least = self._width - (digits != written)
@@ -194,17 +194,17 @@ class Pattern:
         return int(written) if fits else None
 
     def matches(self, name: str) -> bool:
-        """Whether a file name is one of this sequence."""
+        """Return whether a file name is one of this sequence."""
         return self.number(name) is not None
 
     def existing(self) -> list[Path]:
-        """Files of this sequence that stand in its folder now."""
+        """Return files of this sequence that stand in its folder now."""
         if not self.folder.is_dir():
             return []
         return sorted(entry for entry in self.folder.iterdir() if self.matches(entry.name))
 
     def standing(self) -> dict[int, Path]:
-        """Those of `existing` that a frame of this sequence would replace, by number."""
+        """Return those of `existing` that a frame of this sequence would replace, by number."""
         found = ((self.number(entry.name), entry) for entry in self.existing())
         return {number: entry for number, entry in found if number is not None and self.name(number) == entry.name}
 
@@ -300,15 +300,15 @@ class SequenceOutput:
 
 
 def listed(numbers: Sequence[int], most: int = 4) -> str:
-    """Numbers as ranges: 1-4, 9. Of many ranges the first `most`."""
+    """Return numbers as ranges: 1-4, 9. Of many ranges the first `most`."""
     ranges: list[list[int]] = []
     for number in numbers:
         if ranges and number == ranges[-1][1] + 1:
             ranges[-1][1] = number
         else:
             ranges.append([number, number])
-    told = [str(a) if a == b else f"{a}-{b}" for a, b in ranges[:most]]
-    return ", ".join(told) + (", ..." if len(ranges) > most else "")
+    ranges_text = [str(a) if a == b else f"{a}-{b}" for a, b in ranges[:most]]
+    return ", ".join(ranges_text) + (", ..." if len(ranges) > most else "")
 
 
 def _within(number: int, part: Numbers | None) -> bool:
@@ -322,11 +322,11 @@ def _overlap(one: Numbers | None, other: Numbers | None) -> bool:
 
 
 def _mark_of(pattern: Pattern) -> str:
-    """Eight letters that tell a pattern from others of its folder, in the name of the hidden folder."""
+    """Return eight letters that tell a pattern from others of its folder, in the name of the hidden folder."""
     return hashlib.sha256(os.fsencode(pattern.path.name)).hexdigest()[:8]
 
 
 def _parsed_ends(text: str) -> Numbers | None:
-    """The numbers of a hidden folder's name; None: all."""
+    """Return the numbers of a hidden folder's name; None: all."""
     found = re.fullmatch(r"(-?\d+)_(-?\d*)", text)
     return (int(found[1]), int(found[2]) if found[2] else None) if found else None

@@ -76,7 +76,7 @@ class Light:
 
 
 def light_of(frame: VideoFrame) -> Light:
-    """The metadata of a decoded frame (a movie's own come with its first)."""
+    """Return the metadata of a decoded frame (a movie's own come with its first)."""
     found = dict(_side_data(frame))
     mastering, levels = None, None
     data = found.get("MASTERING_DISPLAY_METADATA", b"")
@@ -97,7 +97,7 @@ def light_of(frame: VideoFrame) -> Light:
 
 
 def _side_data(frame: VideoFrame) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of each; what PyAV has no name for is passed over."""
+    """Yield name and bytes of each; what PyAV has no name for is passed over."""
     sides: Any = frame.side_data  # PyAV's own type has no indices
     for index in range(len(sides)):
         try:
@@ -153,7 +153,7 @@ def write_light(path: Path, partial: Path, info: ClipInfo, tags: Colour) -> list
 
 
 def _atoms(light: Light) -> bytes:
-    """An atom that says half of ST 2086 does not exist: what is not known is 0 there."""
+    """Return an atom that says half of ST 2086 does not exist: what is not known is 0 there."""
     atoms = b""
     if light.mastering is not None:
         red, green, blue, white = ((0, 0),) * 4
@@ -174,7 +174,7 @@ def _two(x: int, y: int) -> tuple[int, int]:
 
 
 def _last_atom(file: BinaryIO) -> int | None:
-    """Where the atom `moov` begins, if it is the file's last one."""
+    """Return where the atom `moov` begins, if it is the file's last one."""
     size, at = file.seek(0, 2), 0
     while at + 8 <= size:
         file.seek(at)
@@ -190,7 +190,7 @@ def _last_atom(file: BinaryIO) -> int | None:
 
 
 def _children(movie: bytes | bytearray, at: int, head: int) -> Iterator[tuple[bytes, int]]:
-    """Name and place of each atom in the one at `at`, whose own head takes `head` bytes."""
+    """Yield name and place of each atom in the one at `at`, whose own head takes `head` bytes."""
     place, end = at + head, at + int(struct.unpack_from(">I", movie, at)[0])
     while place + 8 <= end:
         length, name = struct.unpack_from(">I4s", movie, place)
@@ -218,7 +218,7 @@ def _sample_entry(movie: bytes | bytearray) -> list[int]:
 
 
 def _end_of_children(movie: bytes | bytearray, entry: int) -> int:
-    """Where the last atom of a picture's sample entry ends; four zeros may stand behind it (QuickTime)."""
+    """Return where the last atom of a picture's sample entry ends; four zeros may stand behind it (QuickTime)."""
     end = entry + 86
     for _, place in _children(movie, entry, 86):
         end = place + int(struct.unpack_from(">I", movie, place)[0])

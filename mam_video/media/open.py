@@ -28,7 +28,7 @@ from mam_video.media.sequence.reader import SequenceReader
 from mam_video.media.sequence.verify import files_of_output, verify_sequence
 from mam_video.media.sequence.writer import SequenceWriter
 from mam_video.media.transfers import USUAL_PEAK
-from mam_video.media.view_transforms import look_of_movie, make_view_transform
+from mam_video.media.view_transforms import make_view_transform, movie_transform
 from mam_video.media.writer_group import WriterGroup
 from mam_video.runtime.append_log import checkpoint_beside, identity
 from mam_video.runtime.os_errors import reason
@@ -59,7 +59,7 @@ def open_clip(path: str | Path, settings: InputSettings | None = None) -> Reader
     if settings.transform != "auto":
         make_view_transform(settings.transform, "srgb")  # refuses an unknown name before the movie is opened
     movie = MovieReader(Path(path), settings)
-    transform = look_of_movie(settings.transform, movie.info.colour, movie.info.light.peak(USUAL_PEAK))
+    transform = movie_transform(settings.transform, movie.info.colour, movie.info.light.peak(USUAL_PEAK))
     return movie if transform is None else ViewTransformReader(movie, transform)
 
 
@@ -89,7 +89,7 @@ def identity_of(source: str | Path) -> dict[str, Any]:
 
 
 def is_resumable(output: str | Path) -> bool:
-    """Whether an output's frames stand alone, so that a run can be resumed after any of them."""
+    """Return whether an output's frames stand alone, so that a run can be resumed after any of them."""
     return parse_output(output)[1].resumable
 
 

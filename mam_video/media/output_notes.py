@@ -1,4 +1,4 @@
-"""What a user is told of a clip and its outputs before a run."""
+"""Notes for the user on a clip and its outputs, before a run."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def number(name: str, names: dict[int, str]) -> int:
 
 
 def colour_of(frame: av.VideoFrame, codec: str) -> Colour:
-    """The colour tags of a decoded frame, with what is assumed where they are absent.
+    """Return the colour tags of a decoded frame, with what is assumed where they are absent.
 
     Untagged YUV is taken as BT.2020 where its primaries or its transfer function are BT.2020's or BT.2100's, else as
     BT.709 from 1280 x 720 upwards (or above 576 lines) and as BT.601 below, and as limited range unless its pixel
@@ -130,7 +130,7 @@ def colour_of(frame: av.VideoFrame, codec: str) -> Colour:
 
 
 def is_readable(matrix: str) -> bool:
-    """Whether YUV of this matrix (FFmpeg's name) can be made RGB of."""
+    """Return whether YUV of this matrix (FFmpeg's name) can be made RGB of."""
     return matrix in _WEIGHTS or matrix == "ycgco"
 
 
@@ -139,7 +139,7 @@ def _is_gray(pixel_format: VideoFormat) -> bool:
 
 
 def pixel_format_has_alpha(pixel_format: VideoFormat) -> bool:
-    """Whether a format of PyAV has an alpha component."""
+    """Return whether a format of PyAV has an alpha component."""
     return any(component.is_alpha for component in pixel_format.components)
 
 
@@ -177,7 +177,7 @@ def rgb_to_yuv(matrix: str, bits: int) -> np.ndarray:
 
 
 def writable_matrix(colour: Colour, height: int, width: int) -> str:
-    """The matrix that limited-range YUV outputs use: the source's own where the codecs know it, else by size."""
+    """Return the matrix that limited-range YUV outputs use: the source's own where the codecs know it, else by size."""
     same = {"bt709": "bt709", "smpte170m": "smpte170m", "bt470bg": "smpte170m", "bt2020nc": "bt2020nc"}
     by_size = "bt709" if width >= 1280 or height > 576 else "smpte170m"
     return same.get(colour.matrix, "bt2020nc" if colour.matrix == "bt2020c" else by_size)
@@ -196,7 +196,7 @@ class Decoding:
     siting: str = "left"
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
-        """(H, W, 3) uint16, RGB in 0..65535, a new array, as stored (not yet upright)."""
+        """Return (H, W, 3) uint16, RGB in 0..65535, a new array, as stored (not yet upright)."""
         frame = _in_a_layout_we_read(frame)
         name = frame.format.name
         if found := _YUV.fullmatch(name):
@@ -240,7 +240,7 @@ def _bits(found: re.Match[str]) -> int:
 
 
 def _rows(plane: VideoPlane, dtype: Any) -> np.ndarray:
-    """A plane's memory as rows of samples, padding included."""
+    """Return a plane's memory as rows of samples, padding included."""
     return np.frombuffer(memoryview(plane), dtype).reshape(plane.height, plane.line_size // np.dtype(dtype).itemsize)
 
 
@@ -250,7 +250,7 @@ def _plane(frame: av.VideoFrame, index: int, bits: int) -> np.ndarray:
 
 
 def _shifted(codes: np.ndarray, bits: int) -> np.ndarray:
-    """Codes widened to 16 bits by shifting: a new array."""
+    """Return codes widened to 16 bits by shifting: a new array."""
     wide = codes.astype(np.uint16)
     wide <<= 16 - bits
     return wide
@@ -270,7 +270,7 @@ def _widened(codes: np.ndarray, bits: int) -> np.ndarray:
 
 
 def _upsampled(chroma: np.ndarray, sampling: tuple[int, int], size: tuple[int, int], siting: str) -> np.ndarray:
-    """A chroma plane (uint16) at the luma's size: linear, with the samples where `siting` puts them."""
+    """Return a chroma plane (uint16) at the luma's size: linear, with the samples where `siting` puts them."""
     across, down = sampling
     height, width = size
     along_x, along_y = SITINGS[siting]
@@ -302,7 +302,7 @@ def _between(chroma: np.ndarray, count: int, axis: int, *, from_last: bool = Fal
 
 
 def siting_of(frame: av.VideoFrame) -> str:
-    """Where the chroma of a decoded frame sits, by its tag: one of `SITINGS`; "center" also where it has no tag.
+    """Return where the chroma of a decoded frame sits, by its tag: one of `SITINGS`; "center" also where it has no tag.
 
     PyAV does not pass the tag on, but swscale follows it: a ramp in both chroma planes is widened to 4:4:4, and where
     its steps come to lie says it. The frame's pixels are lost by this; its side data must not be looked at any more.
@@ -335,7 +335,7 @@ def siting_of(frame: av.VideoFrame) -> str:
 
 
 def _in_a_layout_we_read(frame: av.VideoFrame) -> av.VideoFrame:
-    """The frame itself, or its samples rearranged by swscale (planes apart, little endian), values unchanged."""
+    """Return the frame itself, or its samples rearranged by swscale (planes apart, little endian), values unchanged."""
     name = frame.format.name
     readable = _GRAY.fullmatch(name) or _GBR.fullmatch(name) or name in _PACKED
     if found := _YUV.fullmatch(name):
@@ -365,7 +365,7 @@ def _nearest_layout(pixel_format: VideoFormat) -> str:
 
 
 def alpha_of(frame: av.VideoFrame) -> np.ndarray | None:
-    """(H, W) float32 in [0, 1]: the picture's own alpha as stored (not yet upright), or None where it has none.
+    """Return (H, W) float32 in [0, 1]: the picture's own alpha as stored (not yet upright), or None where it has none.
 
     A palette has one where any of its colours is transparent.
     """
@@ -402,25 +402,25 @@ def alpha_codes(alpha: np.ndarray, bits: int) -> np.ndarray:
 
 
 def as_16_bit(rgb: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint16 of a frame's uint8 or uint16 pixels."""
+    """Return (H, W, 3) uint16 of a frame's uint8 or uint16 pixels."""
     return rgb if rgb.dtype == np.uint16 else _widened(rgb, 8)
 
 
 def premultiplied(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint16 RGB times alpha, in code values (not in linear light), rounded."""
+    """Return (H, W, 3) uint16 RGB times alpha, in code values (not in linear light), rounded."""
     weight = cv2.merge([alpha, alpha, alpha])
     return np.asarray(cv2.multiply(rgb.astype(np.float32), weight, dtype=cv2.CV_16U))
 
 
 def composite(rgb: np.ndarray, alpha: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint16: rgb over background (both uint16), F * a + B * (1 - a) in code values, rounded."""
+    """Return (H, W, 3) uint16: rgb over background (both uint16), F * a + B * (1 - a) in code values, rounded."""
     weight = cv2.merge([alpha, alpha, alpha])
     back = background.astype(np.float32)
     return np.asarray(cv2.add((rgb.astype(np.float32) - back) * weight, back, dtype=cv2.CV_16U))
 
 
 def yuv444(rgb: np.ndarray, matrix: str, bits: int) -> list[np.ndarray]:
-    """Three (H, W) uint16 planes of limited-range YUV codes of `bits` bits, rounded."""
+    """Return three (H, W) uint16 planes of limited-range YUV codes of `bits` bits, rounded."""
     return list(cv2.split(cv2.transform(rgb, rgb_to_yuv(matrix, bits))))
 
 

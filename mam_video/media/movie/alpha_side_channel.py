@@ -15,7 +15,7 @@ _WITH_ALPHA_BESIDE: Final = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # codecs, an
 
 
 def has_alpha_beside(stream: VideoStream) -> bool:
-    """Whether the header says that an alpha stands beside each picture, as WebM has it."""
+    """Return whether the header says that an alpha stands beside each picture, as WebM has it."""
     tags = {key.lower(): value for key, value in stream.metadata.items()}
     return stream.codec_context.codec.canonical_name in _WITH_ALPHA_BESIDE and tags.get("alpha_mode") == "1"
 

@@ -63,7 +63,7 @@ class AudioCopy:
         return sum(1 for way in self._ways.values() if way.count or self._keeps_empty)
 
     def ticks_of(self, unit: int) -> int:
-        """Ticks a second, a multiple of `unit`, that count the pictures' times and the samples both exactly.
+        """Return ticks a second, a multiple of `unit`, that count the pictures' times and the samples both exactly.
 
         MOV and MP4 say in them how long a stream waits before it begins. `unit` where there is no such number.
         """
@@ -106,7 +106,7 @@ class AudioCopy:
 
         Args:
             shift: seconds added to every time, as the pictures' times are shifted.
-            last: nothing is asked for after this.
+            last: this is the last call.
         """
         converted = [way for way in self._ways.values() if isinstance(way, PcmDecoder)]
         stop = None if end is None else end + shift
@@ -130,7 +130,7 @@ class AudioCopy:
                 way.decode(None, shift)
             self._write(container, path, way.ready(stop, last=last))
         if last:
-            self._tell()
+            self._add_notes()
 
     def _write(self, container: OutputContainer, path: Path, packets: Iterable[Packet[Any]]) -> None:
         for packet in packets:
@@ -150,7 +150,7 @@ class AudioCopy:
         self._packets = iter(())
         return None
 
-    def _tell(self) -> None:
+    def _add_notes(self) -> None:
         for way in self._ways.values():
             if not way.count:
                 self.notes.append(f"nothing is there to be heard of {describe_audio(way.source)}")
@@ -164,5 +164,5 @@ class AudioCopy:
 
 
 def _delay(stream: Stream) -> Fraction:
-    """Seconds that a stream's first packets may come early: Opus's times begin before 0, and muxers know it."""
+    """Return seconds that a stream's first packets may come early: Opus's times begin before 0, and muxers know it."""
     return Fraction(1, 10) if codec_of(stream) == "opus" else Fraction(0)

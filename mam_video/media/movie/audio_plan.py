@@ -110,7 +110,7 @@ def _route(source: Path, number: int, stream: AudioStream, form: str, audio: Aud
 
 
 def _pcm_codec(stream: AudioStream) -> str:
-    """Linear PCM that holds all that the stream's decoder gives; "" where there is no decoder.
+    """Return linear PCM that holds all that the stream's decoder gives; "" where there is no decoder.
 
     Whole numbers keep their depth. Of lossy codecs the decoder's float is rounded to 24 bits; float PCM stays float.
     """
@@ -172,7 +172,7 @@ def _first_packets(container: InputContainer, stream: AudioStream) -> Iterator[P
 
 
 def _holds_pcm(form: str, stream: AudioStream, codec: str) -> bool:
-    """Whether a container holds PCM of this rate and layout, likewise."""
+    """Return whether a container holds PCM of this rate and layout, likewise."""
     if not _players_read(form, codec):
         return False
     buffer = io.BytesIO()
@@ -189,7 +189,7 @@ def _holds_pcm(form: str, stream: AudioStream, codec: str) -> bool:
 
 
 def _players_read(form: str, codec: str) -> bool:
-    """Whether players read in a container what FFmpeg would write there.
+    """Return whether players read in a container what FFmpeg would write there.
 
     PCM in MP4 is young (ISO/IEC 23003-5): readers older than it take it all for 16 bits, so that 24 are noise.
     """

@@ -17,7 +17,7 @@ from mam_video.media.base import ClipInfo
 from mam_video.media.ffmpeg_compat import ticks
 from mam_video.media.movie.alpha_side_channel import alpha_decoder
 from mam_video.media.movie.integrity import promised_end
-from mam_video.media.movie.repair import Shown, deinterlaced, skip_damaged, strict
+from mam_video.media.movie.repair import FrameSlot, deinterlaced, skip_damaged, strict
 from mam_video.media.movie.seek_index import SeekIndex, SeekMismatch
 from mam_video.media.movie.stream_info import OpenedStream
 from mam_video.media.movie.timeline import Timeline
@@ -179,7 +179,7 @@ def damaged_at(path: Path, index: int, why: str) -> MediaError:
 
 def shown_pictures(
     path: Path, container: InputContainer, stream: VideoStream, timeline: Timeline, with_alpha: bool, repeat: bool
-) -> Iterator[Shown]:
+) -> Iterator[FrameSlot]:
     """Decode the stream's frames in display order, with the alpha that stands beside them where wanted."""
     decoder = alpha_decoder(path, stream) if with_alpha else None
     packets = timeline.packets(container, stream)

@@ -61,7 +61,7 @@ _CHILDREN: Final[dict[str, dict[int, str]]] = {
 
 
 def cut_off(path: Path, container: InputContainer, stream: VideoStream) -> str | None:
-    """How the file falls short, in words, or None where nothing shows it to be cut off."""
+    """Return how the file falls short, in words, or None where nothing shows it to be cut off."""
     if not path.is_file():
         return None
     size = path.stat().st_size
@@ -126,7 +126,7 @@ def unread(path: Path, container: InputContainer) -> list[str]:
 
 
 def hidden(container: InputContainer, stream: VideoStream) -> tuple[int, int] | None:
-    """How many frames will be shown, and how many the header counts, where a MOV or MP4 shows fewer; else None.
+    """Return how many frames will be shown, and how many the header counts, where a MOV or MP4 shows fewer; else None.
 
     An edit list may leave frames out on purpose; a damaged one, or a damaged index, does it too.
     """
@@ -176,7 +176,7 @@ def _promised_size(file: BinaryIO, size: int) -> int | None:
 
 
 def _riff_end(file: BinaryIO, size: int) -> int:
-    """Where the last RIFF chunk ends; large AVIs have several, one behind the other."""
+    """Return where the last RIFF chunk ends; large AVIs have several, one behind the other."""
     end = 0
     while end < size:
         file.seek(end)
@@ -188,7 +188,7 @@ def _riff_end(file: BinaryIO, size: int) -> int:
 
 
 def _segment_end(file: BinaryIO, at: int = 0) -> int | None:
-    """Where Matroska's segment ends whose header begins at byte `at`, or None where its length is not given.
+    """Return where Matroska's segment ends whose header begins at byte `at`, or None where its length is not given.
 
     Source: RFC 8794, sections 4 and 5.
     """
@@ -221,7 +221,7 @@ def _segments(file: BinaryIO, size: int) -> Iterator[tuple[int, int]]:
 
 
 def _break_in_matroska(file: BinaryIO, size: int) -> int | None:
-    """The first byte of Matroska's segments where no element stands that belongs there; None where all do.
+    """Return the first byte of Matroska's segments where no element stands that belongs there; None where all do.
 
     Only heads of elements are read, down to a block's. What is of unknown length (a live recording) is not looked into.
     Source: RFC 9559, sections 5.1 and 27.1.

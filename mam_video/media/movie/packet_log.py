@@ -35,13 +35,13 @@ class PacketLog:
         self._log.append(head + bytes(packet))
 
     def times(self) -> Iterator[tuple[int, int]]:
-        """pts and shift of each picture."""
+        """Yield pts and shift of each picture."""
         for entry in self._log:
             pts, _, _, shift, _ = _PACKET.unpack_from(entry)
             yield pts, shift
 
     def packets(self, unit: Fraction) -> Iterator[Packet[Any]]:
-        """Each as it came from the encoder, its times in `unit`s."""
+        """Yield each as it came from the encoder, its times in `unit`s."""
         for entry in self._log:
             pts, dts, duration, _, key = _PACKET.unpack_from(entry)
             packet = av.Packet(entry[_PACKET.size :])

@@ -14,7 +14,7 @@ from mam_video.media.ffmpeg_compat import fraction, ticks
 
 
 def codec_of(stream: Stream) -> str:
-    """The codec's own name, whichever decoder reads it; "" where FFmpeg does not know it."""
+    """Return the codec's own name, whichever decoder reads it; "" where FFmpeg does not know it."""
     return "" if stream.codec_context is None else str(stream.codec_context.codec.canonical_name)
 
 
@@ -50,7 +50,7 @@ class PacketMover:
         self.count += 1
 
     def _samples(self, size: int) -> Fraction:
-        """Seconds in so many bytes of linear PCM; 0 for other codecs."""
+        """Return seconds in so many bytes of linear PCM; 0 for other codecs."""
         found = re.fullmatch(r"pcm_[suf](\d+)([lb]e)?", codec_of(self.source))
         context = self.source.codec_context
         if found is None or not context.sample_rate:
@@ -63,6 +63,6 @@ def unit_of(packet: Packet[Any], source: Stream) -> Fraction:
 
 
 def time_of(packet: Packet[Any], source: Stream) -> Fraction | None:
-    """Seconds in the source at which a packet's sound begins, as far as it says so."""
+    """Return seconds in the source at which a packet's sound begins, as far as it says so."""
     stamp = ticks(packet.pts) if ticks(packet.pts) is not None else ticks(packet.dts)
     return None if stamp is None else stamp * unit_of(packet, source)

@@ -66,7 +66,7 @@ def nearest_usual(said: Fraction) -> Fraction:
 
 
 def _agrees(stamps: Sequence[int], unit: Fraction, rate: Fraction) -> bool:
-    """Whether stamps are k / rate rounded to ticks: in one way or another, but all in the same."""
+    """Return whether stamps are k / rate rounded to ticks: in one way or another, but all in the same."""
     step = 1 / (rate * unit)
     off = [stamp - k * step for k, stamp in enumerate(stamps)]
     return not off or max(off) - min(off) < 1

@@ -71,7 +71,7 @@ class MovieReader(Closeable):
             own = pixel_formats.alpha_of(first)
         if own is not None or (beside and choice == "ignore"):
             association = {"auto": "straight", "ignore": IGNORED}.get(choice, choice)
-            basis = "assumed" if choice == "auto" else "as asked"
+            basis = "assumed" if choice == "auto" else "as set"
             info = replace(info, has_alpha=True, alpha=association, alpha_basis=basis, pixel_format=first.format.name)
         self._reads_alpha = choice != "ignore" and (info.has_alpha or bool(first.format.has_palette))
         own_alpha = alpha_notes(own, info.alpha, info.alpha_basis)
@@ -85,7 +85,7 @@ class MovieReader(Closeable):
         return self._decoder.count
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
-        """Frames start <= index < stop; see `Reader.frames`.
+        """Yield frames start <= index < stop; see `Reader.frames`.
 
         Raises: MediaError where a frame cannot be decoded or the file ends before its time, naming the frame.
         """
@@ -99,7 +99,7 @@ class MovieReader(Closeable):
             self._decoder.seek_index = SeekIndex()
 
     def alphas(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-        """The alpha of frames start <= index < stop, upright, (H, W) float32 in [0, 1].
+        """Yield the alpha of frames start <= index < stop, upright, (H, W) float32 in [0, 1].
 
         It is the clip's own where it has one (WebM's side channel too), else the grey value: that of a matte alone.
         Raises: MediaError as `frames` does, and where this FFmpeg cannot read the alpha that the clip has.
@@ -135,7 +135,7 @@ class MovieReader(Closeable):
         raise MediaError(f"{self.path}: holds no frame that can be decoded; the file is empty or cut off")
 
     def _first_with_alpha(self) -> av.VideoFrame:
-        """The first frame with the alpha that stands beside it."""
+        """Return the first frame with the alpha that stands beside it."""
         with OpenedStream(self.path) as (container, stream):
             try:
                 for shown in shown_pictures(self.path, container, stream, Timeline(), True, False):
@@ -147,7 +147,7 @@ class MovieReader(Closeable):
 
 
 def _tags_not_known(first: av.VideoFrame) -> tuple[str, ...]:
-    """Lines about tags that say something that is not read: never taken for something else in silence."""
+    """Return lines about tags that say something that is not read: never taken for something else in silence."""
     tags = {
         "matrix": (int(first.colorspace), pixel_formats.MATRICES, "decoded by the usual rule for its size"),
         "primaries": (int(first.color_primaries), pixel_formats.PRIMARIES, "taken as Rec. 709"),

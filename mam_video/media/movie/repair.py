@@ -23,7 +23,7 @@ _HIDES_PICTURES: Final = ("vp8", "mpeg4", "msmpeg4v3")
 _MOST_DUE: Final = 1024  # packets on their way through a decoder; far more than any holds back
 
 
-class Shown(NamedTuple):
+class FrameSlot(NamedTuple):
     """A frame in display order: its picture, or None where it cannot be decoded, and the time of its packet."""
 
     picture: av.VideoFrame | None
@@ -35,11 +35,11 @@ def strict(
     container: InputContainer,
     stream: VideoStream,
     decoder: VideoCodecContext | None = None,
-) -> Iterator[Shown]:
+) -> Iterator[FrameSlot]:
     """Decode a stream in which every frame must be decodable; one that is not raises PyAV's error.
 
     Some damage raises nothing: the decoder gives no picture for a packet, or is silent while it is drained. Where the
-    container's packets are frames, `Shown(None, time)` marks such a frame: its packet's time has passed without a
+    container's packets are frames, `FrameSlot(None, time)` marks such a frame: its packet's time has passed without a
     picture. Three things are not checked: packets of one field, codecs whose packets may hold a hidden picture, and
     frames before the first one coded, which may need others from before a cut.
 
@@ -63,15 +63,17 @@ def strict(
             while due and pts is not None and due[0] <= pts:
                 lost = heapq.heappop(due)
                 if lost < pts and not fields:
-                    yield Shown(None, lost)
+                    yield FrameSlot(None, lost)
             fields = bool(picture.interlaced_frame)
-            yield Shown(picture, pts)
+            yield FrameSlot(picture, pts)
     if due and not fields:
-        yield Shown(None, due[0])
+        yield FrameSlot(None, due[0])
 
 
-def skip_damaged(packets: Iterable[Packet[VideoStream]], decoder: VideoCodecContext | None = None) -> Iterator[Shown]:
-    """Decode a stream in display order, with `Shown(None, time)` for each damaged frame. `packets`: of one stream.
+def skip_damaged(
+    packets: Iterable[Packet[VideoStream]], decoder: VideoCodecContext | None = None
+) -> Iterator[FrameSlot]:
+    """Decode a stream in display order, with `FrameSlot(None, time)` for each damaged frame. `packets`: of one stream.
 
     A packet promises a frame at its time. That frame is lost where a later frame comes out of the decoder first, or
     none comes. Frames that the decoder marks as incomplete are lost too.
@@ -91,11 +93,11 @@ def skip_damaged(packets: Iterable[Packet[VideoStream]], decoder: VideoCodecCont
             while due and pts is not None and due[0] <= pts:
                 lost = heapq.heappop(due)
                 if begun and lost < pts:
-                    yield Shown(None, lost)
+                    yield FrameSlot(None, lost)
             begun = True
-            yield Shown(None if picture.is_corrupt else picture, pts)
+            yield FrameSlot(None if picture.is_corrupt else picture, pts)
     for lost in sorted(due):
-        yield Shown(None, lost)
+        yield FrameSlot(None, lost)
 
 
 def _decoded(packet: Packet[VideoStream], decoder: VideoCodecContext | None) -> list[av.VideoFrame]:

@@ -22,7 +22,7 @@ class SeekMismatch(Exception):
 
 
 class SeekIndex:
-    """What is known of a movie's frames, from the first on; some bytes a frame. May be filled and asked in threads."""
+    """What is known of a movie's frames, from the first on; some bytes a frame. Threads may fill and query it."""
 
     def __init__(self) -> None:
         self._times = array("q")
@@ -44,7 +44,7 @@ class SeekIndex:
                 self._entries.append(index)
 
     def before(self, index: int) -> int | None:
-        """The last frame up to `index` at which the movie can be entered; None where that is its first."""
+        """Return the last frame up to `index` at which the movie can be entered; None where that is its first."""
         place = bisect_right(self._entries, index) - 1
         return self._entries[place] if place >= 0 and self._entries[place] > 0 else None
 

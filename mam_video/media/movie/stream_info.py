@@ -122,7 +122,7 @@ _SAY_THEIR_SITING: Final = frozenset({
 
 
 def chroma_siting(stream: VideoStream, first: av.VideoFrame) -> str:
-    """Where chroma sits, by the tag, else by MPEG-2's rule: left; "" where it is not subsampled.
+    """Return where chroma sits, by the tag, else by MPEG-2's rule: left; "" where it is not subsampled.
 
     The pixels of `first` are lost by this, and its side data must not be looked at any more.
     """
@@ -138,7 +138,7 @@ def chroma_siting(stream: VideoStream, first: av.VideoFrame) -> str:
 
 
 def _tagged_center(stream: VideoStream) -> bool:
-    """Whether the stream has a siting tag at all. It is seen in the header that Matroska would get of it."""
+    """Return whether the stream has a siting tag at all. It is seen in the header that Matroska would get of it."""
     memory = BytesIO()
     try:
         with av.open(memory, "w", format="matroska") as container:
@@ -193,7 +193,7 @@ def describe_stream(
 def frame_labels(
     path: Path, container: InputContainer, stream: VideoStream, rate: Fraction
 ) -> tuple[Timecode | None, str]:
-    """The first frame's timecode, counted at the picture's own whole rate, and the reel's name.
+    """Return the first frame's timecode, counted at the picture's own whole rate, and the reel's name.
 
     QuickTime's timecode track is read as stored; elsewhere a tag of a stream or of the file says it.
     """
@@ -215,7 +215,7 @@ def frame_labels(
 
 
 def tag_of(name: str, *holders: InputContainer | Stream) -> str:
-    """The first of these streams' or files' tags of this name, whatever its case; "" where there is none."""
+    """Return the first of these streams' or files' tags of this name, whatever its case; "" where there is none."""
     for holder in holders:
         for key, value in holder.metadata.items():
             if key.lower() == name and value.strip():

@@ -94,7 +94,7 @@ def verify_movie(path: Path, expected: ExpectedMedia, *, every_frame: bool = Fal
 
 
 def _times(container: InputContainer, stream: VideoStream) -> Iterator[Fraction]:
-    """Every frame's time, in file order: from the index where it tells (ProRes in MOV), else from the packets."""
+    """Yield every frame's time, in file order: from the index where it tells (ProRes in MOV), else from the packets."""
     unit = fraction(stream.time_base) or Fraction(1)
     if "mov" in container.format.name.split(",") and stream.codec_context.name == "prores":
         yield from (entry.timestamp * unit for entry in stream.index_entries)
@@ -179,7 +179,7 @@ def _check_pictures(
 
 
 def _alphas_at(path: Path, times: Sequence[Fraction]) -> Iterator[np.ndarray]:
-    """The alpha (or grey) of the frames at these times, found by seeking. (H, W) float32, as stored."""
+    """Yield the alpha (or grey) of the frames at these times, found by seeking. (H, W) float32, as stored."""
     with av.open(url(path)) as container:
         stream = container.streams.video[0]
         unit = fraction(stream.time_base) or Fraction(1)

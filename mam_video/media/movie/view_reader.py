@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from mam_video.core.frames import Frame, ViewTransform
 from mam_video.media.base import Colour, Reader
-from mam_video.media.view_transforms import NONE, VideoLook, linear_chromaticities, transform_notes
+from mam_video.media.view_transforms import NONE, VideoTransform, linear_chromaticities, transform_notes
 from mam_video.runtime.lifecycle import Closeable
 from mam_video.runtime.streams import closing_iter
 
@@ -17,7 +17,7 @@ class ViewTransformReader(Closeable):
 
     def __init__(self, reader: Reader, transform: ViewTransform) -> None:
         self._reader, self._transform = reader, transform
-        info, own = reader.info, isinstance(transform, VideoLook)
+        info, own = reader.info, isinstance(transform, VideoTransform)
         self.info = replace(
             info,
             look=transform.name,

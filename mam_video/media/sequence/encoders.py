@@ -216,7 +216,7 @@ class ExrEncoder:
 
 
 def _times(plane: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """float32: plane times alpha; 0 where alpha is 0, whatever stands in the plane."""
+    """Return float32: plane times alpha; 0 where alpha is 0, whatever stands in the plane."""
     with np.errstate(invalid="ignore"):
         product: np.ndarray = plane.astype(np.float32) * alpha
     product[alpha == 0] = 0

@@ -54,5 +54,5 @@ def written_number(number: int, padding: int, below: int | None) -> str:
 
 
 def takes_sign(head: str) -> bool:
-    """Whether a dash behind this beginning of a name is a number's sign."""
+    """Return whether a dash behind this beginning of a name is a number's sign."""
     return not head or head[-1] in "._"

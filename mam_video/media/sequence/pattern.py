@@ -71,7 +71,7 @@ class SequencePattern:
         return self.present[bisect_right(self.present, number) - 1]
 
     def missing(self) -> list[tuple[int, int]]:
-        """First and last number of every gap."""
+        """Return first and last number of every gap."""
         if len(self.present) == len(self.numbers):
             return []
         have = set(self.present)
@@ -97,7 +97,7 @@ def is_sequence(text: str, suffixes: frozenset[str]) -> bool:
 
 
 def find_sequence(text: str, suffixes: frozenset[str]) -> SequencePattern:
-    """The frames that a name means.
+    """Return the frames that a name means.
 
     Args:
         text: a pattern, a folder that holds one sequence, or one picture's file (a sequence of one).
@@ -131,7 +131,7 @@ def find_sequence(text: str, suffixes: frozenset[str]) -> SequencePattern:
     return SequencePattern(folder, head, tail, padding, wanted, present, below)
 
 
-_Parsed = tuple[Path, str, str, int, Sequence[int] | None]  # folder, head, tail, padding, numbers asked for (None: all)
+_Parsed = tuple[Path, str, str, int, Sequence[int] | None]  # folder, head, tail, padding, numbers given (None: all)
 
 
 def _chosen(text: str, parsed: list[_Parsed], suffixes: frozenset[str]) -> tuple[_Parsed, list[int], int | None]:
@@ -156,7 +156,7 @@ def _chosen(text: str, parsed: list[_Parsed], suffixes: frozenset[str]) -> tuple
 
 
 def _parsed(text: str) -> list[_Parsed]:
-    """The ways to read a pattern: one for each sign, those that say how many digits first."""
+    """Return the ways to read a pattern: one for each sign, those that say how many digits first."""
     path = Path(text)
     if "\0" in text or (frame_signs(str(path.parent)) and not path.parent.is_dir()):
         raise UsageError(f"{text}: the frame number belongs into the file's name, not the folder's")
@@ -205,7 +205,7 @@ def _parsed_at(text: str, path: Path, sign: FrameSign) -> _Parsed:
 
 
 def _numbers(text: str, ranges: str) -> Sequence[int]:
-    """The numbers of 1-10x2,15; increasing. Counted before they are listed."""
+    """Return the numbers of 1-10x2,15; increasing. Counted before they are listed."""
     count = 0
     for part in ranges.split(","):
         found = re.fullmatch(r"(-?\d+)(?:-(-?\d+)(?:x(\d+))?)?", part)
@@ -221,7 +221,7 @@ def _numbers(text: str, ranges: str) -> Sequence[int]:
 
 
 def _padded(digits: str, padding: int) -> bool:
-    """Whether a number is written as the pattern says: padded with zeros to so many digits, and to no more."""
+    """Return whether a number is written as the pattern says: padded with zeros to so many digits, and to no more."""
     return len(digits) == padding or (len(digits) > padding and digits[0] != "0")
 
 
@@ -258,7 +258,7 @@ def _standing(folder: Path, head: str, tail: str) -> list[tuple[int, str]]:
 def _whole(
     folder: Path, head: str, tail: str, padding: int, found: list[int], below: int | None = None
 ) -> SequencePattern:
-    """A sequence of all that was found, from the first number to the last."""
+    """Return a sequence of all that was found, from the first number to the last."""
     if found[-1] - found[0] >= MAX_FRAMES:
         raise MediaError(
             f"{folder / head}*{tail}: its numbers run from {found[0]} to {found[-1]}, too far apart to be one "
@@ -270,7 +270,7 @@ def _whole(
 
 
 def _in_folder(folder: Path, suffixes: frozenset[str]) -> SequencePattern:
-    """The only sequence in a folder."""
+    """Return the only sequence in a folder."""
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -297,7 +297,7 @@ def _in_folder(folder: Path, suffixes: frozenset[str]) -> SequencePattern:
 
 
 def _one_file(path: Path) -> SequencePattern:
-    """One picture: a sequence of a single frame, with its own number where its name has one."""
+    """Return one picture: a sequence of a single frame, with its own number where its name has one."""
     found = re.fullmatch(r"(.*?)(\d{1,9})(\.[A-Za-z0-9]+)", path.name)
     if found is None:
         return Single(path.parent, path.stem, path.suffix, 1, (1,), (1,))

@@ -70,7 +70,7 @@ class SequenceReader(Closeable):
         choice = settings.alpha
         self._alpha, basis = self._first.alpha, self._first.alpha_basis
         if choice != "auto":
-            self._alpha, basis = (IGNORED if choice == "ignore" else choice), "as asked"
+            self._alpha, basis = (IGNORED if choice == "ignore" else choice), "as set"
         notes += alpha_notes(None if alpha is None else settled(alpha), self._alpha, basis)
         self._dtype = picture.dtype
         if self._windows is None:
@@ -81,7 +81,7 @@ class SequenceReader(Closeable):
         )  # fmt: skip
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
-        """Frames start <= index < stop; see `Reader.frames`.
+        """Yield frames start <= index < stop; see `Reader.frames`.
 
         Raises: MediaError where a file cannot be read, or is unlike the first, naming it.
         """
