@@ -5,13 +5,20 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DOCS := $(VENV)/.installed-docs
 
-.PHONY: demo test test-slow lint types docs check install clean help
+PYTEST_ARGS ?=
+
+# The numeric tests run once for each of these and each number of threads; "own" is what the machine has.
+CPUS := AVX2 AVX512 own
+THREADS := 1 2
+
+.PHONY: demo test test-slow test-cpus lint types docs check install clean help
 
 help:
 	@echo "make demo       matte the sample clip and say where to look"
 	@echo "make test       lint, types and tests"
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make docs       the documentation site, in out/docs"
+	@echo "make test-cpus  the numeric tests as on CPUs with AVX2, with AVX-512 and as this one, with 1 and 2 threads"
 	@echo "make install    only the environment in $(VENV)"
 
 install: $(INSTALLED)
@@ -31,12 +38,28 @@ lint: $(INSTALLED)
 
 types: $(INSTALLED)
 	$(BIN)/mypy
+	$(BIN)/mypy tests
 
 test: lint types
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+# All combinations run, also after one that fails. oneDNN, MKL and PyTorch's own kernels each take their limit from the
+# environment; what a CPU lacks, none uses.
+test-cpus: $(INSTALLED)
+	@failed=; for cpu in $(CPUS); do for threads in $(THREADS); do \
+	  case $$cpu in \
+	    AVX2) limit="ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2";; \
+	    AVX512) limit="ONEDNN_MAX_CPU_ISA=AVX512_CORE ATEN_CPU_CAPABILITY=avx512 MKL_ENABLE_INSTRUCTIONS=AVX512";; \
+	    *) limit=;; \
+	  esac; \
+	  echo "== numeric tests: $$cpu, threads: $$threads"; \
+	  env $$limit OMP_WAIT_POLICY=passive OMP_NUM_THREADS=$$threads MKL_NUM_THREADS=$$threads $(BIN)/python -m pytest -q -m "numeric and not slow" \
+	    $(PYTEST_ARGS) || failed="$$failed $$cpu/$$threads"; \
+	done; done; \
+	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 $(DOCS): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'

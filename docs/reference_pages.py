@@ -1,26 +1,22 @@
 """Write the pages that come from elsewhere: from the program, from the notebook, and from the repository's root.
 
-Commands, settings and the public API come from the program. `conf.py` calls `write_pages` before each build. Nothing
-here names a command, a setting or a module: the parser, the settings dataclasses and `mam_video.__all__` are walked, so
-a page cannot fall behind the code.
+Commands and the public API come from the program. `conf.py` calls `write_pages` before each build. Nothing here names
+a command or a module: the parser and `mam_video.__all__` are walked, so a page cannot fall behind the code.
+(`docs/settings.md` is written by `pipelines/tools/write_settings.py`.)
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import base64
-import dataclasses
 import enum
 import inspect
-import io
 import json
 import re
 import textwrap
-import tokenize
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 import mam_video
 from mam_video.cli.main import build_parser
@@ -34,7 +30,7 @@ def write_pages(docs: Path) -> list[Path]:
     """Write every generated page into `docs/generated` and return their paths; one that is the same is left alone."""
     folder = docs / "generated"
     folder.mkdir(parents=True, exist_ok=True)
-    pages = {"commands.md": commands_page(), "settings.md": settings_page(), "api.md": api_page()}
+    pages = {"commands.md": commands_page(), "api.md": api_page()}
     for path in sorted(docs.parent.glob("*.md")):
         if path.stem != "README":  # the site has an index and a guide of its own
             pages[path.name.lower()] = root_page(path)
@@ -77,8 +73,11 @@ def walk_parsers(parser: argparse.ArgumentParser, level: int = 2) -> Iterator[tu
 
 def _command(parser: argparse.ArgumentParser, level: int) -> list[str]:
     parts = [f"{'#' * level} `{parser.prog}`\n"]
-    if parser.description:
-        parts.append(_prose(parser.description) + "\n")
+    description, _, examples = (parser.description or "").partition("\n\n")
+    if description:
+        parts.append(_prose(description) + "\n")
+    if examples:
+        parts.append("```text\n" + textwrap.dedent(examples).strip("\n") + "\n```\n")
     usage = " ".join(_COLOURS.sub("", parser.format_usage()).split())
     lines = textwrap.wrap(usage, _WIDTH, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False)
     parts.append("```text\n" + "\n".join(lines) + "\n```\n")
@@ -112,133 +111,6 @@ def _option(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
 
 def _choices(choices: Any) -> str:
     return "|".join(map(str, choices)) if choices else ""
-
-
-# Settings
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """One key of the settings: its section and name, its default and type in words, what it means."""
-
-    section: str
-    name: str
-    default: str
-    values: str
-    help: str
-    flag: str = ""
-
-
-def settings_page() -> str:
-    """The settings reference, from the dataclasses of `Settings`."""
-    parts = [
-        "# Settings\n",
-        "Every setting, its default and what it means. A TOML file sets them by section:\n",
-        "```toml\n[smooth]\nstrength = 0.5\n\n[finish]\nchoke = 1.5\n```\n",
-        "Give the file, or the name of a preset, with `--config`; set a single key with `--set smooth.strength=0.5`. "
-        "Later ones win: defaults, then `--config` in the order given, then `--set`, then a flag of its own such as "
-        "`--smooth`. An unknown key is an error that names it.\n",
-    ]
-    for section, cls in settings_sections():
-        parts.append(f"## `{section}`\n")
-        if own_docstring(cls):
-            parts.append(_prose(own_docstring(cls)) + "\n")
-        rows = list(settings_of(section, cls))
-        flags = any(row.flag for row in rows)
-        parts += [
-            "| key | default | values | meaning |" + (" flag |" if flags else ""),
-            "|---|---|---|---|" + "---|" * flags,
-        ]
-        for row in rows:
-            cells = [f"`{row.name}`", f"`{_cell(row.default)}`", _cell(row.values), _cell(_prose(row.help))]
-            parts.append(f"| {' | '.join(cells)} |" + (f" `{row.flag}` |" if row.flag else " |" if flags else ""))
-        parts.append("")
-    return "\n".join(parts)
-
-
-def settings_sections() -> Iterator[tuple[str, type]]:
-    """Name and dataclass of each section; a section of free keys (a dict) comes as the type `dict`."""
-    hints = get_type_hints(mam_video.Settings)
-    for field in dataclasses.fields(mam_video.Settings):
-        hint = hints[field.name]
-        yield field.name, hint if dataclasses.is_dataclass(hint) else dict
-
-
-def settings_of(section: str, cls: type) -> Iterator[Setting]:
-    """The keys of one section. What a key means is its field's `help`, else the comment beside or above it."""
-    if not dataclasses.is_dataclass(cls):
-        owner = next(f for f in dataclasses.fields(mam_video.Settings) if f.name == section)
-        text = owner.metadata.get("help") or field_comments(mam_video.Settings).get(section, "")
-        yield Setting(section, "NAME", "{}", "a table", text)
-        return
-    hints, comments = get_type_hints(cls), field_comments(cls)
-    for field in dataclasses.fields(cls):
-        default = field.default
-        if default is dataclasses.MISSING:
-            default = field.default_factory() if field.default_factory is not dataclasses.MISSING else None
-        text = str(field.metadata.get("help") or comments.get(field.name, ""))
-        flag = field.metadata.get("flag") or ""
-        flag = flag if isinstance(flag, str) else " ".join(map(str, flag))
-        yield Setting(section, field.name, _toml(default), _values(hints[field.name], field.metadata), text, flag)
-
-
-def own_docstring(cls: type) -> str:
-    """The docstring that was written for a class; empty for the signature that `dataclass` puts there."""
-    text = inspect.getdoc(cls) or ""
-    return "" if text.startswith(f"{cls.__name__}(") or cls is dict else text
-
-
-def field_comments(cls: type) -> dict[str, str]:
-    """What stands beside each field of a class: a string below it, a comment on its lines, or one right above it."""
-    source = textwrap.dedent(inspect.getsource(cls))
-    comments, alone = _comments(source)
-    body = ast.parse(source).body[0].body  # type: ignore[attr-defined]
-    found: dict[str, str] = {}
-    for node, after in zip(body, [*body[1:], None], strict=True):
-        if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)):
-            continue
-        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str):
-            found[node.target.id] = inspect.cleandoc(after.value.value)
-            continue
-        lines = [n for n in range(node.lineno, (node.end_lineno or node.lineno) + 1) if n in comments]
-        if not lines:
-            above = node.lineno - 1
-            while above in alone:
-                lines.insert(0, above)
-                above -= 1
-        found[node.target.id] = " ".join(comments[n] for n in lines)
-    return found
-
-
-def _comments(source: str) -> tuple[dict[int, str], set[int]]:
-    """Comments by line, without their marks, and the lines on which nothing else stands."""
-    comments: dict[int, str] = {}
-    alone: set[int] = set()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            comments[token.start[0]] = token.string.lstrip("# ").strip()
-            if not token.line[: token.start[1]].strip():
-                alone.add(token.start[0])
-    return comments, alone
-
-
-def _toml(value: Any) -> str:
-    """A default as a settings file writes it."""
-    return str(value).lower() if isinstance(value, bool) else json.dumps(value, default=str)
-
-
-def _values(hint: Any, metadata: Mapping[str, Any]) -> str:
-    """What a key takes, in words: choices, or a type with its bounds where the field tells them."""
-    if get_origin(hint) is Literal:
-        return ", ".join(f"`{choice}`" for choice in get_args(hint))
-    words = {bool: "true or false", int: "whole number", float: "number", str: "text"}
-    text = words.get(hint, getattr(hint, "__name__", str(hint)))
-    bounds = metadata.get("bounds") or metadata.get("range")
-    if bounds is None and "min" in metadata and "max" in metadata:
-        bounds = (metadata["min"], metadata["max"])
-    if isinstance(bounds, tuple | list) and len(bounds) == 2:
-        text += f", {bounds[0]:g} to {bounds[1]:g}"
-    return text
 
 
 # API

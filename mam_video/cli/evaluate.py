@@ -1,4 +1,4 @@
-"""`mam-video evaluate`: mattes and their truth in, a table out."""
+"""`mam-video evaluate`: score mattes against ground truth and print a table."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import argparse
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mam_video.cli.options import add_debug
 from mam_video.cli.say import say
 from mam_video.core.errors import UsageError
 from mam_video.core.untrusted import printable
@@ -36,82 +38,129 @@ examples:
 """
 
 
-def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
-    parser = commands.add_parser(
-        "evaluate",
-        help="judge mattes against the truth",
-        description="Judge mattes against the truth: movies, sequences, folders of pictures or folders of clips.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `mam-video evaluate`."""
+    parser.description = (
+        "Score mattes against ground truth: movies, sequences, folders of pictures or folders of clips."
     )
+    parser.epilog = _EPILOG
     parser.set_defaults(run=run)
     parser.add_argument("prediction", metavar="PRED", help="a movie, name.####.png, a folder of pictures, or of clips")
-    parser.add_argument("truth", metavar="TRUE", help="the same of the truth")
-    parser.add_argument("--metrics", metavar="NAMES", help="of sad, mse, mad, grad, conn, dtssd, j, f; with commas")
-    parser.add_argument("--masks", action="store_true", help="compare masks: region J and boundary F")
-    parser.add_argument("--above", type=float, default=0.5, metavar="A", help="what is above it is mask (0.5)")
-    parser.add_argument("--skip-ends", action="store_true", help="leave out each clip's first and last frame, as DAVIS")
-    parser.add_argument("--stills", action="store_true", help="the pictures are no frames: no dtSSD, any sizes")
+    parser.add_argument("truth", metavar="TRUE", help="the ground truth, in the same form")
     parser.add_argument(
-        "--instances", action="store_true", help="a folder of alphas for each picture, one for each subject: IMQ"
+        "--metrics", metavar="NAMES", help="some of sad, mse, mad, grad, conn, dtssd, j, f, with commas (default: all "
+        "that apply)",
+    )  # fmt: skip
+    parser.add_argument("--masks", action="store_true", help="compare masks: region J and boundary F")
+    parser.add_argument(
+        "--above", type=float, default=0.5, metavar="A", help="values above this belong to a mask (default: 0.5)"
+    )
+    parser.add_argument("--skip-ends", action="store_true", help="leave out each clip's first and last frame, as DAVIS")
+    parser.add_argument(
+        "--stills", action="store_true", help="the pictures are not frames of a clip: any sizes, no dtSSD"
+    )
+    parser.add_argument(
+        "--instances", action="store_true", help="each picture has a folder of alphas, one for each subject: IMQ"
     )
     parser.add_argument("--stretch-grad", action="store_true", help="Grad as in VideoMatte's 512x288 sheet")
-    parser.add_argument("--partial", action="store_true", help="judge what PRED has; TRUE may have more")
-    parser.add_argument("--worst", type=int, default=5, metavar="N", help="how many of the worst frames to name (5)")
+    parser.add_argument("--partial", action="store_true", help="score the frames that PRED has; TRUE may have more")
+    parser.add_argument(
+        "--worst", type=int, default=5, metavar="N", help="how many of the worst frames to name (default: 5)"
+    )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write every number as JSON")
     parser.add_argument("--plot", type=Path, metavar="OUT.png", help="draw the metrics over time")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    add_debug(parser)
 
 
-def run(options: argparse.Namespace) -> int:
-    from mam_video.jobs.evaluate import Judging, evaluate, evaluate_instances
-    from mam_video.media.alphas import MOVIE_SUFFIXES
-    from mam_video.media.name_guard import NameGuard
-    from mam_video.media.still_images import SUFFIXES
-    from mam_video.metrics.instances import METRICS as INSTANCE_METRICS
-    from mam_video.report.plot import need_plot
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateOptions:
+    """What `evaluate` is to do; the fields are its options. `metrics` is () where none are named."""
 
-    for path in (options.json, options.plot):
-        if path is not None and not path.resolve().parent.is_dir():
-            raise UsageError(f"{path}: the folder {path.resolve().parent} does not exist")
-    guard = NameGuard()
-    for what, name in (("PRED", options.prediction), ("TRUE", options.truth)):
-        guard.reads(what, name, below=(*SUFFIXES, *MOVIE_SUFFIXES))
-    for option in ("json", "plot"):
-        if getattr(options, option) is not None:
-            guard.writes(f"--{option}", getattr(options, option))
-    names = tuple(n.strip() for n in options.metrics.split(",")) if options.metrics else ()
-    if options.instances:
-        if options.plot or options.masks or options.stills:
+    prediction: str
+    truth: str
+    metrics: tuple[str, ...]
+    masks: bool
+    above: float
+    skip_ends: bool
+    stills: bool
+    instances: bool
+    stretch_grad: bool
+    partial: bool
+    worst: int
+    json: Path | None
+    plot: Path | None
+    quiet: bool
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> EvaluateOptions:
+        """From the command line. Raises: UsageError."""
+        values = {each.name: getattr(options, each.name) for each in fields(cls)}
+        names = tuple(name.strip() for name in options.metrics.split(",")) if options.metrics else ()
+        found = cls(**{**values, "metrics": names})
+        for path in (found.json, found.plot):
+            if path is not None and not path.resolve().parent.is_dir():
+                raise UsageError(f"{path}: the folder {path.resolve().parent} does not exist")
+        found.check_names()
+        if found.instances and (found.plot or found.masks or found.stills):
             raise UsageError(
                 "--instances compares pictures of several subjects: no --plot, --masks or --stills with it"
             )
-        unknown = [n for n in names if n not in INSTANCE_METRICS]
-        if unknown:
-            raise UsageError(f"--instances has no metric '{unknown[0]}'; choose from {', '.join(INSTANCE_METRICS)}")
-        with _progress(options.quiet) as told:
-            quality = evaluate_instances(
-                options.prediction, options.truth, metrics=names or INSTANCE_METRICS, partial=options.partial,
-                on_frame=told,
-            )  # fmt: skip
-        print_instances(quality, options.worst)
-        if options.json:
-            quality.save(options.json)
-        return 0
-    if options.plot:
+        return found
+
+    def check_names(self) -> None:
+        """Raises: UsageError, an output would overwrite an input or the other output."""
+        from mam_video.media.alphas import MOVIE_SUFFIXES
+        from mam_video.media.name_guard import NameGuard
+        from mam_video.media.still_images import SUFFIXES
+
+        guard = NameGuard()
+        for what, name in (("PRED", self.prediction), ("TRUE", self.truth)):
+            guard.reads(what, name, below=(*SUFFIXES, *MOVIE_SUFFIXES))
+        for option, path in (("--json", self.json), ("--plot", self.plot)):
+            if path is not None:
+                guard.writes(option, path)
+
+
+def run(options: argparse.Namespace) -> int:
+    job = EvaluateOptions.of(options)
+    return _evaluate_instances(job) if job.instances else _evaluate(job)
+
+
+def _evaluate(job: EvaluateOptions) -> int:
+    from mam_video.jobs.evaluate import Judging, evaluate
+    from mam_video.report.plot import need_plot
+
+    if job.plot:
         need_plot()
     judging = Judging(
-        metrics=names, masks=options.masks, stills=options.stills, stretch_grad=options.stretch_grad,
-        above=options.above, skip_ends=options.skip_ends, partial=options.partial,
+        metrics=job.metrics, masks=job.masks, stills=job.stills, stretch_grad=job.stretch_grad,
+        above=job.above, skip_ends=job.skip_ends, partial=job.partial,
     )  # fmt: skip
-    with _progress(options.quiet) as told:
-        found = evaluate(options.prediction, options.truth, judging, told)
-    print_evaluation(found, options.worst)
-    if options.json:
-        found.save(options.json)
-    if options.plot:
-        _draw(found, options)
+    with _progress(job.quiet) as progress:
+        found = evaluate(job.prediction, job.truth, judging, progress)
+    print_evaluation(found, job.worst)
+    if job.json:
+        found.save(job.json)
+    if job.plot:
+        _draw(found, job.plot, job.worst, f"{job.prediction} against {job.truth}")
+    return 0
+
+
+def _evaluate_instances(job: EvaluateOptions) -> int:
+    from mam_video.jobs.evaluate import evaluate_instances
+    from mam_video.metrics.instances import METRICS
+
+    unknown = [name for name in job.metrics if name not in METRICS]
+    if unknown:
+        raise UsageError(f"--instances has no metric '{unknown[0]}'; choose from {', '.join(METRICS)}")
+    with _progress(job.quiet) as progress:
+        quality = evaluate_instances(
+            job.prediction, job.truth, metrics=job.metrics or METRICS, partial=job.partial, on_frame=progress
+        )
+    print_instances(quality, job.worst)
+    if job.json:
+        quality.save(job.json)
     return 0
 
 
@@ -151,19 +200,19 @@ def print_instances(found: InstanceEvaluation, worst: int = 5) -> None:
     say(f"; nothing was predicted for {len(found.absent)} of them" if found.absent else "")
 
 
-def _draw(found: Evaluation, options: argparse.Namespace) -> None:
+def _draw(found: Evaluation, path: Path, worst: int, title: str) -> None:
     from mam_video.metrics import METRICS
     from mam_video.report.plot import draw_scores
 
     places = {clip.name: {frame: i for i, frame in enumerate(clip.frames)} for clip in found.clips}
     draw_scores(
-        options.plot,
+        path,
         {clip.name: clip.values for clip in found.clips},
         {name: METRICS[name].label for name in found.metrics},
-        [(clip, places[clip][frame]) for clip, frame, _ in found.worst(options.worst)],
-        f"{options.prediction} against {options.truth}",
+        [(clip, places[clip][frame]) for clip, frame, _ in found.worst(worst)],
+        title,
     )
-    say(f"wrote {options.plot}")
+    say(f"wrote {path}")
 
 
 def _table(first: str, *columns: str) -> Table:
@@ -177,7 +226,7 @@ def _table(first: str, *columns: str) -> Table:
 
 
 def _cell(name: str) -> str:
-    """A name as rich prints it, brackets and all."""
+    """Escape a name for rich, which prints it with its brackets."""
     from rich.markup import escape
 
     return escape(printable(name))
@@ -195,7 +244,7 @@ def _numbers(values: dict[str, float]) -> list[str]:
 
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Callable[[str, str], None] | None]:
-    """Counts frames as they are done; None where quiet, or where nobody watches."""
+    """Show how many frames are done; yields None where quiet, or where standard error is no terminal."""
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -207,7 +256,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[str, str], None] | None]:
     with Progress(*columns, transient=True, console=console) as bar:
         task = bar.add_task("", total=None, at="")
 
-        def told(clip: str, frame: str) -> None:
+        def show(clip: str, frame: str) -> None:
             bar.update(task, advance=1, at=_cell(f"{clip}/{frame}".strip("/")))
 
-        yield told
+        yield show

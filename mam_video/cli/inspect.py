@@ -1,4 +1,4 @@
-"""`mam-video info`, `frame` and `verify`: what a clip is, one of its frames, and whether a matte is as promised."""
+"""`mam-video info`, `frame` and `verify`: describe a clip, write one of its frames, compare a matte with its plate."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import argparse
 import re
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mam_video.cli.options import READING, Groups, add_debug, add_knobs, reading_from
 from mam_video.cli.say import say
 from mam_video.core.errors import MediaError, UsageError
-from mam_video.core.settings import InputSettings, Settings, parse_rate
+from mam_video.core.settings import parse_rate
 from mam_video.core.timecode import Timecode, frame_range, nominal_rate
 
 if TYPE_CHECKING:
@@ -18,71 +19,74 @@ if TYPE_CHECKING:
 
     from mam_video.media import ClipInfo
 
+_INFO = """\
+Print what is known of a clip, and what is assumed where its file says nothing.
 
-def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
-    info = commands.add_parser("info", help="what is understood of a clip, and what will be assumed")
-    info.set_defaults(run=_info)
-    info.add_argument("input")
-    info.add_argument("--decode", action="store_true", help="decode every frame: count them, look at their times")
+example:
+  mam-video info plate.mov --decode
+"""
+_FRAME = """\
+Write one frame as a picture, to read the coordinates of a box from.
 
-    frame = commands.add_parser("frame", help="show one frame, as a picture to read coordinates from")
-    frame.set_defaults(run=_frame)
-    frame.add_argument("input")
-    frame.add_argument("frame", help="its number (counted from 0; of a sequence, its file's) or its timecode")
-    frame.add_argument("-o", "--output", required=True, metavar="NAME", help="a .png or .jpg")
-    frame.add_argument("--box", metavar="X0,Y0,X1,Y1", help="a box to draw into it")
-    frame.add_argument("--overwrite", action="store_true", help="replace an output that exists")
+example:
+  mam-video frame plate.mov 120 -o frame.png --box 412,96,890,1010
+"""
+_VERIFY = """\
+Read a matte back and compare its frames, times, size, timecode and colour tags with its plate.
 
-    verify = commands.add_parser("verify", help="read a matte back and compare it with its plate")
-    verify.set_defaults(run=_verify)
-    verify.add_argument("input", metavar="FILE")
-    verify.add_argument("--against", metavar="PLATE", required=True, help="the clip that it is a matte of")
-    verify.add_argument("--range", metavar="FIRST-LAST", help="the range that it is a matte of")
-    verify.add_argument("--rate", metavar="RATE", help="of a movie, as given to matte")
-    verify.add_argument("--start-number", type=int, default=-1, metavar="N", help="of a sequence, as given to matte")
-    verify.add_argument("--quick", action="store_true", help="headers, index and three frames only")
-    for parser in (info, frame, verify):
-        add_reading(parser)
+example:
+  mam-video verify matte.mov --against plate.mov --range 20-39
+"""
+
+
+def configure_info(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `mam-video info`."""
+    parser.description = _INFO
+    parser.set_defaults(run=_info)
+    parser.add_argument(
+        "input", metavar="INPUT", help="a movie, or a sequence: name.%%04d.exr, name.####.png, a folder"
+    )
+    parser.add_argument("--decode", action="store_true", help="decode every frame: count them and check their times")
+    add_reading(parser)
+
+
+def configure_frame(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `mam-video frame`."""
+    parser.description = _FRAME
+    parser.set_defaults(run=_frame)
+    parser.add_argument("input", metavar="INPUT", help="the clip")
+    parser.add_argument("frame", help="its number (from 0; of a sequence, its file's number) or its timecode")
+    parser.add_argument("-o", "--output", required=True, metavar="NAME", help="a .png or .jpg")
+    parser.add_argument("--box", metavar="X0,Y0,X1,Y1", help="a box to draw on it")
+    parser.add_argument("--overwrite", action="store_true", help="replace an output that exists")
+    add_reading(parser)
+
+
+def configure_verify(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `mam-video verify`."""
+    parser.description = _VERIFY
+    parser.set_defaults(run=_verify)
+    parser.add_argument("input", metavar="FILE", help="the matte: a movie or a sequence")
+    parser.add_argument("--against", metavar="PLATE", required=True, help="the clip that it is a matte of")
+    parser.add_argument("--range", metavar="FIRST-LAST", help="the range that was matted (default: the whole clip)")
+    parser.add_argument("--rate", metavar="RATE", help="the constant rate of a movie, if one was given to `matte`")
+    parser.add_argument(
+        "--start-number", type=int, metavar="N", help="the first number of a sequence, if one was given to `matte`"
+    )
+    parser.add_argument("--quick", action="store_true", help="check headers, index and three frames only")
+    add_reading(parser)
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
-    """How a plate is read."""
-    parser.add_argument("--fps", metavar="RATE", help="of a sequence: 24, 24000/1001, 23.976 (which means it)")
-    parser.add_argument("--layer", metavar="NAME", help="of an EXR plate: the layer or part that is the picture")
-    parser.add_argument("--on-gap", metavar="WHAT", help="where frames of a sequence are missing: stop or repeat")
-    parser.add_argument("--on-error", metavar="WHAT", help="where a frame is damaged: stop or repeat")
-    add_plate_alpha(parser)
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-
-
-def add_plate_alpha(parser: argparse._ActionsContainer) -> None:
-    """What the plate's own alpha means."""
-    parser.add_argument(
-        "--plate-alpha",
-        dest="alpha",
-        metavar="HOW",
-        help="the plate's own alpha: auto (by the file's kind and tags), straight, premultiplied or ignore",
-    )
-    parser.add_argument(
-        "--ignore-alpha",
-        dest="alpha",
-        action="store_const",
-        const="ignore",
-        help="leave the plate's own alpha out, in place of multiplying the matte into it",
-    )
-
-
-def reading(options: argparse.Namespace) -> InputSettings:
-    """How the plate is read, as `matte` has it."""
-    names = ("fps", "layer", "on_gap", "on_error", "alpha")
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    return Settings().with_values({"input": given}, "command line").input
+    """Add the options that say how a plate is read."""
+    add_knobs(Groups(parser), only=READING)
+    add_debug(parser)
 
 
 def _info(options: argparse.Namespace) -> int:
     from mam_video.media import open_clip
 
-    with open_clip(options.input, reading(options)) as reader:
+    with open_clip(options.input, reading_from(options)) as reader:
         lines = describe(reader.info)
         if options.decode:
             times = [frame.pts for frame in reader.frames()]
@@ -104,7 +108,7 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def describe(info: ClipInfo) -> dict[str, str]:
-    """What is understood of a clip, by name, in the order to print it."""
+    """Describe a clip: values by name, in the order in which they are printed."""
     tags = info.colour
     assumed = "" if tags.tagged else " (assumed: the file does not say)"
     rate = f"{info.rate}" + (f" ({float(info.rate):.3f})" if info.rate.denominator != 1 else "")
@@ -138,7 +142,7 @@ def describe(info: ClipInfo) -> dict[str, str]:
 
 
 def _meaning(info: ClipInfo) -> str:
-    """What the codes are, and what EXR makes of them."""
+    """Describe what the pixel values mean, and what they become in EXR."""
     from mam_video.media.transfers import CURVES
 
     if info.floating:
@@ -154,11 +158,11 @@ def _meaning(info: ClipInfo) -> str:
 
 
 def _alpha(info: ClipInfo) -> dict[str, str]:
-    """How the plate's alpha is taken, where it has one."""
+    """Describe how the plate's alpha is read, where it has one."""
     if not info.has_alpha:
         return {}
     if info.alpha == "ignored":
-        return {"alpha": "left out, as asked"}
+        return {"alpha": "left out, as the options say"}
     return {"alpha": f"{info.alpha} ({info.alpha_basis}); the matte is multiplied into it"}
 
 
@@ -175,7 +179,7 @@ def _frame(options: argparse.Namespace) -> int:
     output = Path(options.output)
     if output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UsageError(f"{output}: a frame is written as .png or .jpg")
-    with open_for_viewing(options.input, reading(options)) as reader:
+    with open_for_viewing(options.input, reading_from(options)) as reader:
         info = reader.info
         guard = NameGuard()
         guard.reads("the clip", options.input)
@@ -198,7 +202,7 @@ def _frame(options: argparse.Namespace) -> int:
 
 
 def write_picture(output: Path, source: Path, rgb: np.ndarray, overwrite: bool) -> None:
-    """A picture, (H, W, 3) uint8 RGB, of the clip `source`; whole or not at all. Raises: UsageError or MediaError."""
+    """Write a picture, (H, W, 3) uint8 RGB, of the clip `source`, or nothing. Raises: UsageError or MediaError."""
     import cv2
 
     from mam_video.media.atomic_output import FileOutput
@@ -217,7 +221,7 @@ def write_picture(output: Path, source: Path, rgb: np.ndarray, overwrite: bool) 
 
 
 def frame_index(text: str, info: ClipInfo) -> int:
-    """The index of the frame that the user calls so: by its number, or by its timecode. Raises: UsageError."""
+    """Find the index of a frame by its number or its timecode. Raises: UsageError."""
     counted = "counted from 0"
     if info.numbers is not None:
         counted = f"of its files, {info.numbers[0]} to {info.numbers[-1]},"
@@ -225,7 +229,7 @@ def frame_index(text: str, info: ClipInfo) -> int:
         if number and int(text) in info.numbers:
             return info.numbers.index(int(text))
         if number:
-            raise UsageError(f"frame {text}: there is none; give a number {counted} or a timecode")
+            raise UsageError(f"frame {text}: there is no such frame; give a number {counted} or a timecode")
     if text.isdigit():
         return int(text)
     start = info.timecode or Timecode(0, nominal_rate(info.rate))
@@ -244,7 +248,7 @@ def _verify(options: argparse.Namespace) -> int:
 
     rate = None if options.rate is None else parse_rate(options.rate)
     files = files_of_name(options.input) if is_sequence(options.input, SUFFIXES) else {}
-    with open_clip(options.against, reading(options)) as plate:
+    with open_clip(options.against, reading_from(options)) as plate:
         info = plate.info
         frames = None if options.range is None else frame_range(options.range, info.timecode, info.rate, info.numbers)
         if files:

@@ -1,6 +1,6 @@
 """`mam-video`: one parser, one place where errors become a line and an exit code.
 
-Exit codes: 0 fine, 1 failed, 2 asked wrongly, 3 finished but flagged (`--strict`), 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 done with flagged frames (`--strict`), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -11,27 +11,51 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from typing import NoReturn
+from importlib import import_module
+from typing import Any
 
-from mam_video.cli import evaluate, inspect, matte, preview, prompts, train, weights
+from mam_video.cli.parser import HelpFormatter, Parser, check_command
 from mam_video.cli.say import say
-from mam_video.core.errors import MamVideoError, UsageError
+from mam_video.core.errors import MamVideoError
 from mam_video.core.untrusted import line_of
 
+# Each command: its module, the function there that adds its options, and its line in `mam-video --help`. Only the
+# module of the command that is run is imported.
+COMMANDS = {
+    "matte": ("matte", "configure", "matte a clip"),
+    "preview": (
+        "preview",
+        "configure",
+        "matte one frame over a checker, and estimate time and disk for the whole clip",
+    ),
+    "prompts": ("prompts", "configure", "print, check and draw a file of prompts"),
+    "info": ("inspect", "configure_info", "print what is known of a clip, and what is assumed"),
+    "frame": ("inspect", "configure_frame", "write one frame as a picture, to read coordinates from"),
+    "verify": ("inspect", "configure_verify", "read a matte back and compare it with its plate"),
+    "evaluate": ("evaluate", "configure", "score mattes against ground truth"),
+    "train": ("train", "configure", "train a model by a recipe"),
+    "weights": ("weights", "configure", "list, download, add and verify weight files"),
+    "config": ("config", "configure", "print the settings that hold and where they come from; list the presets"),
+}
 
-class _Parser(argparse.ArgumentParser):
-    """Wrong arguments are a UsageError, so that they look like every other error."""
 
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; try `{self.prog} --help`")
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"mam-video {version('mam-video')}")
+        parser.exit()
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="mam-video", description="Matte a whole clip from one box on its first frame.")
-    parser.add_argument("--version", action="version", version=_version())
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    for module in (matte, preview, prompts, inspect, evaluate, train, weights):
-        module.add_parser(commands)
+def build_parser(command: str | None = None) -> Parser:
+    """Make the program's parser. Only `command` gets its options; every command does where it is None."""
+    parser = Parser(prog="mam-video", description="Matte a whole clip from one box on its first frame.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    for name, (module, configure, says) in COMMANDS.items():
+        parser.commands[name] = commands.add_parser(name, help=says, formatter_class=HelpFormatter)
+        if command in (None, name):
+            getattr(import_module(f"mam_video.cli.{module}"), configure)(parser.commands[name])
     return parser
 
 
@@ -39,11 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
-    for stream in (sys.stdout, sys.stderr):  # a file's name need not be UTF-8; what is not is shown escaped
+    for stream in (sys.stdout, sys.stderr):  # a file's name need not be UTF-8: other bytes are printed escaped
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        options = build_parser().parse_args(given)
+        command = check_command(given, list(COMMANDS))
+        parser = build_parser(command)
+        options, extras = parser.parse_known_args(given)
+        if extras:
+            parser.commands[command].refuse(extras)
         options.given = given  # for a report: what to run again
         return int(options.run(options))
     except MamVideoError as error:
@@ -54,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         if debug:
             raise
-        _say(str(error) or "interrupted; nothing was left under the outputs' names")
+        _say(str(error) or "interrupted; no file was left under an output's name")
         if threading.active_count() > 1:  # a model in the middle of a long frame: the interpreter must not wait for it
             sys.stderr.flush()
             os._exit(130)
@@ -72,9 +100,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _say(line: str) -> None:
     say(f"mam-video: {line_of(line)}", file=sys.stderr)
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return f"mam-video {version('mam-video')}"

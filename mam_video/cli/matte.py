@@ -3,245 +3,247 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mam_video.cli.options import add_shared, settings_from
+from mam_video.cli.names import guard_of
+from mam_video.cli.options import Groups, add_config, add_debug, add_edges, add_knobs, settings_from
 from mam_video.cli.progress import end_line, print_line, show_progress
 from mam_video.cli.prompts import prompts_of
 from mam_video.cli.say import say
+from mam_video.cli.subject import SubjectOptions, add_subject
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.ranges import FrameRange
-from mam_video.core.settings import Settings, presets
+from mam_video.core.settings import Settings
 from mam_video.core.timecode import frame_range
 
 if TYPE_CHECKING:
     from mam_video.cli.progress import OnFrame
     from mam_video.core.frames import Matted
     from mam_video.media import ClipInfo, Reader
-    from mam_video.media.name_guard import NameGuard
+    from mam_video.prompts.prompt import Prompts
     from mam_video.report.run import RunReport
     from mam_video.report.thumbnails import Thumbnails
 
 
 _SHOWN_RANGES = 8
-_EPILOG = """\
-output kinds:
-{kinds}
+_DESCRIPTION = """\
+Matte the subject that a box or points on the first frame show.
+
 examples:
   mam-video matte plate.mov --box 412,96,890,1010 -o matte.mov
   mam-video matte plate.mov --box 20%,10%,60%,95% -o matte.mov -o alpha.mov:alpha -o look.mp4
   mam-video matte plate.mov --box 20%,10%,60%,95% -o comp.mp4 --bg street.mov
-  mam-video matte plate.mov --point 640,400 --point 100,80,0 -o frames/matte.####.png
-  mam-video matte plate.mov --prompt 0:box=412,96,890,1010 --prompt "120:box=380,90,850,1000" -o matte.mov
-  mam-video matte plate.mov --prompt dancer@0:box=412,96,890,1010 --prompt drummer@0:box=20,96,300,800 \
-      -o {{subject}}.mov -o both.mp4 -o layers/:exr-layers
+  mam-video matte plate.mov --point 640,400 --point 100,80,0 -o 'frames/matte.####.png'
+  mam-video matte plate.mov --prompt 0:box=412,96,890,1010 --prompt '120:box=380,90,850,1000' -o matte.mov
+  mam-video matte plate.mov --prompt dancer@0:box=412,96,890,1010 --prompt drummer@0:box=20,96,300,800 \\
+      -o '{subject}.mov' -o both.mp4 -o layers/:exr-layers
 """
 
 
-def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MatteOptions:
+    """What `matte` is to do, as checked values."""
+
+    input: str
+    outputs: tuple[str, ...]
+    subject: SubjectOptions
+    settings: Settings
+    range: str | None
+    handles: int
+    backward: bool
+    resume: bool
+    save_track: str | None
+    report: str | None
+    strict: bool
+    progress: str
+    quiet: bool
+    configs: tuple[str, ...]
+    command: tuple[str, ...]
+
+    @property
+    def talks(self) -> bool:
+        """Whether lines for people are printed."""
+        return not self.quiet and self.progress == "bar"
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> MatteOptions:
+        """From the command line. Raises: UsageError."""
+        settings = settings_from(options)
+        outputs = tuple(options.output or ())
+        if not outputs:
+            raise UsageError("no output: give -o NAME, as in -o matte.mov")
+        if options.handles < 0 or (options.handles and not options.range):
+            raise UsageError("--handles N widens a --range by N frames on both sides; give both")
+        return cls(
+            input=options.input,
+            outputs=outputs,
+            subject=SubjectOptions.of(options),
+            settings=settings,
+            range=options.range,
+            handles=options.handles,
+            backward=options.backward,
+            resume=options.resume,
+            save_track=options.save_track,
+            report=options.report,
+            strict=options.strict,
+            progress=options.progress,
+            quiet=options.quiet,
+            configs=tuple(options.config or ()),
+            command=("mam-video", *options.given),
+        )
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `mam-video matte`."""
     from mam_video.media import kinds
 
-    lines = "".join(f"  {kind.name:15}{kind.says}\n" for kind in kinds())
-    parser = commands.add_parser(
-        "matte",
-        help="matte a clip",
-        description="Matte the subject that a box or points on the first frame show.",
-        epilog=_EPILOG.format(kinds=lines),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser.usage = "mam-video matte INPUT --box X0,Y0,X1,Y1 -o NAME [options]"
+    parser.description = _DESCRIPTION
+    parser.epilog = "output kinds:\n" + "".join(f"  {kind.name:15}{kind.says}\n" for kind in kinds())
     parser.set_defaults(run=run)
     parser.add_argument(
-        "input", help="the clip: anything FFmpeg decodes; or a sequence: name.%%04d.exr, name.####.png, a folder"
+        "input",
+        metavar="INPUT",
+        help="the clip: anything that FFmpeg decodes, or a sequence: name.%%04d.exr, name.####.png, a folder",
     )
     parser.add_argument(
-        "-o", "--output", action="append", metavar="NAME[:KIND]", help="where to write; may be repeated"
+        "-o", "--output", action="append", metavar="NAME[:KIND]", help="an output; may be repeated; kinds are below"
     )
-    parser.add_argument(
-        "--audio", metavar="WHAT", help="the sound of movies: copy it, pcm (decode it to linear PCM), or none"
-    )
-    parser.add_argument("--no-audio", dest="audio", action="store_const", const="none", help="as --audio none")
-    parser.add_argument(
-        "--no-verify", dest="verify", action="store_false", default=None, help="do not read back what was written"
-    )
-    parser.add_argument("--overwrite", action="store_true", default=None, help="replace outputs that exist")
-
-    add_shared(parser)
-    _add_job(parser)
+    groups = Groups(parser)
+    add_subject(groups)
+    add_knobs(groups)
+    add_edges(groups["matte"])
+    _add_prompts(groups["prompts on any frame"])
+    _add_job(groups["job"])
 
 
-def _add_job(parser: argparse.ArgumentParser) -> None:
-    more = parser.add_argument_group("more prompts", "on any frame: what is between two is tracked from both sides")
-    more.add_argument(
+def _add_prompts(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
         "--prompt",
         action="append",
         metavar="[SUBJECT@]FRAME:WHAT",
-        help="on any frame, by its number or timecode: 120:box=X0,Y0,X1,Y1;point=X,Y;point=X,Y,0; may be repeated, and "
-        "of several subjects names each: dancer@0:box=X0,Y0,X1,Y1",
+        help="a prompt on a frame, which its number or timecode names: '120:box=X0,Y0,X1,Y1;point=X,Y;point=X,Y,0'; "
+        "may be repeated; with several subjects it names its own: dancer@0:box=X0,Y0,X1,Y1",
     )
-    more.add_argument("--prompts", metavar="FILE", help="the same from a file; see `mam-video prompts --help`")
-    more.add_argument(
+    group.add_argument(
+        "--prompts", metavar="FILE", help="prompts from a TOML file; `mam-video prompts --help` shows its form"
+    )
+    group.add_argument(
         "--backward",
         action="store_true",
-        help="track back to the first frame from the first prompt, where that is on a later frame",
+        help="where the first prompt is on a later frame, track from there back to the first frame",
     )
 
-    job = parser.add_argument_group("job")
+
+def _add_job(job: argparse._ActionsContainer) -> None:
     job.add_argument(
         "--range",
         metavar="FIRST-LAST",
-        help="only these frames, both inclusive: 20-39, 20- (counted from 0; of a sequence, by its files' numbers: "
-        "1001-1050), or timecodes: 00:00:04:12-",
+        help="only these frames, both included: 20-39 or 20-, counted from 0; file numbers of a sequence: 1001-1050; "
+        "or timecodes: 00:00:04:12- (default: the whole clip)",
     )
     job.add_argument(
         "--handles",
         type=int,
         default=0,
         metavar="N",
-        help="frames more before and after the range; the prompt is of the first frame written",
+        help="also write N frames before and after --range; the box then refers to the first of those frames "
+        "(default: 0)",
     )
     job.add_argument(
-        "--on-cut",
-        metavar="WHAT",
-        help="at a hard cut: reprompt (the new shot needs a prompt of its own, empty without one), stop, or continue",
+        "--resume",
+        action="store_true",
+        help="keep finished frames; if the same command was interrupted before, go on after them",
     )
+    job.add_argument("--save-track", metavar="FILE", help="save where the subject was found")
+    job.add_argument("--track", metavar="FILE", help="use a saved track in place of prompts; nothing is tracked again")
+    job.add_argument("--report", metavar="DIR", help="write run.json, with one record a frame, and report.html")
+    add_config(job)
+    job.add_argument("--strict", action="store_true", help="exit with code 3 if frames were flagged")
     job.add_argument(
-        "--resume", action="store_true", help="keep what is done; where the same run was cut off, go on there"
-    )
-    job.add_argument("--save-track", metavar="FILE", help="keep where the subject was found")
-    job.add_argument("--track", metavar="FILE", help="follow a saved track: nothing is tracked again")
-    job.add_argument("--report", metavar="DIR", help="write run.json, one record a frame, and report.html")
-    job.add_argument("--config", action="append", metavar="NAME|FILE", help=f"settings: {', '.join(presets())} or TOML")
-    job.add_argument("--set", action="append", metavar="SECTION.KEY=VALUE", help="one setting, as in the TOML files")
-    job.add_argument("--strict", action="store_true", help="exit code 3 where frames were flagged")
-    job.add_argument(
-        "--progress", choices=("bar", "json"), default="bar", help="json: a line of JSON a second, and no other output"
+        "--progress",
+        choices=("bar", "json"),
+        default="bar",
+        help="json prints a line of JSON about once a second and nothing else (default: bar)",
     )
     job.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    job.add_argument("--debug", action="store_true", help="show tracebacks")
+    add_debug(job)
 
 
 def run(options: argparse.Namespace) -> int:
-    settings = settings_from(options)
-    outputs = options.output or []
-    if not outputs:
-        raise UsageError("no output: give -o NAME, as in -o matte.mov")
-    if options.handles < 0 or (options.handles and not options.range):
-        raise UsageError("--handles N widens a --range by N frames on both sides; give both")
-    check_subject(options)
+    return _matte(MatteOptions.of(options))
 
+
+def _matte(job: MatteOptions) -> int:
     from mam_video.media import open_clip, parse_output
     from mam_video.media.open import check_resumable
     from mam_video.report.page import check_folder
 
-    if options.report:
-        check_folder(options.report)
-    for output in outputs:
+    if job.report:
+        check_folder(job.report)
+    for output in job.outputs:
         parse_output(output)
-        if options.resume:
+        if job.resume:
             check_resumable(output)
-    with open_clip(options.input, settings.input) as reader:
-        return _matte(options, outputs, settings, reader)
+    with open_clip(job.input, job.settings.input) as reader:
+        return _matte_opened(job, reader)
 
 
-def _matte(options: argparse.Namespace, outputs: list[str], settings: Settings, reader: Reader) -> int:
-    """Matte an opened clip, and print what lies ahead and what came of it."""
-    from mam_video.jobs.matte_clip import matte_clip
+def _matte_opened(job: MatteOptions, reader: Reader) -> int:
+    """Matte an opened clip; print what the run will take and what came of it. Return the exit code."""
     from mam_video.media.atomic_output import SUBJECT
+
+    info = reader.info
+    frames = _frames_of(job, info)
+    first = frames.start if frames is not None else 0
+    _check_names(job, info, frames)
+    prompts = prompts_of(job.subject, reader, first, job.settings)
+    if any(SUBJECT in name for name in (*job.outputs, job.save_track or "")):
+        _check_names(job, info, frames, [each.subject for each in prompts])
+    count = (frames or FrameRange()).count(info.frames_in_header)
+
+    from mam_video.jobs.matte_clip import matte_clip
     from mam_video.report.page import save_report
     from mam_video.report.thumbnails import Thumbnails
 
-    info = reader.info
-    frames = _frames_of(options, info)
-    first = frames.start if frames is not None else 0
-    _check_names(options, info, settings, frames)
-    prompts = prompts_of(options, reader, first, settings)
-    if any(SUBJECT in name for name in (*outputs, options.save_track or "")):
-        _check_names(options, info, settings, frames, [each.subject for each in prompts])
-    count = (frames or FrameRange()).count(info.frames_in_header)
-
-    looks = Thumbnails()
-    told: list[str] = []
-    spoken = not options.quiet and options.progress == "bar"
-    with show_progress(options, count) as (shown, tracked):
-        if spoken:
-            told = _print_start(info, outputs, settings, first, count, len(prompts))
+    thumbnails = Thumbnails() if job.report else None
+    printed: list[str] = []
+    with show_progress(count, progress=job.progress, quiet=job.quiet) as (shown, tracked):
+        if job.talks:
+            printed = _print_start(job, info, first, count, prompts)
         report = matte_clip(
             reader,
-            outputs,
+            list(job.outputs),
             prompts or None,
-            settings,
-            backward=options.backward,
-            track_from=options.track,
-            track_to=options.save_track,
-            masks=options.masks,
-            trimaps=options.trimaps,
-            include=options.include,
-            exclude=options.exclude,
+            job.settings,
+            backward=job.backward,
+            track_from=job.subject.track,
+            track_to=job.save_track,
+            masks=job.subject.masks,
+            trimaps=job.subject.trimaps,
+            include=job.subject.include,
+            exclude=job.subject.exclude,
             frames=frames,
-            resume=options.resume,
-            on_frame=_each(shown, looks if options.report else None),
+            resume=job.resume,
+            on_frame=_each(shown, thumbnails),
             on_tracked=tracked,
         )
-    report.command = ["mam-video", *options.given]
-    if options.report:
-        save_report(report, looks, Path(options.report))
-    if spoken:
-        _print_end(report, options, told)
-    elif options.progress == "json":
+    report.command = list(job.command)
+    if thumbnails is not None:
+        save_report(report, thumbnails, Path(job.report or ""))
+    if job.talks:
+        _print_end(report, job.report, printed)
+    elif job.progress == "json":
         print_line(end_line(report))
     if report.failed_checks:
         raise MediaError(f"written, but not as promised: {'; '.join(report.failed_checks)}")
-    return 3 if options.strict and report.flagged else 0
+    return 3 if job.strict and report.flagged else 0
 
 
-def _print_start(
-    info: ClipInfo, outputs: list[str], settings: Settings, first: int, count: int | None, subjects: int
-) -> list[str]:
-    """Print what lies ahead, and return the notes that were printed."""
-    from mam_video.media import expected_bytes, notes
-    from mam_video.media.atomic_output import SUBJECT
-
-    told = notes(outputs, info, settings.output.audio)
-    for note in told:
-        say(f"note: {note}")
-    sizes = [
-        size and size * (subjects or 1 if SUBJECT in output else 1)
-        for output in outputs
-        for size in [expected_bytes(output, info, count)]
-    ]
-    say(_announcement(info, first, count, sizes))
-    return told
-
-
-def guard_of(options: argparse.Namespace, settings: Settings) -> NameGuard:
-    """A guard that knows every file that is named on the command line to be read."""
-    from mam_video.media.name_guard import NameGuard
-
-    guard = NameGuard()
-    guard.reads("the clip", options.input)
-    for name in ("mask", "masks", "trimaps", "include", "exclude", "track", "prompts"):
-        guard.reads(f"--{name}", getattr(options, name))
-    for name in options.config or []:
-        guard.reads("--config", name)
-    guard.reads("--model", settings.model.name.partition(":")[2])
-    guard.reads("--sam-weights", settings.model.sam_weights)
-    guard.reads("--mam-weights", settings.model.mam_weights)
-    if options.text is not None:
-        guard.reads("--text-model", settings.text.model, below=("",))
-    guard.reads("OCIO", os.environ.get("OCIO"))
-    return guard
-
-
-def _check_names(
-    options: argparse.Namespace,
-    info: ClipInfo,
-    settings: Settings,
-    frames: FrameRange | None,
-    subjects: Sequence[str] = (),
-) -> None:
+def _check_names(job: MatteOptions, info: ClipInfo, frames: FrameRange | None, subjects: Sequence[str] = ()) -> None:
     """Raises: UsageError, an output would overwrite an input or another output. No `subjects`: not known yet."""
     from mam_video.media.atomic_output import of_subjects
     from mam_video.media.open import check_names
@@ -250,43 +252,44 @@ def _check_names(
     def named(template: str) -> list[str]:
         return list(of_subjects(template, subjects).values()) if subjects else [template]
 
-    guard = guard_of(options, settings)
-    outputs = [name for template in options.output for name in named(template)]
-    tracks = named(options.save_track) if options.save_track else []
-    check_names(guard, outputs, info, settings.output, frames, tracks=tracks)
-    if options.report:
-        guard.writes_folder("--report", options.report, FILES)
+    guard = guard_of(job.input, job.subject, job.settings, job.configs)
+    outputs = [name for template in job.outputs for name in named(template)]
+    tracks = named(job.save_track) if job.save_track else []
+    check_names(guard, outputs, info, job.settings.output, frames, tracks=tracks)
+    if job.report:
+        guard.writes_folder("--report", job.report, FILES)
 
 
-def check_subject(options: argparse.Namespace) -> None:
-    """Raises: UsageError, where it is not said where the subject is, or twice."""
-    if options.mask and (options.box or options.point):
-        raise UsageError("--mask stands in place of --box and --point; give one of them")
-    for name in ("box", "mask", "prompt", "prompts", "track", "masks", "trimaps"):
-        if options.text is not None and getattr(options, name):
-            raise UsageError(f"--text finds the subject by itself; leave out --{name}, or --text")
-    prompting = (
-        options.text is not None or options.box or options.point or options.mask or options.prompt or options.prompts
-    )
-    if options.track and prompting:
-        raise UsageError("--track follows what was found before; give it, or prompts")
-    if not (prompting or options.track or options.masks or options.trimaps):
-        raise UsageError("no prompt: give --box x0,y0,x1,y1 or --point x,y on the subject in the first frame")
-
-
-def _frames_of(options: argparse.Namespace, info: ClipInfo) -> FrameRange | None:
+def _frames_of(job: MatteOptions, info: ClipInfo) -> FrameRange | None:
     """Return the range with its handles; None for the whole clip."""
-    if options.range is None:
+    if job.range is None:
         return None
-    return frame_range(options.range, info.timecode, info.rate, info.numbers).widened(options.handles)
+    return frame_range(job.range, info.timecode, info.rate, info.numbers).widened(job.handles)
 
 
-def _each(shown: OnFrame | None, looks: Thumbnails | None) -> OnFrame:
-    """What is done for each frame that is written."""
+def _print_start(job: MatteOptions, info: ClipInfo, first: int, count: int | None, prompts: list[Prompts]) -> list[str]:
+    """Print what is assumed of the clip and what the run will take; returns the notes that were printed."""
+    from mam_video.media import expected_bytes, notes
+    from mam_video.media.atomic_output import SUBJECT
+
+    printed = notes(list(job.outputs), info, job.settings.output.audio)
+    for note in printed:
+        say(f"note: {note}")
+    sizes = [
+        size and size * (len(prompts) or 1 if SUBJECT in output else 1)
+        for output in job.outputs
+        for size in [expected_bytes(output, info, count)]
+    ]
+    say(_announcement(info, first, count, sizes))
+    return printed
+
+
+def _each(shown: OnFrame | None, thumbnails: Thumbnails | None) -> OnFrame:
+    """Make the function that is called with each written frame."""
 
     def each(matted: Matted, report: RunReport) -> None:
-        if looks is not None:
-            looks.add(matted)
+        if thumbnails is not None:
+            thumbnails.add(matted)
         if shown is not None:
             shown(matted, report)
 
@@ -294,7 +297,7 @@ def _each(shown: OnFrame | None, looks: Thumbnails | None) -> OnFrame:
 
 
 def _announcement(info: ClipInfo, first: int, count: int | None, sizes: list[int | None]) -> str:
-    """What lies ahead from frame `first` on, in a line, before a long run."""
+    """Describe the run from frame `first` on, in one line."""
     frames = f"{count} frames" if count is not None else "an unknown number of frames"
     known = [size for size in sizes if size is not None]
     disk = f"; expect about {readable(sum(known))} on disk" if known else ""
@@ -302,14 +305,14 @@ def _announcement(info: ClipInfo, first: int, count: int | None, sizes: list[int
     return f"{info.path.name}: {info.width}x{info.height}, {float(info.rate):.6g} fps, {frames}{start}{disk}"
 
 
-def _print_end(report: RunReport, options: argparse.Namespace, told: Collection[str]) -> None:
-    """What came of a run; `told` are the notes that were printed before it."""
+def _print_end(report: RunReport, folder: str | None, printed: Collection[str]) -> None:
+    """Print what came of a run; `folder` is that of its report, `printed` are the notes before the run."""
     say(report.summary())
     for path in report.outputs:
         kept = report.checks.get(path)
         say(f"wrote {path}" + (f" (read back: {'; '.join(map(str, kept))})" if kept else ""))
     for note in report.notes:
-        if note not in told and note not in report.clip.notes:
+        if note not in printed and note not in report.clip.notes:
             say(f"note: {note}")
     flagged = report.flagged
     if not flagged:
@@ -319,12 +322,12 @@ def _print_end(report: RunReport, options: argparse.Namespace, told: Collection[
     for found in flagged[:_SHOWN_RANGES]:
         say(f"  {found.message(report.clip.numbers, report.clip.timecode)}")
     if len(flagged) > _SHOWN_RANGES:
-        hint = f"; all of them are in {options.report}" if options.report else "; --report DIR lists them all"
+        hint = f"; all of them are in {folder}" if folder else "; --report DIR lists them all"
         say(f"  and {len(flagged) - _SHOWN_RANGES} more{hint}")
 
 
 def readable(size: int) -> str:
-    """Bytes in three digits."""
+    """Format a number of bytes with three digits."""
     value = float(size)
     for unit in ("B", "KB", "MB", "GB"):
         if value < 1000:

@@ -1,163 +1,186 @@
-"""The options that `matte` and `preview` share, and the settings they make."""
+"""Make the options of the command line from the settings, and the settings from the options that were given."""
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mam_video.cli.inspect import add_plate_alpha
-from mam_video.core.errors import UsageError
-from mam_video.core.settings import Settings, parse_value
+from mam_video.core.errors import SettingError, UsageError
+from mam_video.core.knobs import KnobField
+from mam_video.core.sections import EDGE_KEYS, all_knobs
+from mam_video.core.settings import InputSettings, Layer, Settings, parse_value, presets
+
+# The headings of `--help`, in order, and a line below some.
+_HEADINGS = {
+    "input": None,
+    "subject in the first frame": "in pixels of the upright picture, or with % of its width and height",
+    "prompts on any frame": "the clip is tracked from both sides between two prompts",
+    "masks by hand": "pictures or movies of the clip's size; their alpha is read where they have one, else their grey",
+    "model": None,
+    "matte": None,
+    "job": None,
+}
+READING = ("input.fps", "input.layer", "input.on_gap", "input.on_error", "input.alpha")
 
 
-def add_shared(parser: argparse.ArgumentParser) -> None:
-    """What `preview` takes too: how the clip is read, where the subject is, the model and the matte."""
-    reading = parser.add_argument_group("input")
-    reading.add_argument("--deinterlace", action="store_true", default=None, help="make whole pictures of fields")
-    reading.add_argument("--on-error", metavar="WHAT", help="where a frame is damaged: stop, or repeat the one before")
-    reading.add_argument("--fps", metavar="RATE", help="of a sequence: 24, 24000/1001, 23.976 (which means it)")
-    reading.add_argument("--on-gap", metavar="WHAT", help="where frames of a sequence are missing: stop or repeat")
-    reading.add_argument("--layer", metavar="NAME", help="of an EXR: the layer or part that is the picture")
-    reading.add_argument(
-        "--input-transform", metavar="NAME", help="what values mean: auto, none, srgb, linear, log, or an OCIO space"
-    )
-    add_plate_alpha(reading)
+class Groups:
+    """The groups of a command's options, by heading; "" is the parser itself. Empty ones are not printed."""
 
-    prompt = parser.add_argument_group(
-        "prompt, on the first frame", "in pixels of the upright picture, or with % of it"
-    )
-    prompt.add_argument("--box", metavar="X0,Y0,X1,Y1", help="a box around the subject")
-    prompt.add_argument(
-        "--point", action="append", metavar="X,Y[,0]", help="a point on it, or with ,0 on the background"
-    )
-    prompt.add_argument(
-        "--text", metavar="WORDS", help="what it is, in place of a box: 'the dancer in red' (extra: text)"
-    )
-    prompt.add_argument(
-        "--text-model",
-        metavar="FOLDER|NAME",
-        help="the detector that --text asks: a folder, or a name on the Hugging Face hub, fetched once "
-        "(IDEA-Research/grounding-dino-tiny)",
-    )
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._groups: dict[str, argparse._ActionsContainer] = {"": parser}
+        for heading, says in _HEADINGS.items():
+            self._groups[heading] = parser.add_argument_group(heading, says)
 
-    by_hand = parser.add_argument_group(
-        "masks by hand", "pictures or movies of the clip's size: their alpha where they have one, else their grey"
-    )
-    by_hand.add_argument("--mask", metavar="FILE", help="the subject in the first frame, in place of a box")
-    by_hand.add_argument(
-        "--masks",
-        metavar="NAME",
-        help="the subject in every frame (name.%%04d.png, a folder, a movie): nothing is tracked",
-    )
-    by_hand.add_argument(
-        "--trimaps", metavar="NAME", help="likewise, black and white final: the model works in the grey"
-    )
-    by_hand.add_argument("--include", metavar="NAME", help="garbage matte, a still or of every frame: alpha is 1 in it")
-    by_hand.add_argument("--exclude", metavar="NAME", help="garbage matte, a still or of every frame: alpha is 0 in it")
-    model = parser.add_argument_group("model")
-    model.add_argument("--model", metavar="NAME", help="lite (the default), classic, mam-vit-b, mam-vit-l or mam-vit-h")
-    model.add_argument("--sam-weights", metavar="FILE", help="a SAM checkpoint, or a name of `mam-video weights list`")
-    model.add_argument("--mam-weights", metavar="FILE", help="a MAM checkpoint, or a name of `mam-video weights list`")
-    model.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or mps")
-    model.add_argument("--precision", metavar="NAME", help="auto, float32, bfloat16 or float16")
+    def __getitem__(self, heading: str) -> argparse._ActionsContainer:
+        return self._groups[heading]
 
-    look = parser.add_argument_group("matte")
-    look.add_argument("--guidance", metavar="NAME", help="what the merge starts from: mask or alpha")
-    look.add_argument("--roi", metavar="NAME", help="auto: look around the subject; frame: at the whole picture")
-    look.add_argument("--smooth", type=float, metavar="S", help="flow-guided smoothing, 0 (off) to 1")
-    look.add_argument("--black", type=float, metavar="A", help="alpha up to here becomes 0")
-    look.add_argument("--white", type=float, metavar="A", help="alpha from here on becomes 1")
-    look.add_argument("--choke", type=float, metavar="PX", help="move the edge inwards, in pixels of the plate")
-    look.add_argument("--grow", type=float, metavar="PX", help="move the edge outwards (after --choke)")
-    look.add_argument("--feather", type=float, metavar="PX", help="soften the edge to a ramp of so many pixels")
-    look.add_argument("--invert", action="store_true", default=None, help="the matte of the background")
-    look.add_argument(
-        "--look",
+
+class _SetKnob(argparse.Action):
+    """Keeps the option as the user wrote it beside its value."""
+
+    def __init__(
+        self, option_strings: Sequence[str], dest: str, *, each: KnobField, fixed: Any = None, **more: Any
+    ) -> None:
+        super().__init__(option_strings, dest, nargs=None if fixed is None else 0, **more)
+        self.each, self.fixed = each, fixed
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        try:
+            value = self.each.from_text(str(values)) if self.fixed is None else self.fixed
+        except SettingError as error:
+            raise UsageError(f"{option_string} {error.rule}") from None
+        setattr(namespace, self.dest, (option_string, value))
+
+
+def add_knobs(groups: Groups, *, only: Iterable[str] | None = None, without: Iterable[str] = ()) -> None:
+    """Add the option of every setting that has one, or of those that `only` names, but for those in `without`."""
+    wanted = None if only is None else set(only)
+    left_out = set(without)
+    for each in all_knobs():
+        if each.knob.flags and each.key not in left_out and (wanted is None or each.key in wanted):
+            add_knob(groups["" if wanted is not None else each.knob.group], each)
+
+
+def add_knob(container: argparse._ActionsContainer, each: KnobField) -> None:
+    """Add the options of one setting. One of type bool takes no value, and --no-NAME sets it to False."""
+    knob = each.knob
+    more: dict[str, Any] = {"dest": each.dest, "default": None, "action": _SetKnob, "each": each}
+    if each.kind is bool:
+        fixed = not knob.flags[0].startswith("--no-")
+        text = knob.flag_help or _as_help(knob.help)
+        container.add_argument(*knob.flags, fixed=fixed, help=_escaped(text), **more)
+    else:
+        metavar = knob.metavar or ("{" + ",".join(each.choices) + "}" if each.choices else each.kind.__name__.upper())
+        container.add_argument(*knob.flags, metavar=metavar, help=_escaped(option_help(each)), **more)
+    for flag, (value, says) in knob.shortcuts.items():
+        container.add_argument(flag, fixed=value, help=_escaped(says), **more)
+
+
+def option_help(each: KnobField) -> str:
+    """The help of a setting, with its unit, bounds and default."""
+    knob = each.knob
+    text = _as_help(knob.help)
+    bounds = "" if knob.low is None or knob.high is None else f"{knob.low:.10g} to {knob.high:.10g}"
+    more = " ".join(part for part in (bounds, knob.unit) if part)
+    default = knob.absent if each.default in (None, "") else f"{each.default:g}" if each.kind is float else each.default
+    return f"{text}{f'; {more}' if bounds else ''} (default: {default})"
+
+
+def _as_help(sentence: str) -> str:
+    """A sentence as `--help` has it: without capital and full stop."""
+    keep = sentence[1:2].isupper() or sentence.startswith(("MAM", "R,"))
+    return (sentence if keep else sentence[0].lower() + sentence[1:]).removesuffix(".")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+def add_edges(container: argparse._ActionsContainer) -> None:
+    """Add `--edge`, the edge settings of single subjects; `--look` is its older name."""
+    keys = ", ".join(each.name for each in EDGE_KEYS)
+    container.add_argument(
+        "--edge",
         action="append",
         metavar="SUBJECT:KEY=VALUE;...",
-        help="the same of one of several subjects: dancer:grow=2;feather=1.5; may be repeated",
+        help=f"{keys} of one of several subjects, as 'dancer:grow=2;feather=1.5'; may be repeated "
+        "(default: the same for all)",
     )
-    look.add_argument(
-        "--foreground", metavar="NAME", help="colour at soft edges: estimate (the subject's own) or plate"
+    container.add_argument("--look", dest="edge", action="append", help=argparse.SUPPRESS)
+
+
+def add_config(container: argparse._ActionsContainer) -> None:
+    """Add `--config` and `--set`."""
+    container.add_argument(
+        "--config",
+        action="append",
+        metavar="NAME|FILE",
+        help=f"settings: {', '.join(presets())} or a TOML file; may be repeated, later ones win (default: default)",
     )
-    look.add_argument("--premultiply", action="store_true", default=None, help="write colour times alpha")
-    look.add_argument("--rate", metavar="RATE", help="of movies: make it constant, as 24 or 24000/1001, by exact times")
-    look.add_argument("--start-number", type=int, metavar="N", help="of a sequence's first frame; a movie's is 1001")
-    look.add_argument(
-        "--bg",
-        "--background",
-        dest="background",
-        metavar="WHAT",
-        help="what a preview (.mp4) lies over: #rrggbb, checker, a picture, or a clip, frame by frame",
+    container.add_argument(
+        "--set",
+        action="append",
+        metavar="SECTION.KEY=VALUE",
+        help="one setting, as in smooth.radius=2; `mam-video config show` prints all of them; may be repeated",
     )
 
 
-def settings_from(options: argparse.Namespace) -> Settings:
-    """Defaults < files < flags."""
+def add_debug(container: argparse._ActionsContainer) -> None:
+    container.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def layers_from(options: argparse.Namespace) -> list[Layer]:
+    """What the options say of settings: files, then `--set`, then options, each in the order given."""
+    layers = [Layer.of_file(name) for name in options.config or []]
+    layers += [Layer(source="--set", values=_parse_set(text)) for text in options.set or []]
+    return [*layers, _layer_of_flags(options), _layer_of_edges(options.edge or [])]
+
+
+def settings_from(options: argparse.Namespace, forced: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
+    """The settings that the options ask for; `forced` ones are put in place of theirs."""
     settings = Settings()
-    for name in options.config or []:
-        settings = settings.with_file(name)
-    for text in options.set or []:
-        settings = settings.with_values(_parse_set(text), "--set")
-    flags = {
-        "input": {
-            "deinterlace": options.deinterlace,
-            "on_error": options.on_error,
-            "fps": options.fps,
-            "on_gap": options.on_gap,
-            "layer": options.layer,
-            "transform": options.input_transform,
-            "alpha": options.alpha,
-        },
-        "model": {
-            "name": options.model,
-            "device": options.device,
-            "precision": options.precision,
-            "sam_weights": options.sam_weights,
-            "mam_weights": options.mam_weights,
-        },
-        "text": {"model": options.text_model},
-        "view": {"roi": options.roi},
-        "cuts": {"on_cut": options.on_cut},
-        "matte": {"guidance": options.guidance},
-        "smooth": {"strength": options.smooth},
-        "finish": {
-            "black": options.black,
-            "white": options.white,
-            "choke": options.choke,
-            "grow": options.grow,
-            "feather": options.feather,
-            "invert": options.invert,
-        },
-        "looks": _looks(options.look or []),
-        "output": {
-            "foreground": options.foreground,
-            "premultiply": options.premultiply,
-            "audio": options.audio,
-            "verify": options.verify,
-            "background": options.background,
-            "rate": options.rate,
-            "overwrite": options.overwrite,
-            "start_number": options.start_number,
-        },
-    }
-    given = {s: {k: v for k, v in keys.items() if v is not None} for s, keys in flags.items()}
-    return settings.with_values(given, "command line")
+    for layer in layers_from(options):
+        settings = settings.with_layer(layer)
+    return settings.with_values(forced or {}, "this command")
 
 
-def _looks(given: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Keys of the matte's look by subject, of `--look dancer:grow=2;feather=1.5`."""
-    looks: dict[str, dict[str, Any]] = {}
+def reading_from(options: argparse.Namespace) -> InputSettings:
+    """How the plate is read, for commands that take `READING` alone."""
+    return Settings().with_layer(_layer_of_flags(options)).input
+
+
+def _layer_of_flags(options: argparse.Namespace) -> Layer:
+    values: dict[str, dict[str, Any]] = {}
+    flags: dict[str, str] = {}
+    for each in all_knobs():
+        given = getattr(options, each.dest, None)
+        if given is not None:
+            flags[each.key], values.setdefault(each.section, {})[each.name] = given
+    return Layer(source="command line", values=values, flags=flags)
+
+
+def _layer_of_edges(given: Sequence[str]) -> Layer:
+    """The values by subject of `--edge dancer:grow=2;feather=1.5`."""
+    edges: dict[str, dict[str, Any]] = {}
+    flags: dict[str, str] = {}
     for text in given:
         subject, colon, keys = text.partition(":")
+        subject = subject.strip()
         for pair in keys.split(";"):
             key, equals, value = (part.strip() for part in pair.partition("="))
-            if not (subject.strip() and colon and key and equals and value):
-                raise UsageError(f"--look '{text}' is not of the form SUBJECT:KEY=VALUE;KEY=VALUE, as dancer:grow=2")
-            looks.setdefault(subject.strip(), {})[key] = parse_value(value)
-    return looks
+            if not (subject and colon and key and equals and value):
+                raise UsageError(f"--edge '{text}' is not of the form SUBJECT:KEY=VALUE;KEY=VALUE, as dancer:grow=2")
+            edges.setdefault(subject, {})[key] = parse_value(value)
+            flags[f"edges.{subject}.{key}"] = f"--edge {subject}:{key}"
+    return Layer(source="--edge", values={"edges": edges}, flags=flags)
 
 
 def _parse_set(text: str) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import time
@@ -25,16 +24,16 @@ _LINE_SECONDS = 1.0  # between two lines of --progress json
 
 @contextmanager
 def show_progress(
-    options: argparse.Namespace, count: int | None
+    count: int | None, *, progress: str, quiet: bool
 ) -> Iterator[tuple[OnFrame | None, Callable[[], None] | None]]:
-    """A bar with frames, speed, time left and flagged frames; or lines of JSON.
+    """Show a bar with frames, speed, time left and flagged frames, or print lines of JSON.
 
-    What to call after each matted frame, and after each frame that is tracked ahead; None where quiet.
+    Yields the functions to call after each matted frame and after each frame that is tracked ahead; None where quiet.
     """
-    if options.progress == "json":
+    if progress == "json":
         yield _lines(count), None
         return
-    if options.quiet:
+    if quiet:
         yield None, None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -69,7 +68,7 @@ def show_progress(
 
 
 def _lines(count: int | None) -> OnFrame:
-    """Prints a line of JSON at the first frame and then about once a second."""
+    """Print a line of JSON at the first frame and then about once a second."""
     states: Counter[str] = Counter()
     seen = 0
     printed = -math.inf
@@ -87,7 +86,7 @@ def _lines(count: int | None) -> OnFrame:
 
 
 def progress_line(report: RunReport, frame: int, count: int | None, states: Mapping[str, int]) -> dict[str, Any]:
-    """How far a run is; docs/report.md names the fields. `frame` is the index of the last one written."""
+    """Describe the progress of a run; docs/report.md names the fields. `frame` is the index of the last one written."""
     recent = report.frame_seconds[-20:]
     fps = len(recent) / max(sum(recent), 1e-9)
     done = len(report.records)
@@ -104,7 +103,7 @@ def progress_line(report: RunReport, frame: int, count: int | None, states: Mapp
 
 
 def end_line(report: RunReport) -> dict[str, Any]:
-    """What came of a run."""
+    """Describe a finished run; docs/report.md names the fields."""
     return {
         "event": "end",
         "done": len(report.records),

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
 
+from mam_video.cli.options import add_debug
 from mam_video.cli.say import say
 from mam_video.training.recipes import add_arguments, parse_changes, train
 
+_DESCRIPTION = """\
+Train a model. The folder `out` of the recipe gets the weights, and what is needed to resume.
 
-def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
-    parser = commands.add_parser(
-        "train",
-        help="train a model by a recipe",
-        description="Train a model. The recipe's `out` gets its weights, and what is needed to go on.",
-    )
+example:
+  mam-video train lite-segmenter --set data=train --set batch=4
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `mam-video train`."""
+    parser.description = _DESCRIPTION
     parser.set_defaults(run=run)
     add_arguments(parser)
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    add_debug(parser)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`mam-video weights`: which weight files are known, where they lie, and how they come here."""
+"""`mam-video weights`: list, download, add and verify weight files."""
 
 from __future__ import annotations
 
@@ -6,38 +6,43 @@ import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from mam_video.cli.options import add_debug
 from mam_video.cli.say import say
 from mam_video.core.errors import WeightsError
 from mam_video.core.untrusted import printable
 
+_DESCRIPTION = """\
+Weight files are kept in your cache, or in the folder that MAM_VIDEO_WEIGHTS names.
 
-def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
-    parser = commands.add_parser(
-        "weights",
-        help="list, fetch, add and verify weight files",
-        description="Weight files lie in a folder of your own cache, or in the one that MAM_VIDEO_WEIGHTS names.",
-    )
+examples:
+  mam-video weights get sam-vit-b
+  mam-video weights add ~/Downloads/mam_vitb.pth --name mam-vit-b
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the actions of `mam-video weights`."""
+    parser.description = _DESCRIPTION
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
-    listing = actions.add_parser("list", help="the known files, and which are here")
-    listing.set_defaults(run=_list)
+    def add(name: str, says: str, act: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        action: argparse.ArgumentParser = actions.add_parser(name, help=says, description=f"{says.capitalize()}.")
+        action.set_defaults(run=act)
+        return action
 
-    fetching = actions.add_parser("get", help="fetch SAM's weights from where Meta publishes them")
-    fetching.add_argument("name", nargs="+", help="as `mam-video weights list` names them")
-    fetching.set_defaults(run=_get)
-
-    adding = actions.add_parser("add", help="take in a checkpoint that you have, as those of MAM")
-    adding.add_argument("path", type=Path)
-    adding.add_argument("--name", default="", help="what it is, where the file's name does not tell")
-    adding.add_argument("--link", action="store_true", help="link instead of copying")
-    adding.set_defaults(run=_add)
-
-    verifying = actions.add_parser("verify", help="read every file again and compare its SHA-256")
-    verifying.set_defaults(run=_verify)
+    listing = add("list", "print the known weight files, and which are here", _list)
+    fetching = add("get", "download SAM's weights from Meta's server", _get)
+    fetching.add_argument("name", nargs="+", metavar="NAME", help="a name that `mam-video weights list` shows")
+    adding = add("add", "add a checkpoint that you have, such as one of MAM", _add)
+    adding.add_argument("path", type=Path, metavar="FILE", help="the checkpoint")
+    adding.add_argument(
+        "--name", default="", metavar="NAME", help="what it is, as mam-vit-b (default: by the file's name)"
+    )
+    adding.add_argument("--link", action="store_true", help="link the file instead of copying it")
+    verifying = add("verify", "read every file and compare its SHA-256", _verify)
     for action in (listing, fetching, adding, verifying):
-        action.add_argument("--debug", action="store_true", help="show tracebacks")
+        add_debug(action)
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -51,13 +56,8 @@ def _list(options: argparse.Namespace) -> int:
     for item in weights.list_weights():
         size = f"{item.size / 1e6:.0f}" if item.size is not None else "?"
         comes = f"mam-video weights get {item.name}" if item.url else "mam-video weights add PATH"
-        table.add_row(
-            escape(printable(item.name)),
-            escape(printable(item.path.name)),
-            size,
-            "yes" if item.present else "no",
-            comes,
-        )
+        name, file = escape(printable(item.name)), escape(printable(item.path.name))
+        table.add_row(name, file, size, "yes" if item.present else "no", comes)
     console = Console(soft_wrap=True)
     console.print(table)
     say(f"folder: {weights.folder()}")
@@ -68,8 +68,8 @@ def _get(options: argparse.Namespace) -> int:
     from mam_video.models import weights
 
     for name in options.name:
-        with _bar(name) as told:
-            path = weights.get(name, told)
+        with _bar(name) as progress:
+            path = weights.get(name, progress)
         say(f"{name}: {path}")
     return 0
 
@@ -77,8 +77,8 @@ def _get(options: argparse.Namespace) -> int:
 def _add(options: argparse.Namespace) -> int:
     from mam_video.models import weights
 
-    with _bar(options.path.name) as told:
-        path = weights.add(options.path, options.name, link=options.link, progress=told)
+    with _bar(options.path.name) as progress:
+        path = weights.add(options.path, options.name, link=options.link, progress=progress)
     say(f"{options.path.name}: {path} (SHA-256 {weights.hash_of(path)})")
     return 0
 
@@ -88,12 +88,12 @@ def _verify(options: argparse.Namespace) -> int:
 
     found = weights.verify()
     for item in found:
-        say(f"{item.name}: {item.problem or 'as it should be'} ({item.path})")
+        say(f"{item.name}: {item.problem or 'unchanged'} ({item.path})")
     if not found:
         say(f"no weight files in {weights.folder()}")
     wrong = [item for item in found if item.problem]
     if wrong:
-        raise WeightsError(f"{len(wrong)} of {len(found)} files are not as they should be: {wrong[0].path.name}")
+        raise WeightsError(f"{len(wrong)} of {len(found)} files are damaged or missing: {wrong[0].path.name}")
     return 0
 
 
@@ -105,7 +105,7 @@ def _bar(name: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, transient=True) as bar:
         task = bar.add_task(name, total=None)
 
-        def told(done: int, total: int) -> None:
+        def show(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        yield told
+        yield show

@@ -22,6 +22,18 @@ class UsageError(MamVideoError):
     exit_code = 2
 
 
+class SettingError(UsageError):
+    """A setting has a value that it cannot have.
+
+    key   the setting, as "smooth.strength"
+    rule  what is wrong, as "must be between 0 and 1, is 5"
+    """
+
+    def __init__(self, key: str, rule: str) -> None:
+        super().__init__(f"{key} {rule}")
+        self.key, self.rule = key, rule
+
+
 class MediaError(MamVideoError):
     """A clip cannot be read, or a result cannot be written."""
 

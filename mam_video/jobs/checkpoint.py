@@ -230,8 +230,13 @@ def refuse_checkpoint(places: Sequence[Path], overwrite: bool) -> None:
 
 
 def discard(places: Sequence[Path]) -> None:
-    """Remove what is kept; the first place last, since its run.json names the run."""
+    """Remove what is kept; the first place last, since its run.json names the run.
+
+    The fingerprint goes before the rest: a removal that is cut off must leave nothing that looks like a run.
+    """
     for place in reversed(places):
+        with suppress(OSError):
+            (place / "run.json").unlink(missing_ok=True)
         remove(place)
 
 

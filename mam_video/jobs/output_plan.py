@@ -115,9 +115,9 @@ def edge_ops_of_subject(settings: Settings, subjects: Sequence[str]) -> Settings
 
     Raises: UsageError, edge operations are given for a subject that the run does not have.
     """
-    for name in settings.looks:
+    for name in settings.edges:
         if name not in subjects:
-            raise UsageError(f"--look {name}: no such subject; subjects of this run: {', '.join(subjects)}")
+            raise UsageError(f"--edge {name}: no such subject; subjects of this run: {', '.join(subjects)}")
     if len(subjects) > 1:
         return settings
-    return replace(settings, finish=settings.finish_of(subjects[0]), looks={})
+    return replace(settings, finish=settings.finish_of(subjects[0]), edges={})

@@ -305,7 +305,10 @@ def parse_output(output: str | Path) -> tuple[str, OutputFormat]:
 
 
 def _choices() -> str:
-    return f"names end in {', '.join(_BY_SUFFIX)}; kinds are alpha, {', '.join(FORMATS)}"
+    return (
+        "use .mov (ProRes with alpha), .exr or .png (a sequence), .webm (for the web) or .mp4 (a preview); "
+        "`mam-video matte --help` lists every kind"
+    )
 
 
 def expected_bytes(kind: OutputFormat | str | Path, info: ClipInfo, frames: int | None = None) -> int | None:

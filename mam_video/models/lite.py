@@ -7,6 +7,7 @@ their convolutions and the weights laid out channels-last when it is loaded.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,12 +24,14 @@ from mam_video.core.errors import WeightsError
 from mam_video.models.base import Candidates, Embedding, Reference, ViewPrompt
 from mam_video.models.devices import resolve_device
 from mam_video.models.lite_net import (
+    ARCHITECTURE_KEY,
     MATCH_MAPS,
     RECENT_WEIGHT,
     ConvNorm,
     Evidence,
     Features,
     LiteNet,
+    architecture_of,
     prompt_maps,
 )
 
@@ -72,6 +75,8 @@ class LiteModel:
     def load(cls, path: Path | None = None, device: str | torch.device = "auto") -> Self:
         """From a safetensors file of the trainer's; by default the package's own, whose hash is pinned.
 
+        The file tells the network's architecture; floats may be stored in 16 or 32 bits.
+
         Raises: WeightsError, the file is missing, damaged or of another network.
         """
         own = path is None
@@ -86,7 +91,10 @@ class LiteModel:
         digest = hashlib.sha256(data).hexdigest()
         if own and digest != SHA256:
             raise WeightsError(f"{path}: not the weights that came with the package; install the package again")
-        net = LiteNet()
+        try:
+            net = LiteNet(architecture_of(state, _metadata(data).get(ARCHITECTURE_KEY)))
+        except ValueError as e:
+            raise WeightsError(f"{path}: these weights are not of the model lite ({e})") from e
         wanted = {k: v for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
         if set(wanted) != set(state) or any(wanted[k].shape != state[k].shape for k in wanted):
             raise WeightsError(f"{path}: these weights are not of the model lite")
@@ -188,6 +196,13 @@ class LiteModel:
         """(1, 1, S/8, S/8): the share of each cell that the reference's mask covers."""
         mask = torch.from_numpy(reference.logits.astype(np.float32)).to(self.device)[None, None].sigmoid()
         return F.avg_pool2d(mask, 4)
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    """The metadata of a whole safetensors file: after 8 bytes of length stands a JSON header."""
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    found: dict[str, str] = header.get("__metadata__", {})
+    return found
 
 
 def to_alpha(logits: Tensor) -> Tensor:

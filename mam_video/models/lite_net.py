@@ -2,7 +2,7 @@
 
 Of a view of V = 2 S pixels, the segmenter sees S and the matte head all V.
 
-    picture V --- 1/2 ---> S --> backbone: f2 (16), f4 (24), f8 (40), f16 (112), f32 (320)   # fN at stride N of S
+    picture V --- 1/2 ---> S --> backbone: f2, f4, f8, f16, f32                    # fN at stride N of S
                                    |     |     |______|_______|
                                    |     |            |--> top-down: features, keys      # knows no prompt
                                    |     |                    |--> decoder + prompts, matches --> mask logits at S/2
@@ -13,16 +13,18 @@ the highest cosine similarity of its key to any cell of the reference inside its
 ridge regression from a cell's look to inside or outside, solved anew for each frame over all references at once. The
 first says what resembles the subject, the second what tells it from its surroundings there.
 
-The backbone is EfficientNet-Lite0 with TensorFlow's padding and its batch norms folded into the convolutions. Its stem
-and first two stages stay as ImageNet made them. The matte head sees the segmenter's prompt-free features and does not
-train them: it is trained after the segmenter. Source of the backbone: Tan and Le, EfficientNet, ICML 2019, in the Lite
-form (no squeeze-excite, ReLU6).
+The backbone is an EfficientNet-Lite with TensorFlow's padding and its batch norms folded into the convolutions. Its
+stem and first two stages stay as ImageNet made them. `LiteArchitecture` says how deep and how wide the network is.
+Source: Tan and Le, EfficientNet, ICML 2019, in the Lite form (no squeeze-excite, ReLU6). The matte head sees the
+segmenter's prompt-free features and does not train them: it is trained after the segmenter.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
@@ -31,15 +33,140 @@ from torch import Tensor, nn
 SEGMENTER_SIZE = 256
 """S: the side of the square that the segmenter was trained at."""
 
-_STAGES = (  # expansion, kernel, stride, channels, repeats
-    (1, 3, 1, 16, 1),
-    (6, 3, 2, 24, 2),
-    (6, 5, 2, 40, 2),
-    (6, 3, 2, 80, 3),
-    (6, 5, 1, 112, 3),
-    (6, 5, 2, 192, 4),
-    (6, 3, 1, 320, 1),
+_STRIDES = (1, 2, 2, 2, 1, 2, 1)  # of the stages of every EfficientNet-Lite; the stem has stride 2
+_HEAD_CHANNELS = 32  # of an attention's head in the segmenter
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of the backbone: `repeats` inverted residuals, the first of which has the stage's stride."""
+
+    expansion: int
+    kernel: int
+    channels: int
+    repeats: int
+
+
+@dataclass(frozen=True, slots=True)
+class LiteArchitecture:
+    """The size of the network: the backbone's seven stages, and the segmenter's channels at strides 16, 8 and 4.
+
+    Attributes:
+        stages: of the backbone, in running order.
+        wide: channels at stride 16, a multiple of 32.
+        middle: channels at stride 8.
+        narrow: channels at stride 4.
+        attentions: how many attention layers the decoder has at stride 16.
+    Raises: ValueError, no network can have this form.
+    """
+
+    stages: tuple[Stage, ...]
+    wide: int
+    middle: int
+    narrow: int
+    attentions: int
+
+    def __post_init__(self) -> None:
+        if len(self.stages) != len(_STRIDES):
+            raise ValueError(f"a backbone has {len(_STRIDES)} stages, not {len(self.stages)}")
+        numbers = [self.wide, self.middle, self.narrow, self.attentions]
+        numbers += [n for s in self.stages for n in (s.expansion, s.kernel, s.channels, s.repeats)]
+        if not all(isinstance(n, int) and n > 0 for n in numbers):
+            raise ValueError("the sizes of an architecture are whole numbers above 0")
+        if self.wide % _HEAD_CHANNELS:
+            raise ValueError(f"wide is {self.wide}, which is no multiple of {_HEAD_CHANNELS}")
+        if not all(s.kernel % 2 for s in self.stages):
+            raise ValueError("the kernels of an architecture are odd")
+
+    @property
+    def channels(self) -> tuple[int, int, int, int, int]:
+        """Channels of f2, f4, f8, f16 and f32."""
+        c = [s.channels for s in self.stages]
+        return c[0], c[1], c[2], c[4], c[6]
+
+    def to_text(self) -> str:
+        """As JSON, for the metadata of a weight file; `from_text` reads it."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_text(cls, text: str) -> LiteArchitecture:
+        """From JSON. Raises: ValueError, it is not what `to_text` writes."""
+        try:
+            values = json.loads(text)
+            stages = tuple(Stage(**stage) for stage in values.pop("stages"))
+            return cls(stages=stages, **values)
+        except (AttributeError, KeyError, TypeError, RecursionError, json.JSONDecodeError) as e:
+            raise ValueError(f"not an architecture: {text[:60]}") from e
+
+    @classmethod
+    def from_shapes(cls, shapes: Mapping[str, Sequence[int]]) -> LiteArchitecture:
+        """From the shapes of a network's weights by name. Raises: ValueError, they are of another network."""
+        try:
+            stages = []
+            for i in range(len(_STRIDES)):
+                blocks = {int(m[1]) for k in shapes if (m := re.match(rf"backbone\.stages\.{i}\.(\d+)\.", k))}
+                last = f"backbone.stages.{i}.{max(blocks)}"
+                mid, _, kernel, _ = shapes[f"{last}.depthwise.weight"]
+                entry = f"{last}.expand.weight"
+                expansion = mid // shapes[entry][1] if entry in shapes else 1
+                stages.append(Stage(expansion, kernel, shapes[f"{last}.project.weight"][0], len(blocks)))
+            wide, middle, narrow = (shapes[f"segmenter.lateral{n}.0.weight"][0] for n in (16, 8, 4))
+            attentions = sum(bool(re.fullmatch(r"segmenter\.body16\.\d+\.qkv\.weight", k)) for k in shapes)
+        except (KeyError, ValueError, IndexError, ZeroDivisionError) as e:
+            raise ValueError("these are not the shapes of a network of this kind") from e
+        return cls(tuple(stages), wide, middle, narrow, attentions)
+
+
+LITE0 = LiteArchitecture(
+    stages=(
+        Stage(1, 3, 16, 1),
+        Stage(6, 3, 24, 2),
+        Stage(6, 5, 40, 2),
+        Stage(6, 3, 80, 3),
+        Stage(6, 5, 112, 3),
+        Stage(6, 5, 192, 4),
+        Stage(6, 3, 320, 1),
+    ),
+    wide=128,
+    middle=64,
+    narrow=32,
+    attentions=2,
 )
+LITE2 = LiteArchitecture(
+    stages=(
+        Stage(1, 3, 16, 1),
+        Stage(6, 3, 24, 3),
+        Stage(6, 5, 48, 3),
+        Stage(6, 3, 88, 4),
+        Stage(6, 5, 120, 4),
+        Stage(6, 5, 208, 5),
+        Stage(6, 3, 352, 1),
+    ),
+    wide=192,
+    middle=80,
+    narrow=32,
+    attentions=3,
+)
+ARCHITECTURES = {"lite0": LITE0, "lite2": LITE2}
+"""By the names that a training config may use; each has the backbone EfficientNet-Lite of its number."""
+
+ARCHITECTURE_KEY = "architecture"  # in the metadata of a weight file
+
+
+def architecture_of(state: Mapping[str, Tensor], told: str | None = None) -> LiteArchitecture:
+    """The architecture of a network's weights, by their shapes.
+
+    Args:
+        state: weights by name.
+        told: the architecture as the file's metadata tells it, or None. The shapes must confirm it.
+    Raises: ValueError, `told` is no architecture or not that of the weights, or they are of another network.
+    """
+    found = LiteArchitecture.from_shapes({k: tuple(v.shape) for k, v in state.items()})
+    if told is not None and LiteArchitecture.from_text(told) != found:
+        raise ValueError("the architecture in the file's metadata is not that of its weights")
+    return found
+
+
 _BN_EPS = 1e-3  # of the backbone
 FROZEN_STAGES = 2
 _FEATURE_SCALE = 0.1  # f2 and f4 have a deviation of about 10: brought to that of pictures and masks
@@ -80,17 +207,18 @@ class InvertedResidual(nn.Module):
 
 
 class Backbone(nn.Module):
-    """EfficientNet-Lite0 without its classifier, batch norms folded. Input: RGB in [-1, 1]."""
+    """EfficientNet-Lite without its classifier, batch norms folded. Input: RGB in [-1, 1]."""
 
-    def __init__(self) -> None:
+    def __init__(self, architecture: LiteArchitecture = LITE0) -> None:
         super().__init__()
         self.stem = SameConv(3, 32, 3, 2)
         stages, channels = [], 32
-        for expansion, kernel, stride, out, repeats in _STAGES:
+        for stage, stride in zip(architecture.stages, _STRIDES, strict=True):
             blocks = []
-            for i in range(repeats):
-                blocks.append(InvertedResidual(channels, out, expansion, kernel, stride if i == 0 else 1))
-                channels = out
+            for i in range(stage.repeats):
+                first = stride if i == 0 else 1
+                blocks.append(InvertedResidual(channels, stage.channels, stage.expansion, stage.kernel, first))
+                channels = stage.channels
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
 
@@ -108,7 +236,7 @@ class Backbone(nn.Module):
     def frozen(self) -> list[nn.Parameter]:
         return [p for m in (self.stem, *self.stages[:FROZEN_STAGES]) for p in m.parameters()]
 
-    def load_efficientnet_lite0(self, state: Mapping[str, Tensor]) -> None:
+    def load_efficientnet_lite(self, state: Mapping[str, Tensor]) -> None:
         """The ImageNet weights in the order of the TensorFlow conversion: each convolution followed by its batch norm.
 
         Raises ValueError where the shapes do not fit.
@@ -119,7 +247,7 @@ class Backbone(nn.Module):
             for i, conv in enumerate(convs):
                 weight, gamma, beta, mean, var = arrays[5 * i : 5 * i + 5]
                 if weight.shape != conv.weight.shape or gamma.shape != mean.shape:
-                    raise ValueError(f"not EfficientNet-Lite0: array {5 * i} is {tuple(weight.shape)}")
+                    raise ValueError(f"not this EfficientNet-Lite: array {5 * i} is {tuple(weight.shape)}")
                 scale = gamma.double() / torch.sqrt(var.double() + _BN_EPS)
                 conv.weight.copy_(weight.double() * scale.view(-1, 1, 1, 1))
                 assert conv.bias is not None
@@ -213,17 +341,22 @@ class Evidence:
 class Segmenter(nn.Module):
     """Mask logits at S/2 and a guess of their IoU, from features, prompt maps and match maps."""
 
-    def __init__(self, wide: int = 128, middle: int = 64, narrow: int = 32) -> None:
+    def __init__(self, architecture: LiteArchitecture = LITE0) -> None:
         super().__init__()
-        self.lateral32 = ConvNorm(320, wide, 1)
-        self.lateral16 = ConvNorm(112, wide, 1)
-        self.lateral8 = ConvNorm(40, middle, 1)
-        self.lateral4 = ConvNorm(24, narrow, 1)
+        wide, middle, narrow = architecture.wide, architecture.middle, architecture.narrow
+        _, c4, c8, c16, c32 = architecture.channels
+        self.lateral32 = ConvNorm(c32, wide, 1)
+        self.lateral16 = ConvNorm(c16, wide, 1)
+        self.lateral8 = ConvNorm(c8, middle, 1)
+        self.lateral4 = ConvNorm(c4, narrow, 1)
         self.join16 = nn.Sequential(ConvNorm(2 * wide, wide, 1), Block(wide))
         self.down8 = ConvNorm(wide, middle, 1)
         self.key = nn.Conv2d(2 * middle, KEY + LOOK, 1)
         self.in16 = ConvNorm(wide + PROMPT_MAPS + MATCH_MAPS + 2, wide, 1)
-        self.body16 = nn.Sequential(Block(wide), Attention(wide), Block(wide), Attention(wide), Block(wide))
+        deep: list[nn.Module] = [Block(wide)]
+        for _ in range(architecture.attentions):
+            deep += [Attention(wide, wide // _HEAD_CHANNELS), Block(wide)]
+        self.body16 = nn.Sequential(*deep)
         self.in8 = ConvNorm(wide + middle + PROMPT_MAPS + MATCH_MAPS, middle, 1)
         self.body8 = nn.Sequential(Block(middle), Block(middle))
         self.in4 = ConvNorm(middle + narrow + PROMPT_MAPS, narrow, 1)
@@ -351,9 +484,13 @@ class MatteHead(nn.Module):
     so that no layer runs at V.
     """
 
-    def __init__(self, c8: int = 48, c16: int = 64, c4: int = 32, c2: int = 24, wide: int = 128, middle: int = 64):
+    def __init__(
+        self, architecture: LiteArchitecture = LITE0, c8: int = 48, c16: int = 64, c4: int = 32, c2: int = 24
+    ) -> None:
         super().__init__()
-        self.in8 = ConvNorm(24 + 4 + 2, c8)
+        wide, middle = architecture.wide, architecture.middle
+        low2, low4, *_ = architecture.channels
+        self.in8 = ConvNorm(low4 + 4 + 2, c8)
         self.down = nn.Sequential(ConvNorm(c8, c16, 3, stride=2), Block(c16), Block(c16), Block(c16))
         self.meaning = ConvNorm(middle, c16, 1, act=False)
         self.meaning_top = ConvNorm(wide, c16, 1, act=False)
@@ -361,7 +498,7 @@ class MatteHead(nn.Module):
         self.deep = nn.Sequential(Block(c16), Block(c16))
         self.across = ConvNorm(c8 + c16, c8, 1)
         self.body8 = nn.Sequential(Block(c8), Block(c8), Block(c8))
-        self.in4 = ConvNorm(c8 + 16 + 4 + 8, c4)
+        self.in4 = ConvNorm(c8 + low2 + 4 + 8, c4)
         self.body4 = nn.Sequential(Block(c4), Block(c4), Block(c4))
         self.coarse = nn.Conv2d(c4, 1, 3, padding=1)
         self.in2 = ConvNorm(c4 + 12 + 1 + 5, c2)
@@ -409,11 +546,14 @@ class MatteHead(nn.Module):
 
 
 class LiteNet(nn.Module):
-    def __init__(self) -> None:
+    """Backbone, segmenter and matte head of one architecture."""
+
+    def __init__(self, architecture: LiteArchitecture = LITE0) -> None:
         super().__init__()
-        self.backbone = Backbone()
-        self.segmenter = Segmenter()
-        self.matte = MatteHead()
+        self.architecture = architecture
+        self.backbone = Backbone(architecture)
+        self.segmenter = Segmenter(architecture)
+        self.matte = MatteHead(architecture)
 
     def features(self, x: Tensor) -> Features:
         """Of pictures (B, 3, S, S) in [-1, 1]."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mam_video.core.errors import UsageError
 from mam_video.core.geometry import listed
-from mam_video.core.untrusted import parse_toml
+from mam_video.core.tables import check_keys, read_toml
 from mam_video.prompts.prompt import DEFAULT_SUBJECT, Prompt, Prompts
 
 Values = list[float | str]  # numbers, or texts of one number each, which may be percentages
@@ -74,20 +74,13 @@ def read_entries(path: str | Path, clip: PromptClip) -> list[PromptEntry]:
 
     Raises: UsageError, a line that names the file and the prompt.
     """
-    try:
-        content = parse_toml(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file of prompts") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot read these prompts ({error})") from None
-    except ValueError as error:
-        raise UsageError(f"{path}: not valid TOML ({error})") from None
+    content = read_toml(Path(path), str(path), "prompts")
     if "version" not in content:
         raise UsageError(f"{path}: does not say its version; begin it with version = {_VERSION}")
     version = content["version"]
     if version != _VERSION or not isinstance(version, int) or isinstance(version, bool):
         raise UsageError(f"{path}: is of version {version!r}, this program reads version {_VERSION}")
-    _known(str(path), content, ("version", "prompt"))
+    check_keys(str(path), content, ("version", "prompt"))
     tables = content.get("prompt", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise UsageError(f"{path}: 'prompt' is a list of tables; write [[prompt]] before each")
@@ -122,7 +115,7 @@ def _file_entry(where: str, table: dict[str, Any], clip: PromptClip) -> PromptEn
     if isinstance(frame, bool) or not isinstance(frame, int | str):
         raise UsageError(f"{where}: frame must be a number or a timecode as text, is {frame!r}")
     where = f"{where} (frame {frame})"
-    _known(where, table, ("frame", "box", "points", "subject"))
+    check_keys(where, table, ("frame", "box", "points", "subject"))
     subject = table.get("subject", DEFAULT_SUBJECT)
     if not isinstance(subject, str) or not subject.strip():
         raise UsageError(f"{where}: subject must be a name, is {subject!r}")
@@ -162,9 +155,3 @@ def _entry(
 
 def _is_background(point: Values) -> bool:
     return len(point) == 3 and str(point[2]).strip() == "0"
-
-
-def _known(where: str, table: Mapping[str, Any], names: tuple[str, ...]) -> None:
-    for key in table:
-        if key not in names:
-            raise UsageError(f"{where}: unknown key '{key}'; known: {', '.join(names)}")

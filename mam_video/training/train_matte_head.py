@@ -28,9 +28,11 @@ from mam_video.training.train_segmenter import Compared, load_imagenet, match_ma
 from mam_video.training.trainer_base import (
     MovingAverage,
     Numbers,
+    chosen_architecture,
     load_run,
     load_weights,
     optimizer_to,
+    rate_share,
     save_run,
     save_samples,
     save_weights,
@@ -46,6 +48,7 @@ class MatteConfig:
     allow: str = ".*"
     deny: str = ""
     out: str = "runs/lite-matte"
+    architecture: str = ""
     segmenter: str = ""
     start: str = ""
     seed: int = 1
@@ -54,6 +57,7 @@ class MatteConfig:
     steps: int = 100_000
     warm_up: int = 50
     cool_down: int = 0
+    seconds: float = 0.0
     rate: float = 2e-3
     weight_decay: float = 1e-4
     average: float = 0.995
@@ -61,6 +65,8 @@ class MatteConfig:
     freeze_norm: bool = False
     own_masks: float = 0.5
     least_iou: float = 0.6
+    hard: float = 0.0
+    solidity: float = 0.0
     log_every: int = 25
     save_every: int = 100
     check_every: int = 300
@@ -84,8 +90,11 @@ def scaled(logits: Tensor) -> Tensor:
     return logits.sigmoid() * 1.02 - 0.01
 
 
-def matte_loss(logits: Tensor, coarse: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
-    """L1 everywhere and once more in the unknown band, the Laplacian pyramid's, and a coarse L1, of alpha logits."""
+def matte_loss(logits: Tensor, coarse: Tensor, truth: Tensor, valid: Tensor, solidity: float = 0.0) -> Tensor:
+    """L1 everywhere and once more in the unknown band, the Laplacian pyramid's, and a coarse L1, of alpha logits.
+
+    `solidity` weighs one term more: the L1 where the truth is 1 or 0 away from the band, each of the two by its area.
+    """
     alpha = scaled(logits)
     soft = ((truth > 0.01) & (truth < 0.99)).float()
     band = F.max_pool2d(soft, 9, 1, 4) * valid
@@ -95,7 +104,13 @@ def matte_loss(logits: Tensor, coarse: Tensor, truth: Tensor, valid: Tensor) -> 
     pyramid = laplacian_loss(alpha, truth, valid, levels=4)
     small = F.avg_pool2d(truth, 4)
     rough = l1(scaled(coarse), small, F.avg_pool2d(valid, 4))
-    return whole + narrow + 0.5 * pyramid + 0.5 * rough
+    loss = whole + narrow + 0.5 * pyramid + 0.5 * rough
+    if solidity:
+        error, away = (alpha - truth).abs(), (1 - band) * valid
+        for sure in (truth > 0.99, truth < 0.01):
+            where = sure.float() * away
+            loss = loss + solidity * (error * where).sum() / where.sum().clamp(min=0.01 * truth.numel())
+    return loss
 
 
 @torch.no_grad()
@@ -125,7 +140,7 @@ class MatteTrainer:
         torch.set_flush_denormal(True)
         torch.set_num_threads(config.threads)
         self.half = resolve_precision(config.precision, self.device) is torch.bfloat16
-        self.net = LiteNet()
+        self.net = LiteNet(chosen_architecture(config.architecture, config.start or config.segmenter))
         if self.half and self.device.type == "cpu":
             quicken(self.net)
         if config.start:
@@ -142,6 +157,7 @@ class MatteTrainer:
         )
         self.average = MovingAverage(self.net.matte, config.average)
         self.step = 0
+        self.began: float | None = None  # by time.monotonic, when the first batch was there
         self.draw = torch.Generator().manual_seed(config.seed)
 
     def _take_segmenter(self, path: Path) -> None:
@@ -161,7 +177,10 @@ class MatteTrainer:
         )
         began, seen = time.monotonic(), []
         for batch in loader:
-            if self.step >= config.steps:
+            if self.began is None:
+                self.began = time.monotonic()
+            if self.step >= config.steps or (config.seconds and self._elapsed() >= config.seconds):
+                self.save()
                 break
             seen.append(self.learn(batch))
             if self.step % config.log_every == 0:
@@ -169,7 +188,7 @@ class MatteTrainer:
                 pace = (time.monotonic() - began) / len(seen)
                 print(f"step {self.step} loss {loss:.4f} mad {mad * 1e3:.2f}e-3 {pace:.2f} s", flush=True)
                 began, seen = time.monotonic(), []
-            if self.step % config.save_every == 0 or self.step == config.steps:
+            if self.step % config.save_every == 0:
                 self.save()
             if self.step % config.check_every == 0:
                 whole, band, mask = self.check(kept)
@@ -189,7 +208,9 @@ class MatteTrainer:
             some = read_manifest(root, r"masks/(ecssd|pascal_s|coco_person|animals_polygons)")
             grounds = grounds + [m.picture for m in read_masked(root, some, held=False)][::3]
         print(f"{len(subjects)} subjects, {len(grounds)} backgrounds, held out: {held}", flush=True)
-        return Composites(subjects, grounds, self.config.size, self.config.seed if not held else 0, WEIGHTS)
+        # Checks are of the same composites whatever a config trains on.
+        seed, hard = (0, 0.0) if held else (self.config.seed, self.config.hard)
+        return Composites(subjects, grounds, self.config.size, seed, WEIGHTS, hard)
 
     def learn(self, batch: dict[str, Tensor]) -> list[float]:
         """One step: the loss and the mean absolute difference."""
@@ -211,7 +232,7 @@ class MatteTrainer:
             logits = torch.where(use, own, logits)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             alpha, coarse = (v.float() for v in self.net.matte(picture, f2, f4, features, logits))
-        loss = matte_loss(alpha, coarse, batch["alpha"], batch["valid"])
+        loss = matte_loss(alpha, coarse, batch["alpha"], batch["valid"], self.config.solidity)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.net.matte.parameters(), self.config.clip_gradient)
@@ -230,11 +251,20 @@ class MatteTrainer:
         return picture, f2, f4, self.net.segmenter.features(f4, *self.net.backbone.deep(f4))
 
     def _pace(self) -> float:
+        """The rate's share, by steps or by the clock."""
         c = self.config
-        share = min(1.0, (self.step + 1) / c.warm_up)
-        if c.cool_down:
-            share *= min(1.0, max((c.steps - self.step) / c.cool_down, 0.01))
-        return share
+        return rate_share(
+            self.step,
+            warm_up=c.warm_up,
+            steps=c.steps,
+            cool_down=c.cool_down,
+            seconds=c.seconds,
+            elapsed=self._elapsed(),
+        )
+
+    def _elapsed(self) -> float:
+        """Seconds since the first step of this call of the trainer."""
+        return time.monotonic() - self.began if self.began is not None else 0.0
 
     @torch.no_grad()
     def check(self, composites: Composites, count: int = 40) -> tuple[float, float, float]:
@@ -244,7 +274,7 @@ class MatteTrainer:
         """
         from mam_video.training.data.composites import unknown_band
 
-        net = LiteNet()
+        net = LiteNet(self.net.architecture)
         net.load_state_dict(self.net.state_dict())
         net.matte.load_state_dict(self.average.state)
         net.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
@@ -275,7 +305,8 @@ class MatteTrainer:
     def save(self) -> None:
         out = Path(self.config.out)
         note = f"matte head, {self.step} steps, seed {self.config.seed}"
-        save_weights(self.averaged(), out / "average.safetensors", note=note)
+        form = self.net.architecture.to_text()
+        save_weights(self.averaged(), out / "average.safetensors", note=note, architecture=form)
         save_run(
             out / "run.pt",
             step=self.step,

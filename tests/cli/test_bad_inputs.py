@@ -48,8 +48,8 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
             sound.mux(stream.encode(silence))
         sound.mux(stream.encode(None))
     with av.open(str(folder / "none.mkv"), "w") as movie:  # a video track that holds no frame
-        movie.add_stream("ffv1", rate=24).width = 64
-        movie.streams[0].height = 64
+        track = movie.add_stream("ffv1", rate=24)
+        track.width = track.height = 64
         movie.start_encoding()
     code = main(["matte", str(good), "--box", BOX, "--model", "fake-colour", "-o", str(folder / "t.mov"), "--quiet",
                  "--save-track", str(folder / "good.track")])  # fmt: skip
@@ -96,7 +96,7 @@ CASES: dict[str, tuple[str, int, str]] = {
     "output named twice": ("{good} --box {box} -o {out}/m.mov -o {out}/m.mov", 2, "twice"),
     "unsupported kind": ("{good} --box {box} -o {out}/m.avi", 2, ".avi"),
     "unknown kind": ("{good} --box {box} -o {out}/m.mov:gif", 2, "gif"),
-    "NaN in a flag": ("{good} --box {box} -o {out}/m.mov --smooth nan", 2, "smooth.strength"),
+    "NaN in a flag": ("{good} --box {box} -o {out}/m.mov --smooth nan", 2, "--smooth must be between 0 and 1"),
     "not a number in a flag": ("{good} --box {box} -o {out}/m.mov --smooth much", 2, "--smooth"),
     "out of range": ("{good} --box {box} -o {out}/m.mov --smooth 3", 2, "between 0 and 1"),
     "unknown choice": ("{good} --box {box} -o {out}/m.mov --guidance magic", 2, "mask, alpha"),
@@ -213,13 +213,13 @@ def test_ctrl_c(clips: Path, tmp_path: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
-        assert wait_for(lambda: any(p.stat().st_size > 0 for p in out.iterdir()), 60), "nothing was begun"
+        assert wait_for(lambda: any(p.stat().st_size > 0 for p in out.iterdir()), 180), "nothing was begun"
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=180)
     finally:
         process.kill()
     assert process.returncode == 130
-    assert said.splitlines() == ["mam-video: interrupted; nothing was left under the outputs' names"]
+    assert said.splitlines() == ["mam-video: interrupted; no file was left under an output's name"]
     assert list(out.iterdir()) == []
 
 

@@ -45,7 +45,7 @@ def test_prompts_are_printed_and_drawn(
     assert said.splitlines() == [
         "frame 6  subject  box=40,27,76,63;point=58,45;point=10,50%,0",
         "frame 00:00:00:00  subject  box=22,27,58,63",
-        "2 prompts; name the clip too to have them checked against it",
+        "2 prompts; name the clip too to check them against it",
     ]
     code, said = run(capsys, "prompts", shot, plate, "-o", tmp_path / "sheet.png")
     assert code == 0
@@ -85,7 +85,7 @@ def test_mistakes_are_one_line(plate: Path, shot: Path, tmp_path: Path, capsys: 
     code, said = run(capsys, *matte, "--prompt", "5:box=37,27,73,63")
     assert code == 2 and "--backward to track back to it" in said
     code, said = run(capsys, *matte, "--prompt", "0:box=22,27,58,63", "--track", "none.track")
-    assert code == 2 and "--track follows what was found before" in said
+    assert code == 2 and "--track and --prompt cannot be combined" in said
     assert sorted(p.name for p in tmp_path.iterdir()) == ["shot.toml"]
 
 
@@ -112,4 +112,7 @@ def test_frames_of_a_sequence_are_called_by_their_numbers(tmp_path: Path, capsys
     assert code == 0 and "frame 1004  subject  box=31,27,67,63" in said
     (tmp_path / "shot.toml").write_text("version = 1\n[[prompt]]\nframe = 3\nbox = [31, 27, 67, 63]\n")
     code, said = run(capsys, "prompts", tmp_path / "shot.toml", tmp_path / "p.####.png")
-    assert code == 2 and "prompt 1 (frame 3): frame 3: there is none; give a number of its files, 1001 to 1006" in said
+    assert (
+        code == 2
+        and "prompt 1 (frame 3): frame 3: there is no such frame; give a number of its files, 1001 to 1006" in said
+    )

@@ -175,7 +175,7 @@ def test_each_has_its_own_look(plate: Path, tmp_path: Path, capsys: pytest.Captu
         (tmp_path / folder).mkdir()
     smooth = (*MODEL, "--smooth", 0, "--set", "view.subjects=own")
     assert run(capsys, "matte", plate, *PROMPTS, "-o", f"{tmp_path}/plain/{{subject}}.%04d.png:alpha", *smooth)[0] == 0
-    look = ("--grow", 1, "--look", "drummer:grow=4;feather=2", "--look", "drummer:black=0.1")
+    look = ("--grow", 1, "--edge", "drummer:grow=4;feather=2", "--look", "drummer:black=0.1")
     code, said = run(
         capsys, "matte", plate, *PROMPTS, "-o", f"{tmp_path}/looks/{{subject}}.%04d.png:alpha", *smooth, *look
     )
@@ -193,10 +193,11 @@ def test_each_has_its_own_look(plate: Path, tmp_path: Path, capsys: pytest.Captu
     ("look", "told"),
     [
         ("singer:grow=2", "no such subject; subjects of this run: dancer, drummer"),
-        ("dancer:size=2", "unknown key 'size' in [looks.dancer]; known: black, white, choke, grow, feather"),
-        ("dancer:grow=much", "looks.dancer.grow must be of type float"),
-        ("dancer:grow=-1", "looks.dancer: finish.grow must be between 0 and 100"),
-        ("dancer:black=0.9;white=0.2", "looks.dancer: finish.black 0.9 must lie below finish.white 0.2"),
+        ("dancer:size=2", "unknown key 'size' in [edges.dancer]; known: black, white, choke, grow, feather"),
+        ("dancer:grow=much", "--edge dancer:grow must be a number, is 'much'"),
+        ("dancer:grow=-1", "--edge dancer:grow must be between 0 and 100, is -1"),
+        ("dancer:black=0.9;white=0.2", "--edge dancer:black 0.9 must lie below --edge dancer:white 0.2"),
+        ("dancer:white=0", "finish.black 0 must lie below --edge dancer:white 0"),
         ("grow=2", "is not of the form SUBJECT:KEY=VALUE"),
         ("dancer:grow", "is not of the form SUBJECT:KEY=VALUE"),
         ("dancer:invert=true", "unknown key 'invert'"),
@@ -205,7 +206,7 @@ def test_each_has_its_own_look(plate: Path, tmp_path: Path, capsys: pytest.Captu
 def test_a_look_that_cannot_be_is_told_in_a_line(
     plate: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], look: str, told: str
 ) -> None:
-    code, said = run(capsys, "matte", plate, *PROMPTS, "-o", tmp_path / "m.mov", *MODEL, "--look", look)
+    code, said = run(capsys, "matte", plate, *PROMPTS, "-o", tmp_path / "m.mov", *MODEL, "--edge", look)
     assert code == 2 and told in said and len(said.strip().splitlines()[-1:]) == 1
     assert not (tmp_path / "m.mov").exists()
 

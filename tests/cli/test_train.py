@@ -44,7 +44,7 @@ def test_every_shipped_recipe_has_a_trainer() -> None:
     ("given", "code", "says"),
     [
         (["sauce"], 2, "no such recipe or file; recipes: lite-matte, lite-segmenter, mam"),
-        (["absent.toml"], 1, "cannot read this training config"),
+        (["absent.toml"], 1, "absent.toml: no such file of training settings"),
         (["mam", "--set", "batch"], 2, "--set 'batch' is not of the form KEY=VALUE"),
         (["lite-segmenter", "--set", "bach=3"], 1, "unknown key 'bach'"),
         (["lite-matte", "--set", "batch=three"], 1, "'batch' must be of the kind int"),

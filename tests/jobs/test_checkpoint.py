@@ -23,6 +23,7 @@ from mam_video.core.errors import UsageError
 from mam_video.core.frames import Matted
 from mam_video.core.geometry import Box
 from mam_video.core.settings import Settings
+from mam_video.jobs.checkpoint import Checkpoint
 from mam_video.jobs.matte_clip import matte_clip
 from mam_video.media import WriterGroup, open_clip
 from mam_video.models.colour_model import ColourModel
@@ -241,6 +242,34 @@ def test_parts_from_one_track_join_to_the_whole(tmp_path: Path) -> None:
     assert_same(tmp_path / "whole", joined)
 
 
+def test_cut_off_when_the_track_has_its_name_and_the_outputs_have_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run finds its own track under its name; one that stood there before is refused."""
+    plate = plate_in(tmp_path)
+
+    def run(name: str) -> RunReport:
+        outputs = outputs_in(tmp_path / name)
+        return matte_clip(plate, outputs, PROMPT, settings_of(), track_to=tmp_path / name / "t.track", resume=True)
+
+    def interrupted(kept: Checkpoint) -> None:
+        raise KeyboardInterrupt
+
+    run("whole")
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoint, "mark", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run("cut")
+    assert (tmp_path / "cut/t.track").exists() and not (tmp_path / "cut/m.mov").exists()
+    run("cut")
+    assert_same(tmp_path / "whole", tmp_path / "cut")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/t.track").write_bytes(b"another run's")
+    with pytest.raises(UsageError, match=r"t\.track: exists already"):
+        run("other")
+    assert [p.name for p in (tmp_path / "other").iterdir()] == ["t.track"]
+
+
 # Refused
 
 
@@ -331,6 +360,18 @@ def test_logs_end_with_their_last_whole_entry(tmp_path: Path) -> None:
 # Killed
 
 
+def moment(kept: Path, chance: random.Random) -> Callable[[], bool]:
+    """Choose when to kill: so many frames further on, or while names are given, or while what was kept is removed.
+
+    By what the run has done and not by the clock, which on a busy machine would always be too late or too early.
+    """
+    mark = chance.choice((None, None, None, "publishing", "published"))
+    if mark is not None:
+        return (kept / mark).exists
+    wanted = len(list(kept.glob("frames/*.png"))) + chance.randrange(8)
+    return lambda: len(list(kept.glob("frames/*.png"))) >= wanted
+
+
 def test_cut_off_between_the_names_of_tracks_and_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The saved track has its name then, and is no other run's that must not be replaced."""
     plate, names = plate_in(tmp_path), ("m.%04d.png", "m.mov")
@@ -351,47 +392,49 @@ def test_cut_off_between_the_names_of_tracks_and_outputs(tmp_path: Path, monkeyp
 
 
 def kill_and_go_on(folder: Path, kills: int) -> None:
-    """Runs as processes of their own, killed at random times until they have come to an end; then compared."""
+    """Runs as processes of their own, killed at random moments until they have come to an end; then compared."""
     plate = with_label_and_sound(folder / "plate.mov", "01:00:00:00")
     command = [sys.executable, "-m", "mam_video", "matte", str(plate), "--box", BOX, "--quiet", "--resume"]
     command += ["--model", "fake-colour", "--set", "model.batch=4"]
+    kept = folder / "cut/.m.%04d.png.resume"
 
     def arguments(name: str) -> list[str]:
         named = [part for output in outputs_in(folder / name) for part in ("-o", output)]
         return [*command, *named, "--save-track", f"{folder}/{name}/t.track"]
 
-    def begun(name: str) -> subprocess.Popen[bytes]:
-        """A process that has opened its outputs: what was done before, no kill can harm."""
-        process = subprocess.Popen(arguments(name), stderr=subprocess.PIPE)
-        while process.poll() is None and not (folder / name / ".m.%04d.png.resume/lock").exists():
-            time.sleep(0.005)
-        return process
+    def ended() -> bool:
+        """Whether a run has come to its end; then its outputs are compared and removed."""
+        standing = [entry.name for entry in (folder / "cut").iterdir()]
+        if not standing or any(name.endswith(".resume") for name in standing):
+            return False
+        assert_same(folder / "whole", folder / "cut")
+        for file in (folder / "cut").iterdir():
+            file.unlink()
+        return True
 
-    process = begun("whole")
-    start = time.monotonic()
-    _, said = process.communicate()
-    assert process.returncode == 0, said.decode()
-    seconds = time.monotonic() - start
+    done = subprocess.run(arguments("whole"), capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
     chance = random.Random(9)
     killed = 0
-    for _ in range(kills):
-        (folder / "cut/.m.%04d.png.resume/lock").unlink(missing_ok=True)
-        process = begun("cut")
-        time.sleep(chance.uniform(0, 0.6) * seconds)
+    while killed < kills:
+        (kept / "lock").unlink(missing_ok=True)
+        process = subprocess.Popen(arguments("cut"), stderr=subprocess.PIPE)
+        # What is done before a run has opened its outputs, no kill can harm.
+        for now in ((kept / "lock").exists, moment(kept, chance)):
+            while process.poll() is None and not now():
+                time.sleep(0.001)
+        time.sleep(chance.uniform(0, 0.02))
         process.kill()
         _, said = process.communicate()
         killed += process.returncode == -signal.SIGKILL
-        assert process.returncode in (0, -signal.SIGKILL), said.decode()
-        standing = [entry.name for entry in (folder / "cut").iterdir()]
-        if standing and not any(name.endswith(".resume") for name in standing):  # it had come to its end
-            assert_same(folder / "whole", folder / "cut")
-            for file in (folder / "cut").iterdir():
-                file.unlink()
+        # The run before it may have been killed when all had their names and what was kept was being removed.
+        complete = process.returncode == 2 and b"exist" in said and b"give --overwrite" in said
+        assert complete or process.returncode in (0, -signal.SIGKILL), said.decode()
+        assert ended() or process.returncode == -signal.SIGKILL
     done = subprocess.run(arguments("cut"), capture_output=True, check=False)
-    if b"exist" not in done.stderr:  # killed when all had their names and hidden folders were being removed
-        assert done.returncode == 0, done.stderr.decode()
-    assert killed, "no run was killed: nothing was tried"
-    assert_same(folder / "whole", folder / "cut")
+    complete = done.returncode == 2 and b"exist" in done.stderr and b"give --overwrite" in done.stderr
+    assert complete or done.returncode == 0, done.stderr.decode()
+    assert ended()
 
 
 def test_killed_three_times(tmp_path: Path) -> None:

@@ -265,7 +265,7 @@ def test_an_overscanned_plate_and_its_own_matte_as_masks(tmp_path: Path) -> None
     ("--masks {four} --trimaps {four}", "both say where the subject is"),
     ("--box 20,20,90,90 --exclude {three}", "--exclude"),
     ("--box 20,20,90,90 --include {small}", "is 80x60"),
-    ("--box 20,20,90,90 --grow 200", "finish.grow must be between 0 and 100"),
+    ("--box 20,20,90,90 --grow 200", "--grow must be between 0 and 100"),
 ])  # fmt: skip
 def test_what_cannot_be_is_told_in_a_line(
     tmp_path: Path, arguments: str, says: str, capsys: pytest.CaptureFixture[str]

@@ -11,9 +11,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from mam_video import Box, Matted, Prompt, Settings, load_model, matte_frames, open_clip
 from mam_video.models.lite import SHA256
+
+pytestmark = pytest.mark.numeric
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIP = ROOT / "samples" / "rabbit.mp4"

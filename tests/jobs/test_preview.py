@@ -72,8 +72,11 @@ def test_the_pace_is_that_of_the_slowest(tmp_path: Path, monkeypatch: pytest.Mon
     """Frames come out at the end faster than the model makes them, since it was ahead: that must not be believed."""
     monkeypatch.setattr(room, "load_model", lambda settings: SlowModel())
     plate = moving_disc(tmp_path, SIZE, 10)
+    start = time.monotonic()
     seen = preview(plate, [tmp_path / "m.mov"], first_box(SIZE), settings_of())
-    assert seen.pace is not None and 0.95 * SLOW < seen.pace < 4 * SLOW
+    whole = time.monotonic() - start
+    # A sleep is never shorter; and no more time can have passed than did, however busy the machine.
+    assert seen.pace is not None and 0.95 * SLOW < seen.pace <= whole / (seen.measured - 1)
     seconds = seen.seconds(10)
     assert seconds is not None and seconds == pytest.approx(seen.load + 10 * seen.pace)
 
@@ -81,7 +84,7 @@ def test_the_pace_is_that_of_the_slowest(tmp_path: Path, monkeypatch: pytest.Mon
 def test_one_frame_has_no_pace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plate = moving_disc(tmp_path, SIZE, 1)
     code, said = run(capsys, plate, "--box", first_box(SIZE).box, "-o", tmp_path / "p.png")
-    assert code == 0 and "no pace could be measured" in said
+    assert code == 0 and "its speed cannot be measured" in said
 
 
 def test_masks_and_edges_are_seen_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,8 @@ from mam_video.core.crop import Crop
 from mam_video.core.settings import RefineSettings
 from mam_video.matting.upsample import refine
 
+pytestmark = pytest.mark.numeric
+
 
 def blob(size: int) -> np.ndarray:
     """A subject with thin hairs, (size, size) float32, drawn large and shrunk, so that its edges are truly soft."""

@@ -18,7 +18,9 @@ import torch.nn.functional as F
 from segment_anything import SamPredictor
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
+from mam_video.models.base import ViewPrompt
 from tests.models import formula, slow_merge
+from tests.numerics import Truth, in_double
 
 DATA = Path(__file__).parent / "data"
 M2M_CASES = {"square": (2, 5, 5), "wide": (1, 3, 6)}
@@ -109,6 +111,54 @@ def package_sam() -> Sam:
     return sam
 
 
+class SamTruth:
+    """What the package's own SAM says of one picture, in float64, and how far its float32 lies from that."""
+
+    def __init__(self, cut: np.ndarray) -> None:
+        """Take the picture as it lies in the square, (H, W, 3) uint8 with a longer side of 1024."""
+        self._rounded = package_sam()
+        self._exact = in_double(self._rounded)
+        pe = self._exact.prompt_encoder.pe_layer
+        encode = pe._pe_encoding
+        # The package makes float32 of coordinates: exact as they come, but not what is computed from them.
+        pe._pe_encoding = lambda places: encode(places.to(pe.positional_encoding_gaussian_matrix.dtype))
+        square = self._rounded.preprocess(torch.tensor(cut).permute(2, 0, 1)[None].float())
+        with torch.inference_mode():
+            exact = self._exact.image_encoder(square.double())
+            rounded = self._rounded.image_encoder(square)
+        self.embedding = Truth.of(exact, rounded)
+        # The decoder enlarges what the embedding is off. Its three scores alone would not tell how far: so it gets
+        # errors of the same size in other places too.
+        off = rounded.double() - exact
+        moved = [(exact + off.roll((17 * k, 29 * k), (-2, -1))).float() for k in range(1, 5)]
+        self._embeddings = [(self._exact, exact), *((self._rounded, each) for each in (rounded, *moved))]
+
+    @torch.inference_mode()
+    def offered(self, prompt: ViewPrompt) -> tuple[Truth, Truth]:
+        """Logits (3, 256, 256) and scores (3,) for a prompt in pixels of the square."""
+        found = []
+        for sam, embedding in self._embeddings:
+            box = None if prompt.box is None else torch.tensor([prompt.box.xyxy])
+            points = torch.tensor(prompt.points).float()[None], torch.tensor(prompt.labels).long()[None]
+            mask = None if prompt.logits is None else torch.tensor(prompt.logits)[None, None].to(embedding.dtype)
+            sparse, dense = sam.prompt_encoder(points=points if len(prompt.points) else None, boxes=box, masks=mask)
+            masks, scores = sam.mask_decoder(
+                image_embeddings=embedding,
+                image_pe=sam.prompt_encoder.get_dense_pe(),
+                sparse_prompt_embeddings=sparse.to(embedding.dtype),
+                dense_prompt_embeddings=dense.to(embedding.dtype),
+                multimask_output=True,
+            )
+            found.append((masks[0], scores[0]))
+        masks_of, scores_of = zip(*found, strict=True)
+        return Truth.of(*masks_of), Truth.of(*scores_of)
+
+    def in_picture(self, logits: np.ndarray, content: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+        """Logits at the picture's own `size`, float64, from (256, 256); `content` is its size in the square."""
+        maps = torch.from_numpy(logits)[None, None]
+        return self._exact.postprocess_masks(maps, content, size)[0, 0].numpy()
+
+
 def make_m2m(state: dict[str, torch.Tensor]) -> None:
     arrays = {}
     for name, (batch, h, w) in M2M_CASES.items():
@@ -123,7 +173,7 @@ def make_whole(state: dict[str, torch.Tensor]) -> None:
     predictor = SamPredictor(package_sam())
     picture = formula.picture(*PICTURE)
     predictor.set_image(picture)
-    arrays = {"embedding": predictor.get_image_embedding()[0].numpy()[::8, ::4, ::4]}
+    arrays = {}
     asked = {
         "box": {"box": np.array(BOX)},
         "points": {"point_coords": np.array(POINTS), "point_labels": np.array(LABELS)},
@@ -135,16 +185,8 @@ def make_whole(state: dict[str, torch.Tensor]) -> None:
         margin = np.sort(scores)[-1] - np.sort(scores)[-2]
         assert margin > 1e-3, f"{name}: two masks score alike"
         assert 0.02 < masks[best].mean() < 0.98, f"{name}: the mask is nearly empty or full"
-        arrays |= {f"{name}/scores": scores, f"{name}/logits": logits[:, ::4, ::4]}
-        arrays[f"{name}/mask"] = np.packbits(masks[best])
         if name == "box":
             chosen, mask = logits[best], masks[best]
-    # A mask as a prompt beside the box.
-    _, scores, logits = predictor.predict(
-        box=np.array(BOX), mask_input=formula.mask_logits()[None], multimask_output=True
-    )
-    arrays |= {"again/scores": scores, "again/logits": logits[:, ::4, ::4]}
-
     square = predictor.model.preprocess(
         torch.from_numpy(predictor.transform.apply_image(picture)).permute(2, 0, 1)[None].float()
     )
@@ -155,7 +197,7 @@ def make_whole(state: dict[str, torch.Tensor]) -> None:
         content = alpha[..., :h, :w].float()
         levels.append(F.interpolate(content, size=PICTURE, mode="bilinear", align_corners=False)[0, 0].numpy())
     for name, (guidance, box_clean, two_sided) in SETTINGS.items():
-        merged = slow_merge.merge(*levels, mask, guidance, box_clean, two_sided, (10, 20, 10))
+        merged = slow_merge.merge(*levels, mask, guidance, box_clean, two_sided, (10, 20, 10))  # type: ignore[call-arg]
         soft = float(((merged > 0.02) & (merged < 0.98)).mean())
         assert soft > 0.02, f"{name}: the alpha is hardly soft anywhere ({soft:.3f})"
         arrays[f"alpha/{name}"] = np.rint(merged * 65535).astype(np.uint16)

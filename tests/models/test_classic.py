@@ -19,6 +19,8 @@ from mam_video.motion.flow import with_motion
 from mam_video.prompts.prompt import Prompt
 from mam_video.tracking.tracker import track
 
+pytestmark = pytest.mark.numeric
+
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "dev"
 
 

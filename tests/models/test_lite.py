@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,23 +17,32 @@ from mam_video.models import lite
 from mam_video.models.base import Embedding, Model, Reference, ViewPrompt
 from mam_video.models.lite import LiteModel, folded
 from mam_video.models.lite_net import (
+    ARCHITECTURES,
     FEATURES,
+    LITE0,
+    LITE2,
     LOOK,
     MATCH_MAPS,
     PROMPT_MAPS,
     Features,
+    LiteArchitecture,
     LiteNet,
+    Stage,
+    architecture_of,
     between,
     local_colours,
     prompt_maps,
 )
 from mam_video.training.trainer_base import save_weights
+from tests.numerics import Truth, in_double
+
+pytestmark = pytest.mark.numeric
 
 
-def shaken(seed: int = 0) -> LiteNet:
+def shaken(seed: int = 0, architecture: LiteArchitecture = LITE0) -> LiteNet:
     """An untrained network whose batch norms do something."""
     torch.manual_seed(seed)
-    net = LiteNet()
+    net = LiteNet(architecture)
     for name, value in net.state_dict().items():
         if name.endswith("running_var"):
             value.uniform_(0.5, 2)
@@ -50,24 +61,26 @@ def pictures(count: int = 2, h: int = 640, w: int = 500) -> list[np.ndarray]:
     return [noise.integers(0, 256, (h, w, 3)).astype(np.uint8) for _ in range(count)]
 
 
-def test_backbone_equals_timm() -> None:
+@pytest.mark.parametrize("which", ARCHITECTURES)
+def test_backbone_equals_timm(which: str) -> None:
     timm = pytest.importorskip("timm", reason="timm is not installed (it is not needed to run the model)")
-    theirs = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0).eval()
+    theirs = timm.create_model(f"tf_efficientnet_{which}", pretrained=False, num_classes=0).eval()
     torch.manual_seed(0)
     for name, value in theirs.state_dict().items():
         if name.endswith("running_var"):
             value.uniform_(0.5, 1.5)
         elif name.endswith("running_mean"):
             value.normal_(0, 0.1)
-    features = timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True).eval()
+    features = timm.create_model(f"tf_efficientnet_{which}", pretrained=False, features_only=True).eval()
     features.load_state_dict(theirs.state_dict(), strict=False)
-    ours = LiteNet().backbone.eval()
-    ours.load_efficientnet_lite0(theirs.state_dict())
+    ours = LiteNet(ARCHITECTURES[which]).backbone.eval()
+    ours.load_efficientnet_lite(theirs.state_dict())
     x = torch.rand(2, 3, 96, 64) * 2 - 1
     with torch.inference_mode():
         f2, f4 = ours.low(x)
-        for mine, other in zip((f2, f4, *ours.deep(f4)), features(x), strict=True):
-            assert torch.allclose(mine, other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
+        exact = in_double(features)(x.double())
+        for mine, other, true in zip((f2, f4, *ours.deep(f4)), features(x), exact, strict=True):
+            Truth.of(true, other).check(mine)
 
 
 def test_folding_changes_nothing() -> None:
@@ -75,14 +88,17 @@ def test_folding_changes_nothing() -> None:
     prompts, matches = torch.rand(1, PROMPT_MAPS, 32, 32), torch.rand(1, MATCH_MAPS, 8, 8)
     big = torch.rand(1, 3, 128, 128) * 2 - 1
 
-    def run(net: LiteNet) -> tuple[torch.Tensor, torch.Tensor]:
-        logits, _ = net.segmenter.decode(net.features(x), prompts, matches)
-        f2, f4 = net.backbone.low(F.avg_pool2d(big, 2))
-        return logits, net.matte(big, f2, f4, net.features(x), logits)[0]
+    def run(net: LiteNet, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
+        features = net.features(x.to(dtype))
+        # The decoder rounds what it gives to float32, once and in the end.
+        logits = net.segmenter.decode(features, prompts.to(dtype), matches.to(dtype))[0].to(dtype)
+        f2, f4 = net.backbone.low(F.avg_pool2d(big.to(dtype), 2))
+        return logits, net.matte(big.to(dtype), f2, f4, features, logits)[0]
 
     with torch.inference_mode():
-        for plain, quick in zip(run(shaken()), run(folded(shaken())), strict=True):
-            assert torch.allclose(plain, quick, rtol=1e-4, atol=1e-4)
+        exact = run(in_double(shaken()), torch.float64)
+        for true, plain, quick in zip(exact, run(shaken()), run(folded(shaken())), strict=True):
+            Truth.of(true, plain).check(quick)
 
 
 def test_the_head_is_told_how_far_a_colour_lies_between_subject_and_background() -> None:
@@ -222,6 +238,43 @@ def test_weights_of_the_trainer_load(tmp_path: Path) -> None:
         prompt = ViewPrompt(Box(50, 60, 300, 400))
         x, y = (m.segment(m.embed(pictures(1)), 0, prompt).logits for m in (a, b))
     assert np.abs(x - y).max() < 0.05 * np.abs(x).max()
+
+
+def test_a_file_tells_its_architecture(tmp_path: Path) -> None:
+    """With metadata and without, in half precision; where the two differ, one line says so."""
+    small = replace(LITE2, wide=32, middle=24, narrow=16, attentions=1)
+    for architecture in (LITE2, small):
+        state = shaken(1, architecture).state_dict()
+        assert architecture_of(state) == architecture == architecture_of(state, architecture.to_text())
+    path = tmp_path / "small.safetensors"
+    for told in ("", small.to_text()):
+        save_weights(state, path, half=True, architecture=told)
+        found = LiteModel.load(path, "cpu")
+        assert found._net.architecture == small
+        with torch.inference_mode():
+            seen = found.embed(pictures(1))
+            logits = found.segment(seen, 0, ViewPrompt(Box(50, 60, 300, 400))).logits
+            assert torch.isfinite(found.matte(seen, logits)).all()
+    for told in (LITE0.to_text(), "{}", "7", '{"stages": [], "wide": 32, "middle": 8, "narrow": 8, "attentions": 1}'):
+        save_weights(state, path, architecture=told)
+        with pytest.raises(WeightsError, match="not of the model lite") as error:
+            LiteModel.load(path, "cpu")
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"wide": 100}, "no multiple of 32"),
+        ({"attentions": 0}, "above 0"),
+        ({"narrow": 1.5}, "whole numbers"),
+        ({"stages": LITE0.stages[:6]}, "7 stages, not 6"),
+        ({"stages": (*LITE0.stages[:6], Stage(6, 4, 320, 1))}, "odd"),
+    ],
+)
+def test_no_network_of_an_impossible_architecture(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(LITE0, **change)
 
 
 @pytest.mark.skipif(not lite.SHA256, reason="no weights are shipped yet")

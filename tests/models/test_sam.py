@@ -1,13 +1,18 @@
 """The fast image encoder against the package's own, and SAM's checkpoints."""
 
+from functools import cache
+
 import pytest
 import torch
 
 from mam_video.core.errors import WeightsError
 from mam_video.models.sam import VARIANTS, FastEncoder, Sam, build_encoder, normalised
 from tests.models import formula
+from tests.numerics import Truth
 
-FLOAT32_SUMS = 1e-4  # the reference's own tables allow this for the embedding
+pytestmark = pytest.mark.numeric
+
+SQUARE = normalised(formula.picture(700, 1024))[None]
 
 
 def encoder() -> torch.nn.Module:
@@ -16,30 +21,27 @@ def encoder() -> torch.nn.Module:
     return package
 
 
-def test_the_fast_encoder_computes_what_the_package_does() -> None:
-    square = normalised(formula.picture(700, 1024))[None]
-    with torch.inference_mode():
-        expected = encoder()(square)
-        found = FastEncoder(encoder())(square)
-    assert expected.std() > 0.1
-    torch.testing.assert_close(found, expected, atol=FLOAT32_SUMS, rtol=0)
+@cache
+def truth() -> Truth:
+    """The package's encoder of SQUARE."""
+    return Truth.run(lambda dtype: encoder().to(dtype)(SQUARE.to(dtype)))
 
 
-def test_rows_at_a_time_do_not_matter() -> None:
-    """A CPU takes a few at a time, a GPU all of them."""
-    square = normalised(formula.picture(1024, 1024))[None]
+@pytest.mark.parametrize("rows", [None, 4, 64])
+def test_the_fast_encoder_computes_what_the_package_does(rows: int | None) -> None:
+    """Rows at a time do not matter: a CPU takes a few, a GPU all of them."""
     with torch.inference_mode():
-        few = FastEncoder(encoder(), rows=4)(square)
-        many = FastEncoder(encoder(), rows=64)(square)
-    torch.testing.assert_close(few, many, atol=FLOAT32_SUMS, rtol=0)
+        found = (FastEncoder(encoder()) if rows is None else FastEncoder(encoder(), rows=rows))(SQUARE)
+    assert truth().exact.std() > 0.1
+    truth().check(found)
 
 
 def test_a_batch_gives_what_each_picture_gives() -> None:
-    squares = torch.stack([normalised(formula.picture(*size)) for size in ((700, 1024), (1024, 600))])
+    squares = torch.cat([SQUARE, normalised(formula.picture(1024, 600))[None]])
     fast = FastEncoder(encoder())
     with torch.inference_mode():
         together, alone = fast(squares), torch.cat([fast(s[None]) for s in squares])
-    torch.testing.assert_close(together, alone, atol=FLOAT32_SUMS, rtol=0)
+    torch.testing.assert_close(together, alone, atol=2 * truth().bound, rtol=0)
 
 
 @pytest.mark.slow

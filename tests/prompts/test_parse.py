@@ -72,7 +72,10 @@ def entry(lines: str) -> str:
         ("version = '1'\n", "shot.toml: is of version '1'"),
         ("version = true\n", "shot.toml: is of version True"),
         ("version = 1\nprompt = [\n", "shot.toml: not valid TOML"),
-        ("version = 1\nprompts = 3\n", "shot.toml: unknown key 'prompts'; known: version, prompt"),
+        (
+            "version = 1\nprompts = 3\n",
+            "unknown key 'prompts'; did you mean 'prompt'? known: version, prompt",
+        ),
         ("version = 1\n[prompt]\nframe = 3\n", "shot.toml: 'prompt' is a list of tables"),
         (entry("box = [1, 2, 3, 4]"), "shot.toml: prompt 3: names no frame"),
         (entry("frame = 1.5"), "shot.toml: prompt 3: frame must be a number or a timecode as text, is 1.5"),

@@ -150,7 +150,7 @@ def test_words_are_as_good_as_the_box(
     report = tmp_path / "report"
     options = ("--text", "the green disc", "-o", f"{tmp_path}/words/:alpha", "--report", str(report), *MODEL)
     assert main(["matte", str(plate), *options]) == 0
-    assert f"is --box {BOX} (score 0.62; 2 more would do)" in capsys.readouterr().err
+    assert f"is --box {BOX} (score 0.62; 2 more boxes are good enough)" in capsys.readouterr().err
     assert main(["matte", str(plate), "--box", BOX, "-o", f"{tmp_path}/box/:alpha", *MODEL]) == 0
     words, box = (sorted((tmp_path / name).glob("*.png")) for name in ("words", "box"))
     assert len(words) == 5

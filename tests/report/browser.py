@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 def opened(page: Path, script: str = "") -> tuple[str, str]:
@@ -19,9 +19,9 @@ def opened(page: Path, script: str = "") -> tuple[str, str]:
     What the page's own rule forbids, every request to elsewhere, is a line in the console. The network's log would not
     tell: the browser asks its maker for things of its own. Skips the test where there is no Chromium.
     """
-    program = next(filter(None, map(shutil.which, _NAMES)), None)
+    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if program is None:
-        pytest.skip(f"no Chromium here: none of {', '.join(_NAMES)} is on the PATH")
+        pytest.skip(f"no Chromium here: none of {', '.join(CHROMIUM)} is on the PATH")
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "page.html"
         text = page.read_text(encoding="utf-8")

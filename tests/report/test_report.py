@@ -76,7 +76,8 @@ def test_run_json_and_the_terminal(plate: Path, tmp_path: Path, capsys: pytest.C
     assert all(s > 0 for f in frames for s in f["stage_seconds"].values())
     assert sum(len(f["stage_seconds"]) for f in frames) > COUNT
     total = sum(f["stage_seconds"].get("decode", 0) for f in frames)
-    assert total == pytest.approx(told["stage_seconds"]["decode"], rel=0.3, abs=0.01)
+    # What is decoded after the last frame, to see that the clip ends, is no frame's; all is rounded.
+    assert 0 < total <= told["stage_seconds"]["decode"] + 0.001 * COUNT
     assert set(told["stage_seconds"]) >= {"decode", "segment", "judge", "encode"}
 
 
@@ -84,7 +85,7 @@ def test_nothing_flagged_is_said(plate: Path, tmp_path: Path, capsys: pytest.Cap
     assert matte(plate, tmp_path, "--range", "0-4", "--strict") == 0
     assert "no frame was flagged" in capsys.readouterr().out
     text = (tmp_path / "report" / "report.html").read_text()
-    assert "No frame of 5 was flagged." in text and 'class="look"' not in text
+    assert "No frame of 5 was flagged." in text and 'class="card"' not in text
 
 
 def test_ranges_are_told_with_timecode() -> None:
@@ -118,7 +119,7 @@ def test_the_page_in_a_browser(plate: Path, tmp_path: Path) -> None:
     text = file.read_text()
     assert all(link.startswith("data:") for link in re.findall(r"""\b(?:src|href)="([^"]*)""", text))
     assert "@import" not in text and "url(" not in text
-    click = """document.querySelector(".look .picture").click();
+    click = """document.querySelector(".card .picture").click();
         const asked = performance.getEntriesByType("resource").filter((e) => !e.name.startsWith("data:"));
         document.title = [dialog.open, columns.length, asked.length].join(" ");"""
     shown, log = opened(file, click)

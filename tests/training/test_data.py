@@ -11,9 +11,10 @@ import pytest
 
 from mam_video.core.errors import MamVideoError
 from mam_video.training.data import pictures
-from mam_video.training.data.composites import Composites, composite, guessed_mask, over, unknown_band
+from mam_video.training.data.composites import Composites, composite, guessed_mask, over, shaded, unknown_band
 from mam_video.training.synth import scene as scene_module
 from mam_video.training.synth.hair import render_subject
+from mam_video.training.synth.layers import draw_mixed_move
 from mam_video.training.synth.scene import FRAMES, Stills
 
 
@@ -54,7 +55,7 @@ def test_composites_are_exact_at_both_ends_and_conserve_light() -> None:
 def test_a_cut_out_is_laid_over_its_scene_by_its_alpha(monkeypatch: pytest.MonkeyPatch) -> None:
     """White of alpha 150 with a rim of alpha 60 over black: the rim is drawn, but not subject."""
     monkeypatch.setattr(scene_module, "photographic", lambda _, drawn: drawn)
-    monkeypatch.setattr(Stills, "_others", lambda *_: [])
+    monkeypatch.setattr(Stills, "_draw_others", lambda *_: [])
     rgba = np.full((96, 96, 4), 255, np.uint8)
     rgba[:, :, 3] = 0
     rgba[20:76, 20:76, 3] = 60
@@ -99,7 +100,7 @@ def test_moves_carry_the_mask_where_the_motion_is_known(training_set: Path) -> N
     rng = random.Random(0)
     box = np.array([20.0, 20, 60, 60])
     views = [scene_module._view(rng, box, 64, 1.5, 0, False, 0.1) for _ in range(2)]
-    moves = np.array([scene_module.draw_mixed_move(rng, views[0], views[1], np.eye(3)[:2], 64) for _ in range(200)])
+    moves = np.array([draw_mixed_move(rng, views[0], views[1], np.eye(3)[:2], 64) for _ in range(200)])
     to_a = (np.diag([1 / 64, 1 / 64, 1]) @ views[0].matrix @ np.linalg.inv(views[1].matrix) @ np.diag([64, 64, 1]))[:2]
     assert np.allclose(moves.mean(0), to_a, atol=0.005)
 
@@ -117,6 +118,34 @@ def test_composites_say_what_they_hold(training_set: Path) -> None:
     outside = drawn["alpha"][0].copy()
     outside[y0:y1, x0:x1] = 0
     assert outside.max() <= 0.5
+
+
+def test_hard_composites_keep_the_truth_and_change_no_others(training_set: Path) -> None:
+    sources = pictures.read_manifest(training_set)
+    subjects = pictures.read_cutouts(training_set, sources, held=False)
+    grounds = pictures.read_backgrounds(training_set, sources, held=False)
+    plain, some, all_hard = (Composites(subjects, grounds, 128, 1, None, share) for share in (0.0, 0.5, 1.0))
+    kept = [np.array_equal(plain.sample(i)["picture"], some.sample(i)["picture"]) for i in range(12)]
+    assert any(kept) and not all(kept)
+    wrong = []
+    for i in range(12):
+        drawn = all_hard.sample(i)
+        assert all(np.array_equal(drawn[k], all_hard.sample(i)[k]) for k in drawn)
+        assert drawn["mask"].dtype == np.float32 and drawn["mask"].min() >= 0 and drawn["mask"].max() <= 1
+        wrong.append(np.abs(drawn["mask"][0] - cv2.resize(drawn["alpha"][0], (32, 32))).mean())
+    easy = [
+        np.abs(plain.sample(i)["mask"][0] - cv2.resize(plain.sample(i)["alpha"][0], (32, 32))).mean() for i in range(12)
+    ]
+    assert float(np.mean(wrong)) > float(np.mean(easy))
+
+
+def test_a_shadow_darkens_the_ground_alone() -> None:
+    alpha = np.zeros((64, 64), np.float32)
+    alpha[20:50, 25:40] = 1
+    ground = np.full((64, 64, 3), 200, np.float32)
+    dark = shaded(random.Random(1), alpha, ground)
+    assert dark.shape == ground.shape and dark.min() >= 0 and dark.max() <= 200
+    assert dark.min() < 190 and not shaded(random.Random(1), np.zeros_like(alpha), ground).min() < 200
 
 
 def test_guessed_masks_stay_near_the_truth() -> None:

@@ -9,6 +9,8 @@ from torch import nn
 from mam_video.models.devices import cpu_has_bfloat16
 from mam_video.training.depthwise import quicken
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.mark.skipif(not cpu_has_bfloat16(), reason="this CPU has no native bfloat16: autocast would take minutes")
 @pytest.mark.parametrize(("stride", "padding"), [(1, 2), (2, 0)])

@@ -7,6 +7,8 @@ import torch
 
 from mam_video.training.losses import _blur, l1, laplacian_loss, laplacian_pyramid, mask_loss
 
+pytestmark = pytest.mark.numeric
+
 
 def test_a_sure_right_mask_costs_nothing() -> None:
     truth = torch.zeros(2, 1, 8, 8)

@@ -36,7 +36,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> MamConfig:
         cv2.imwrite(str(root / "back" / f"{i}.jpg"), np.random.default_rng(i).integers(0, 99, (50, 70, 3)))
     return MamConfig(
         variant="tiny", foregrounds=(str(root / "fore"),), whole=str(root / "whole"), backgrounds=(str(root / "back"),),
-        out=str(root / "out"), size=64, batch=2, steps=4, warm_up=2, log_every=1, save_every=2, workers=0,
+        out=str(root / "out"), size=64, batch=2, steps=4, warm_up=2, log_every=1, save_every=2, workers=0, threads=1,
     )  # fmt: skip
 
 

@@ -183,4 +183,4 @@ def shown_pictures(
     """Decode the stream's frames in display order, with the alpha that stands beside them where wanted."""
     decoder = alpha_decoder(path, stream) if with_alpha else None
     packets = timeline.packets(container, stream)
-    yield from skip_damaged(packets, decoder) if repeat else strict(packets, container, stream, decoder)
+    yield from skip_damaged(packets, stream, decoder) if repeat else strict(packets, container, stream, decoder)

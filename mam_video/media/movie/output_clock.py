@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 from mam_video.core.errors import UsageError
-from mam_video.core.settings import parse_rate
 from mam_video.core.timecode import nominal_rate
 from mam_video.media.base import ClipInfo
 from mam_video.media.movie.retime import at_rate
@@ -33,19 +32,18 @@ class OutputClock:
     last         time of the last frame so far; None before the first
     """
 
-    def __init__(self, path: Path, info: ClipInfo, rate: str, *, part: bool, resumable: bool) -> None:
-        """`rate`: as in `OutputSettings`; "": none.
+    def __init__(self, path: Path, info: ClipInfo, rate: Fraction | None, *, part: bool, resumable: bool) -> None:
+        """`rate`: constant frames a second; None: frames keep their own times.
 
         Raises: UsageError, this rate cannot be written in the clip's ticks, or in a run that can be resumed.
         """
         self.unit = tick_of(path, info)
         self._last_takes = max(1, round(1 / (info.rate * self.unit))) * self.unit
-        self.rate: Fraction | None = None
-        if rate:
-            self.rate = parse_rate(rate)
-            self.unit = Fraction(1, lcm(self.unit.denominator, self.rate.numerator))  # both count whole ticks of it
+        self.rate = rate
+        if rate is not None:
+            self.unit = Fraction(1, lcm(self.unit.denominator, rate.numerator))  # both count whole ticks of it
             self._last_takes = 1 / info.rate
-            info = at_rate(info, self.rate)
+            info = at_rate(info, rate)
             if self.unit.denominator >= _MOST_TICKS or resumable:
                 other = "--resume" if resumable else f"times in {info.time_base} s"
                 raise UsageError(f"{path}: --rate {rate} does not go with {other}; leave --rate out")

@@ -48,7 +48,7 @@ class MovieWriter(WholeWriter[av.VideoFrame]):
         self.codec = request.format.codec(request.format.content, request.tags, info.height, info.width,
                                           request.backdrop)  # fmt: skip
         self.clock = OutputClock(
-            self.path, info, settings.rate, part=request.part, resumable=request.checkpoint is not None
+            self.path, info, settings.constant_rate, part=request.part, resumable=request.checkpoint is not None
         )
         self._retimer = None if self.clock.rate is None else FrameRetimer(self.clock.rate)
         self.info = self.clock.info

@@ -10,7 +10,7 @@ import numpy as np
 
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.frames import ViewTransform
-from mam_video.core.settings import InputSettings, parse_rate
+from mam_video.core.settings import InputSettings
 from mam_video.core.timecode import Timecode, nominal_rate
 from mam_video.media.base import ClipInfo, Colour, Windows
 from mam_video.media.sequence.image_header import ImageHeader
@@ -60,8 +60,8 @@ def describe_sequence(
 
     `notes` of the opening come first in those of the clip.
     """
-    if settings.fps:
-        rate = parse_rate(settings.fps)
+    if settings.frame_rate is not None:
+        rate = settings.frame_rate
     elif first.rate is not None:
         rate = first.rate
     else:

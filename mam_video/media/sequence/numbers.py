@@ -12,9 +12,9 @@ from mam_video.media.base import ClipInfo
 FIRST_OF_A_MOVIE: Final = 1001  # number of a movie's first frame where it is written as a sequence
 
 
-def number_of(info: ClipInfo, start_number: int, index: int) -> int:
+def number_of(info: ClipInfo, start_number: int | None, index: int) -> int:
     """Return the number that frame `index` of a clip is written under; `start_number` as in `OutputSettings`."""
-    if start_number >= 0:
+    if start_number is not None:
         return start_number + index
     if info.numbers is not None:
         return info.numbers[index]

@@ -48,7 +48,7 @@ class _Seen:
 
 
 def expected_sequence_of_plate(
-    plate: Reader, frames: FrameRange | None, suffix: str, start_number: int = -1
+    plate: Reader, frames: FrameRange | None, suffix: str, start_number: int | None = None
 ) -> ExpectedSequence:
     """State what a matte of this plate, or of a range of it, should hold as a sequence. Decodes the plate."""
     part = frames or FrameRange()

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 import cv2
 import numpy as np
@@ -60,7 +61,11 @@ class Drawn:
 
 
 class Composites:
-    """Draws, deterministically, composite number i of a seed at the size of a view."""
+    """Draws, deterministically, composite number i of a seed at the size of a view.
+
+    A share `hard` of them tests solidity: a subject over its own like, of flat colour, with a shadow or cut off by the
+    picture's border, and masks with errors of all sizes.
+    """
 
     def __init__(
         self,
@@ -69,13 +74,14 @@ class Composites:
         size: int,
         seed: int,
         weights: dict[str, float] | None = None,
+        hard: float = 0.0,
     ) -> None:
         by_source: dict[str, list[np.ndarray]] = {}
         for source, rgba in subjects:
             by_source.setdefault(source, []).append(rgba)
         wanted = weights or {}
         self._pools = [(by_source[s], wanted.get(s, 1.0)) for s in sorted(by_source)]
-        self._backgrounds, self._size, self._seed = backgrounds, size, seed
+        self._backgrounds, self._size, self._seed, self._hard = backgrounds, size, seed, hard
 
     def sample(self, index: int) -> dict[str, np.ndarray]:
         """picture (3, V, V) uint8, alpha (1, V, V) float32, mask (1, V/4, V/4) float32 a guess 0..1, box (4,) shares.
@@ -85,17 +91,23 @@ class Composites:
         attempt = 0
         while True:
             rng = random.Random(f"{self._seed}/{index}/{attempt}")
-            made = self._attempt(rng)
+            # Has draws of its own: without hard ones, number i of a seed is what it was before there were any.
+            trial = random.Random(f"hard/{self._seed}/{index}/{attempt}")
+            made = self._attempt(rng, trial if chance(trial, self._hard) else None)
             if made is not None:
                 return made
             attempt += 1
 
-    def _attempt(self, rng: random.Random) -> dict[str, np.ndarray] | None:
+    def _attempt(self, rng: random.Random, trial: random.Random | None) -> dict[str, np.ndarray] | None:
         size = self._size
-        subject = self._draw(rng, 1.0, (0.5, 0.5))
+        # Cut off by the border of the picture, mostly the lower one.
+        place = trial.choice([(0.5, 0.75), (0.5, 0.85), (0.2, 0.6), (0.8, 0.6)]) if chance(trial, 0.3) else (0.5, 0.5)
+        subject = self._draw(rng, 1.0, place)
         if subject is None:
             return None
         alpha, colour = subject.alpha, subject.colour
+        if chance(trial, 0.25):
+            colour = flattened(trial, colour, alpha)
         if rng.random() < 0.12:
             second = self._draw(rng, rng.uniform(0.5, 1), (rng.random(), rng.random()))
             if second is not None:
@@ -105,6 +117,10 @@ class Composites:
             other = self._draw(rng, rng.uniform(0.3, 0.9), (rng.random(), rng.random()))
             if other is not None:
                 ground = composite(other.alpha, other.colour, ground)
+        if chance(trial, 0.4):
+            ground = self._own_like(trial, alpha, colour, ground)
+        if chance(trial, 0.3):
+            ground = shaded(trial, alpha, ground)
         picture = composite(alpha, colour, ground)
         if rng.random() < 0.08:
             # Something sharp in front: hides the subject, and belongs to the background.
@@ -129,10 +145,13 @@ class Composites:
             return None
         valid = np.zeros((size, size), np.float32)
         valid[:h, :w] = 1
+        mask = guessed_mask(rng, alpha, size // 4)
+        if chance(trial, 0.7):
+            mask = mistaken(trial, mask)
         return {
             "picture": np.ascontiguousarray(coded.transpose(2, 0, 1)),
             "alpha": alpha[None],
-            "mask": guessed_mask(rng, alpha, size // 4)[None],
+            "mask": mask[None],
             "box": (box / size).astype(np.float32),
             "valid": valid[None],
         }
@@ -164,6 +183,20 @@ class Composites:
         colour = np.clip(colour * np.array([rng.uniform(0.88, 1.12) for _ in range(3)], np.float32), 0, 255)
         return Drawn(np.clip(alpha, 0, 1), colour)
 
+    def _own_like(
+        self, rng: random.Random, alpha: np.ndarray, colour: np.ndarray, ground: np.ndarray
+    ) -> np.ndarray:  # fmt: skip
+        """The subject once more or twice behind itself: moved, mirrored, smaller, a little brighter or darker."""
+        size = self._size
+        for _ in range(rng.choice([1, 1, 2])):
+            k, side = rng.uniform(0.5, 1.1), rng.choice([-1.0, 1.0])
+            shift = np.array([rng.gauss(0, 0.35), rng.gauss(0, 0.2)]) * size + size / 2
+            matrix = np.array([[k * side, 0, shift[0] - k * side * size / 2], [0, k, shift[1] - k * size / 2]])
+            there = cv2.warpAffine(alpha, matrix, (size, size), flags=cv2.INTER_LINEAR)
+            same = cv2.warpAffine(colour, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            ground = composite(there, np.clip(same * rng.uniform(0.75, 1.2), 0, 255), ground)
+        return ground
+
     def _ground(self, rng: random.Random, colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
         """A background over the whole view: a picture, out of focus at times, at times of the subject's own colour."""
         size = self._size
@@ -188,6 +221,74 @@ class Composites:
             mean = (colour * alpha[:, :, None]).sum((0, 1)) / alpha.sum()
             ground = ground + rng.uniform(0.3, 1.0) * (mean - ground.mean((0, 1)))
         return np.clip(ground, 0, 255)
+
+
+def chance(rng: random.Random | None, share: float) -> TypeGuard[random.Random]:
+    """True with the probability `share`; never where there is nothing to draw with."""
+    return rng is not None and rng.random() < share
+
+
+def flattened(rng: random.Random, colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """The subject's colours (V, V, 3) drawn towards one flat colour with a soft gradient, wholly or in a part of it."""
+    size = alpha.shape[0]
+    mean = (colour * alpha[:, :, None]).sum((0, 1)) / max(float(alpha.sum()), 1.0)
+    flat = mean if rng.random() < 0.5 else np.array([rng.uniform(0, 255) for _ in range(3)])
+    slope = np.array([rng.gauss(0, 25) for _ in range(4)], np.float32).reshape(2, 2, 1)
+    light = cv2.resize(slope, (size, size), interpolation=cv2.INTER_LINEAR)[:, :, None]
+    share = np.full((size, size), rng.uniform(0.6, 1.0), np.float32)
+    if rng.random() < 0.5:  # as a shirt or a patch of fur
+        share = share * blobs(rng, size, 0.0)
+    out: np.ndarray = np.clip(composite(share, flat.astype(np.float32) + light, colour), 0, 255)
+    return out
+
+
+def shaded(rng: random.Random, alpha: np.ndarray, ground: np.ndarray) -> np.ndarray:
+    """The ground (V, V, 3) with a shadow that the subject casts on it from its feet, soft, no part of its alpha."""
+    size = alpha.shape[0]
+    box = box_of(alpha > 0.5)
+    if box is None:
+        return ground
+    low, lean = float(box[3]), rng.gauss(0, 0.7)
+    height = rng.choice([-1.0, 1.0]) * rng.uniform(0.1, 0.5)
+    matrix = np.array([[1, lean * height, -lean * height * low], [0, height, low * (1 - height)]])
+    shadow = cv2.warpAffine(alpha, matrix, (size, size), flags=cv2.INTER_LINEAR)
+    shadow = cv2.GaussianBlur(shadow, (0, 0), rng.uniform(1, 12)) * rng.uniform(0.3, 0.8)
+    dark: np.ndarray = ground * (1 - shadow[:, :, None])
+    return dark
+
+
+def blobs(rng: random.Random, size: int, level: float) -> np.ndarray:
+    """(size, size) float32 0 or 1: where smooth noise of deviation 1 lies above `level`."""
+    side = rng.choice([3, 4, 6, 10])
+    coarse = np.array([rng.gauss(0, 1) for _ in range(side * side)], np.float32).reshape(side, side)
+    high: np.ndarray = (cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC) > level).astype(np.float32)
+    return high
+
+
+def mistaken(rng: random.Random, mask: np.ndarray) -> np.ndarray:
+    """A mask (m, m) in 0..1 with errors of all sizes: bites, leaks and specks, and stretches where it is unsure."""
+    size = mask.shape[0]
+    logits = np.log(np.clip(mask, 1e-5, 1 - 1e-5) / np.clip(1 - mask, 1e-5, 1))
+    near = cv2.GaussianBlur(mask, (0, 0), size / 32)
+    for _ in range(rng.choice([1, 1, 2, 3])):
+        # Mostly at the edge, where a segmenter errs; at times anywhere.
+        at = np.flatnonzero((near > 0.1) & (near < 0.9)) if rng.random() < 0.6 else np.arange(mask.size)
+        if not len(at):
+            continue
+        y, x = divmod(int(at[rng.randrange(len(at))]), size)
+        reach = size * float(np.exp(rng.uniform(np.log(0.012), np.log(0.12))))
+        axes = (max(round(reach * rng.uniform(0.5, 2)), 1), max(round(reach * rng.uniform(0.3, 1)), 1))
+        spot = np.zeros((size, size), np.float32)
+        cv2.ellipse(spot, (x, y), axes, rng.uniform(0, 180), 0, 360, 1.0, -1)
+        spot = cv2.GaussianBlur(spot, (0, 0), rng.uniform(0.6, 2.0))
+        # A segmenter's mistakes are mostly half-hearted.
+        said = rng.choice([-1, 1]) * abs(rng.gauss(0, 2.0)) if rng.random() < 0.7 else rng.choice([-6.0, 6.0])
+        logits = logits + (said - logits) * spot
+    if rng.random() < 0.4:
+        doubt = cv2.GaussianBlur(blobs(rng, size, 0.8), (0, 0), size / 40)
+        logits = logits * (1 - doubt * rng.uniform(0.5, 0.95))
+    out: np.ndarray = 1 / (1 + np.exp(-logits))
+    return out.astype(np.float32)
 
 
 def guessed_mask(rng: random.Random, alpha: np.ndarray, size: int) -> np.ndarray:
