@@ -222,8 +222,7 @@ class Decoding:
         planes = [_shifted(_plane(frame, i, bits), bits) for i in range(3)]
         chroma = [_upsampled(plane, sampling, size, self.siting) for plane in planes[1:]]
         merged = cv2.merge([planes[0], *chroma])
-        rgb: np.ndarray = cv2.transform(merged, yuv_to_rgb(self.matrix, self.full_range, bits))
-        return rgb
+        return np.asarray(cv2.transform(merged, yuv_to_rgb(self.matrix, self.full_range, bits)))
 
     def _gray(self, codes: np.ndarray, bits: int) -> np.ndarray:
         if self.full_range:
@@ -231,8 +230,7 @@ class Decoding:
         else:
             low, span = 16 << (bits - 8), 219 << (bits - 8)
             gray = cv2.transform(codes.astype(np.uint16), np.array([[65535 / span, -low * 65535 / span]]))
-        rgb: np.ndarray = cv2.merge([gray, gray, gray])
-        return rgb
+        return np.asarray(cv2.merge([gray, gray, gray]))
 
 
 def _bits(found: re.Match[str]) -> int:
