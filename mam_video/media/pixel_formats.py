@@ -317,7 +317,9 @@ def siting_of(frame: av.VideoFrame) -> str:
             plane = _plane(frame, index, bits)
             ramp = (np.minimum(np.arange(plane.shape[axis]), 7) - 4) * step + zero
             plane[:] = ramp if axis == 1 else ramp[:, None]
-        wide = frame.reformat(format="yuv444p" + ("" if bits == 8 else f"{bits}le"), interpolation="BILINEAR")
+        wide = frame.reformat(
+            format="yuv444p" + ("" if bits == 8 else f"{bits}le"), interpolation="BILINEAR", threads=1
+        )
     except (av.FFmpegError, ValueError):
         return "center"
     sits = []
@@ -345,7 +347,7 @@ def _in_a_layout_we_read(frame: av.VideoFrame) -> av.VideoFrame:
     if flipped and target == name:
         target = "bgr24" if name == "rgb24" else "rgb24"
     try:
-        return frame.reformat(format=target)
+        return frame.reformat(format=target, threads=1)
     except (av.FFmpegError, ValueError) as error:
         raise MediaError(f"pixel format {name} cannot be read ({error}); convert the clip first") from error
 
@@ -368,7 +370,7 @@ def alpha_of(frame: av.VideoFrame) -> np.ndarray | None:
     A palette has one where any of its colours is transparent.
     """
     if frame.format.has_palette:
-        alpha = np.ascontiguousarray(frame.reformat(format="rgba").to_ndarray()[..., 3])
+        alpha = np.ascontiguousarray(frame.reformat(format="rgba", threads=1).to_ndarray()[..., 3])
         return None if alpha.min() == 255 else alpha.astype(np.float32) / np.float32(255)
     bits = max((component.bits for component in frame.format.components if component.is_alpha), default=0)
     if not bits:
@@ -380,7 +382,7 @@ def alpha_of(frame: av.VideoFrame) -> np.ndarray | None:
         return own.astype(np.float32) / np.float32((1 << bits) - 1)
     found = _PLANAR_ALPHA.fullmatch(frame.format.name)
     if not found:
-        frame = frame.reformat(format="gbrap" if bits <= 8 else "gbrap16le")  # alpha keeps its codes
+        frame = frame.reformat(format="gbrap" if bits <= 8 else "gbrap16le", threads=1)  # alpha keeps its codes
         bits = 8 if bits <= 8 else 16
     return _plane(frame, 3, bits).astype(np.float32) / np.float32((1 << bits) - 1)
 

@@ -14,6 +14,7 @@ from mam_video.training.data import pictures
 from mam_video.training.data.composites import Composites, composite, guessed_mask, over, shaded, unknown_band
 from mam_video.training.synth import scene as scene_module
 from mam_video.training.synth.hair import render_subject
+from mam_video.training.synth.layers import draw_mixed_move
 from mam_video.training.synth.scene import FRAMES, SceneGenerator
 
 
@@ -100,7 +101,7 @@ def test_moves_carry_the_mask_where_the_motion_is_known(training_set: Path) -> N
     box = np.array([20.0, 20, 60, 60])
     style = scene_module._CropStyle(64, False, 1.5, 0)
     views = [style.view(rng, box, 0.1) for _ in range(2)]
-    moves = np.array([scene_module.draw_mixed_move(rng, views[0], views[1], np.eye(3)[:2], 64) for _ in range(200)])
+    moves = np.array([draw_mixed_move(rng, views[0], views[1], np.eye(3)[:2], 64) for _ in range(200)])
     to_a = (np.diag([1 / 64, 1 / 64, 1]) @ views[0].matrix @ np.linalg.inv(views[1].matrix) @ np.diag([64, 64, 1]))[:2]
     assert np.allclose(moves.mean(0), to_a, atol=0.005)
 

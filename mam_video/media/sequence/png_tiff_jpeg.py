@@ -347,7 +347,7 @@ def _grey_tiff(path: Path, data: bytes, still: ImageHeader) -> tuple[np.ndarray,
         with av.open(io.BytesIO(data), "r", format="tiff_pipe") as container:
             frame = next(container.decode(video=0))
         if frame.format.name != wanted:  # big-endian
-            frame = frame.reformat(format=wanted)
+            frame = frame.reformat(format=wanted, threads=1)
         plane: Any = frame.planes[0]
         samples = np.frombuffer(plane, np.uint8 if still.bits == 8 else "<u2")
         stored = samples.reshape(plane.height, -1)[:, : 2 * frame.width].reshape(frame.height, frame.width, 2)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from mam_video.core.geometry import mask_bounds
 from mam_video.training.data.pictures import Masked
 
 
@@ -29,10 +30,8 @@ class SceneView:
 
 def box_of(mask: np.ndarray) -> np.ndarray | None:
     """Return the tight box x0 y0 x1 y1 of a mask, half-open; None if the mask is empty."""
-    xs, ys = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
-    if len(xs) == 0:
-        return None
-    return np.array([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1], np.float64)
+    bounds = mask_bounds(mask)
+    return None if bounds is None else np.array(bounds, np.float64)
 
 
 def draw_placement(box: np.ndarray, scale: float, cx: float, cy: float, degrees: float, flip: bool) -> np.ndarray:
