@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mam_video.models.lite_net import MATCH_MAPS, Features, LiteNet, prompt_maps
 from mam_video.training.data.composites import Composites, read_rendered, unknown_band
-from mam_video.training.data.pictures import read_backgrounds, read_cutouts, read_manifest, read_masked
+from mam_video.training.data.pictures import read_backgrounds, read_cutouts, read_labelled, read_manifest
 from mam_video.training.lite_trainer import LiteConfig, LiteTrainer
 from mam_video.training.losses import l1, laplacian_loss
 from mam_video.training.roll_out import Reference, match_maps
@@ -126,7 +126,7 @@ class MatteTrainer(LiteTrainer[MatteConfig]):
         if not held:
             # There are few backgrounds; photographs of all kinds are added, with their subjects.
             photographs = read_manifest(root, r"masks/(ecssd|pascal_s|coco_person|animals_polygons)")
-            backgrounds = backgrounds + [m.picture for m in read_masked(root, photographs, held=False)][::3]
+            backgrounds = backgrounds + [m.picture for m in read_labelled(root, photographs, held=False)][::3]
         print(f"{len(subjects)} subjects, {len(backgrounds)} backgrounds, held out: {held}", flush=True)
         # All configs are checked on the same composites.
         seed, hard = (0, 0.0) if held else (self.config.seed, self.config.hard)

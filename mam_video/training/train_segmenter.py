@@ -13,13 +13,13 @@ from torch import Tensor
 
 from mam_video.training.data.composites import read_rendered
 from mam_video.training.data.pictures import (
-    Masked,
+    LabelledPicture,
     Source,
-    masked_cutouts,
+    labelled_cutouts,
     read_backgrounds,
     read_cutouts,
+    read_labelled,
     read_manifest,
-    read_masked,
 )
 from mam_video.training.lite_trainer import LiteConfig, LiteTrainer
 from mam_video.training.roll_out import FramePrediction, roll_out, scene_loss
@@ -54,8 +54,8 @@ class SegmenterTrainer(LiteTrainer[SegmenterConfig]):
     def open_data(self) -> NumberedSamples:
         config, root = self.config, Path(self.config.data)
         sources = read_manifest(root, config.allow, config.deny)
-        pictures, backgrounds = read_masked(root, sources, held=False), read_backgrounds(root, sources, held=False)
-        held_out = read_masked(root, sources, held=True)
+        pictures, backgrounds = read_labelled(root, sources, held=False), read_backgrounds(root, sources, held=False)
+        held_out = read_labelled(root, sources, held=True)
         cutouts, held_out_cutouts = (self._cutouts(sources, held) for held in (False, True))
         print(
             f"{len(pictures)} pictures, {len(cutouts)} cut-outs and {len(backgrounds)} backgrounds to train on, "
@@ -74,11 +74,11 @@ class SegmenterTrainer(LiteTrainer[SegmenterConfig]):
             SceneGenerator(pictures, backgrounds, config.size, config.seed, cutouts, config.cutout_share).scene
         )
 
-    def _cutouts(self, sources: list[Source], held: bool) -> list[Masked]:
+    def _cutouts(self, sources: list[Source], held: bool) -> list[LabelledPicture]:
         cutouts = read_cutouts(Path(self.config.data), sources, held=held)
         if self.config.rendered:
             cutouts += read_rendered(Path(self.config.rendered), held=held)
-        return masked_cutouts(cutouts)
+        return labelled_cutouts(cutouts)
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, list[float]]:
         """Compute the loss of a batch of scenes, and the mean IoU of each prediction."""

@@ -34,8 +34,8 @@ def test_a_tenth_is_held_out_and_clips_stay_whole(training_set: Path) -> None:
     assert 0.08 < share < 0.12
     assert len({pictures.held_out("video_vsb", f"camel_{i:05d}") for i in range(50)}) == 1
     sources = pictures.read_manifest(training_set)
-    train = pictures.read_masked(training_set, sources, held=False)
-    kept = pictures.read_masked(training_set, sources, held=True)
+    train = pictures.read_labelled(training_set, sources, held=False)
+    kept = pictures.read_labelled(training_set, sources, held=True)
     assert len(train) + len(kept) == 58
     assert not {(m.source, m.clip or m.name) for m in train} & {(m.source, m.clip or m.name) for m in kept}
 
@@ -61,9 +61,9 @@ def test_a_cut_out_is_laid_over_its_scene_by_its_alpha(monkeypatch: pytest.Monke
     rgba[20:76, 20:76, 3] = 60
     rgba[32:64, 32:64, 3] = 150
     rgba = cv2.GaussianBlur(rgba, (0, 0), 1)
-    cutouts = pictures.masked_cutouts([("rendered", rgba)])
+    cutouts = pictures.labelled_cutouts([("rendered", rgba)])
     # Other pictures of the set may lie behind: all of them black.
-    nothing = pictures.Masked("black", "0", np.zeros((96, 96, 3), np.uint8), np.ones((96, 96), np.uint8), (1,))
+    nothing = pictures.LabelledPicture("black", "0", np.zeros((96, 96, 3), np.uint8), np.ones((96, 96), np.uint8), (1,))
     generator = SceneGenerator([nothing], [nothing.picture], 64, 1, cutouts, 1.0)
     rims = 0
     for number in range(12):
@@ -79,7 +79,7 @@ def test_a_cut_out_is_laid_over_its_scene_by_its_alpha(monkeypatch: pytest.Monke
 
 def test_scenes_depend_on_their_number_alone(training_set: Path) -> None:
     sources = pictures.read_manifest(training_set)
-    items = pictures.read_masked(training_set, sources, held=False)
+    items = pictures.read_labelled(training_set, sources, held=False)
     grounds = pictures.read_backgrounds(training_set, sources, held=False)
     generator, again = (SceneGenerator(items, grounds, 64, 3) for _ in range(2))
     again.scene(5)

@@ -47,7 +47,7 @@ def test_it_runs_and_the_loss_falls(config: MamConfig, monkeypatch: pytest.Monke
     samples = [Samples(config)[i] for i in range(3)]
     batch = {k: torch.from_numpy(np.stack([s[k] for s in samples])) for k in samples[0]}
     before = [v.clone() for v in sam.state_dict().values()]
-    # What SAM says of these pictures does not change: asked once.
+    # SAM gives the same for these pictures in every step: compute it once.
     guided = trainer.guided(list(batch["picture"].numpy()), batch["box"])
     monkeypatch.setattr(trainer, "guided", lambda *_: guided)
     losses = [trainer.learn(batch)[0] for _ in range(20)]
@@ -84,7 +84,7 @@ def test_the_trimap_leaves_the_edge_unknown() -> None:
     assert unknown[:, 50].all() or unknown[:, 49].all()
 
 
-def test_the_schedule_looks_at_more_and_more_doubtful_places() -> None:
+def test_the_schedule_counts_ever_less_certain_places() -> None:
     alpha = torch.zeros(1, 1, 32, 32)
     alpha[..., 16:] = 1
     alpha[..., 15] = 0.5

@@ -16,7 +16,7 @@ from mam_video.training import lite_trainer, train_matte_head
 from mam_video.training.__main__ import main
 from mam_video.training.checkpoints import architecture_in, load_weights, save_weights
 from mam_video.training.data.composites import Composites
-from mam_video.training.data.pictures import read_backgrounds, read_cutouts, read_manifest, read_masked
+from mam_video.training.data.pictures import read_backgrounds, read_cutouts, read_labelled, read_manifest
 from mam_video.training.synth.scene import SceneGenerator
 from mam_video.training.train_matte_head import MatteConfig, MatteTrainer
 from mam_video.training.train_segmenter import SegmenterConfig, SegmenterTrainer
@@ -47,7 +47,7 @@ def batch_of(samples: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
 
 def test_four_pictures_can_be_learnt_by_heart(training_set: Path) -> None:
     sources = read_manifest(training_set, allow="masks/blobs|backgrounds")
-    items = read_masked(training_set, sources, held=False)[:4]
+    items = read_labelled(training_set, sources, held=False)[:4]
     scenes = batch_of([SceneGenerator(items, [], 64, 0).scene(i) for i in range(4)])
     trainer = SegmenterTrainer(
         SegmenterConfig(
@@ -170,7 +170,7 @@ def test_blobs_are_blobs() -> None:
 
 def test_checks_leave_pictures_to_look_at(training_set: Path, tmp_path: Path) -> None:
     sources = read_manifest(training_set)
-    items = read_masked(training_set, sources, held=False)
+    items = read_labelled(training_set, sources, held=False)
     grounds = read_backgrounds(training_set, sources, held=False)
     of_masks = SegmenterTrainer(SegmenterConfig(size=64, out=str(tmp_path), threads=1))
     ious = of_masks.check(SceneGenerator(items, grounds, 64, 0), count=8)

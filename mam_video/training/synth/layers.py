@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from mam_video.core.geometry import mask_bounds
-from mam_video.training.data.pictures import Masked
+from mam_video.training.data.pictures import LabelledPicture
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def blend_layers(under: np.ndarray, over: np.ndarray, alpha: np.ndarray) -> np.n
     return out
 
 
-def attach_alpha(m: Masked) -> np.ndarray:
+def attach_alpha(m: LabelledPicture) -> np.ndarray:
     """Return the picture as (H, W, 3) uint8, or that of a cut-out with its alpha as (H, W, 4) uint8."""
     return m.picture if m.alpha is None else np.dstack([m.picture, m.alpha])
 

@@ -17,7 +17,7 @@ from itertools import accumulate
 import cv2
 import numpy as np
 
-from mam_video.training.data.pictures import IGNORE, Masked
+from mam_video.training.data.pictures import IGNORE, LabelledPicture
 from mam_video.training.synth.augment import degrade, photographic
 from mam_video.training.synth.layers import (
     Layer,
@@ -52,11 +52,11 @@ class SceneGenerator:
 
     def __init__(
         self,
-        items: Sequence[Masked],
+        items: Sequence[LabelledPicture],
         backgrounds: Sequence[np.ndarray],
         size: int,
         seed: int,
-        cutouts: Sequence[Masked] = (),
+        cutouts: Sequence[LabelledPicture] = (),
         cutout_share: float = 0.0,
     ) -> None:
         """Set up the sources. `cutout_share` of the scenes from stills show a cut-out, drawn by `WEIGHTS`."""
@@ -67,8 +67,8 @@ class SceneGenerator:
         self._cutout_share = cutout_share if cutouts else 0.0
         counts = Counter(m.source for m in cutouts)
         self._cutout_weights = list(accumulate(WEIGHTS.get(m.source, 1.0) / counts[m.source] for m in cutouts))
-        self._by_source: dict[str, list[Masked]] = defaultdict(list)
-        clips: dict[str, list[Masked]] = defaultdict(list)
+        self._by_source: dict[str, list[LabelledPicture]] = defaultdict(list)
+        clips: dict[str, list[LabelledPicture]] = defaultdict(list)
         for m in items:
             if m.clip is None:
                 self._by_source[m.source].append(m)
@@ -164,11 +164,11 @@ class SceneGenerator:
             mirror=draw_mirrors(rng, mask),
         )
 
-    def _pick_subject(self, rng: random.Random, pool: Sequence[Masked]) -> Layer:
+    def _pick_subject(self, rng: random.Random, pool: Sequence[LabelledPicture]) -> Layer:
         m = rng.choice(pool)
         return Layer(attach_alpha(m), (m.mask == rng.choice(m.ids)).astype(np.uint8))
 
-    def _other_background(self, rng: random.Random, subject: Masked) -> np.ndarray:
+    def _other_background(self, rng: random.Random, subject: LabelledPicture) -> np.ndarray:
         h, w = subject.mask.shape
         if self._backgrounds and rng.random() < 0.4:
             other = rng.choice(self._backgrounds)
@@ -179,7 +179,9 @@ class SceneGenerator:
         y, x = rng.randint(0, max(full.shape[0] - h, 0)), rng.randint(0, max(full.shape[1] - w, 0))
         return np.ascontiguousarray(full[y : y + h, x : x + w])
 
-    def _draw_others(self, rng: random.Random, subject: Masked, box: np.ndarray, chance: float) -> list[_OtherSubject]:
+    def _draw_others(
+        self, rng: random.Random, subject: LabelledPicture, box: np.ndarray, chance: float
+    ) -> list[_OtherSubject]:
         """Draw up to three other subjects around the box of the subject; each with the probability `chance`."""
         extent = max(box[2] - box[0], box[3] - box[1])
         others: list[_OtherSubject] = []
@@ -323,7 +325,7 @@ class _StillScene:
         return drawn
 
 
-def _unknown_of(m: Masked) -> np.ndarray:
+def _unknown_of(m: LabelledPicture) -> np.ndarray:
     """Return (H, W) uint8, 1 where the truth is unknown. The truth of a cut-out is known everywhere."""
     return (m.mask == IGNORE).astype(np.uint8) if m.alpha is None else np.zeros_like(m.mask)
 
