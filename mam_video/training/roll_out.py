@@ -52,6 +52,7 @@ class _Prompt:
     points: list[tuple[Tensor, Tensor]]  # of each sample: (n, 2) shares of the side, (n,) labels
 
     def maps(self) -> Tensor:
+        """Draw the prompts as input maps of the segmenter."""
         return prompt_maps(self.mask.shape[-1], self.box, self.has_box, self.mask, self.has_mask, self.points)
 
 
@@ -101,6 +102,7 @@ class _RollOut:
         self.masks: list[Tensor] = []  # the mask of each frame as it was when the next frame was predicted
 
     def run(self) -> list[FramePrediction]:
+        """Predict the frames in order."""
         predictions = []
         for t in range(len(self.features)):
             prompt = self._user_prompt() if t == 0 else self._tracker_prompt(t)
@@ -172,12 +174,11 @@ class _RollOut:
         return true + jitter * (true[:, 2:] - true[:, :2]).repeat(1, 2)
 
     def _moved_mask(self, t: int) -> Tensor:
-        """Move the last frame's mask to frame t. Sometimes add a leak: a piece of the degraded truth, shifted."""
+        """Move the last frame's mask to frame t. Sometimes add a leak: a shifted mask of another scene of the batch."""
         moved = _moved(self.masks[t - 1], self.batch["move"][:, t - 1])
         leak = torch.roll(self.batch["bad"][:, t], (1, self.size // 2 // 3 * (-1) ** t), (0, 3))
-        return torch.maximum(
-            moved, leak * (self.draws.chance(0.2) * float(self.draws.random)).view(-1, 1, 1, 1)
-        )  # fmt: skip
+        use_leak = self.draws.chance(0.2) * float(self.draws.random)
+        return torch.maximum(moved, leak * use_leak.view(-1, 1, 1, 1))
 
     def _points(self, t: int, has_points: Tensor) -> list[tuple[Tensor, Tensor]]:
         places, labels = self.batch["points"][:, t], self.batch["labels"][:, t]
@@ -186,14 +187,14 @@ class _RollOut:
 
     # --------------------------------------------------------------------------------------------------- references
     def _first_references(self) -> tuple[Reference | None, None]:
-        """Sometimes another frame with its truth, as when the user prompts a subject that was tracked before."""
+        """Choose another frame with its truth in a quarter of the samples, as if the user came back to a subject."""
         if not self.draws.random:
             return None, None
         truth, valid = self.batch["truth"][:, -1], self.batch["valid"][:, -1]
         return Reference(self.features[-1], truth, valid, self.draws.chance(0.25)), None
 
     def _references(self, t: int) -> tuple[Reference, Reference | None]:
-        """The first frame, sometimes with its truth as mask, and the last frame if that is another one."""
+        """Choose the first frame, sometimes with its truth as mask, and the last frame if that is another one."""
         truth, valid, draws = self.batch["truth"], self.batch["valid"], self.draws
         use_truth = draws.chance(0.35).view(-1, 1, 1, 1) * float(draws.random)
         mask = truth[:, 0] * use_truth + self.masks[0] * (1 - use_truth)

@@ -104,6 +104,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, net: nn.Module) -> None:
+        """Include the weights of `net` in the average."""
         self.count += 1
         share = 1 - min(self.decay, (self.count + 1) / (self.count + 10))
         for k, v in net.state_dict().items():

@@ -84,7 +84,10 @@ def test_a_resumed_run_is_the_same_run(training_set: Path, tmp_path: Path) -> No
     resumed = SegmenterTrainer(replace(halves, steps=4))
     resumed.run(resume=True)
     assert resumed.step == 4
-    one = torch.load(tmp_path / "whole" / "run.pt", weights_only=True)["average"]
+    state = torch.load(tmp_path / "whole" / "run.pt", weights_only=True)
+    # The entries of every run.pt so far: with others, runs of before would not resume.
+    assert set(state) == {"step", "net", "average", "count", "optimizer", "draw", "config"}
+    one = state["average"]
     other = torch.load(tmp_path / "halves" / "run.pt", weights_only=True)["average"]
     assert all(torch.equal(one[k], other[k]) for k in one)
 

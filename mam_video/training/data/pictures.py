@@ -23,12 +23,15 @@ IGNORE = 255  # in id masks: neither subject nor background
 
 @dataclass(frozen=True, slots=True)
 class Source:
+    """A source of pictures, a row of the manifest."""
+
     folder: str
     kind: str
     licence: str
 
     @property
     def has_ids(self) -> bool:
+        """Return whether the masks hold subject ids; other masks are white on the subject."""
         return "instance ids" in self.kind
 
 
