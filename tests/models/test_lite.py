@@ -33,7 +33,7 @@ from mam_video.models.lite_net import (
     local_colours,
     prompt_maps,
 )
-from mam_video.training.trainer_base import save_weights
+from mam_video.training.checkpoints import save_weights
 from tests.numerics import Truth, in_double
 
 pytestmark = pytest.mark.numeric
