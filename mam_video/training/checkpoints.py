@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mam_video.core.errors import MamVideoError
-from mam_video.models.lite_net import ARCHITECTURE_KEY, ARCHITECTURES, LiteArchitecture, LiteNet, architecture_of
+from mam_video.models.lite_backbone import ARCHITECTURE_KEY, ARCHITECTURES, LiteArchitecture, architecture_of
+from mam_video.models.lite_net import LiteNet
 
 
 def save_weights(

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from mam_video.core.errors import MamVideoError
-from mam_video.models.lite_net import LITE0, LITE2, LiteNet
+from mam_video.models.lite_backbone import LITE0, LITE2
+from mam_video.models.lite_net import LiteNet
 from mam_video.training import lite_trainer, train_matte_head
 from mam_video.training.__main__ import main
 from mam_video.training.checkpoints import architecture_in, load_weights, save_weights
