@@ -84,9 +84,10 @@ class Candidates:
 class Model(Protocol):
     """See the module's text. All calls run under `torch.inference_mode()` and are deterministic on a CPU.
 
-    A model may have two attributes more, read with `wants_references` and `wants_motion`: `references: int`, how many
-    reference frames it wants to see (their embeddings are kept for it), and `motion: bool`, whether it wants the motion
-    apart from the camera. Without them it gets neither.
+    A model may have three attributes more, read with `wants_references`, `wants_motion` and `shares_crop`:
+    `references: int`, how many reference frames it wants to see (their embeddings are kept for it); `motion: bool`,
+    whether it wants the motion apart from the camera; and `shared_crop: bool`, whether several subjects share one crop,
+    because embedding is slow. Without them it gets none of these.
     """
 
     name: str
@@ -114,6 +115,11 @@ class Model(Protocol):
 def wants_references(model: Model) -> int:
     """How many reference frames the model makes use of; 0 where it does not say."""
     return int(getattr(model, "references", 0))
+
+
+def shares_crop(model: Model) -> bool:
+    """Whether embedding is so slow that several subjects share a crop; False where the model does not say."""
+    return bool(getattr(model, "shared_crop", False))
 
 
 def wants_motion(model: Model) -> bool:
