@@ -16,11 +16,12 @@ from fractions import Fraction
 import numpy as np
 
 from mam_video import Frame, MamVideoError, Prompt, Settings, load_model
-from mam_video.core.geometry import Box
+from mam_video.core.geometry import Box, tight_box
 from mam_video.media import open_clip
+from mam_video.metrics.masks import region_j
 from mam_video.models.base import Model
 from mam_video.motion.flow import Motion, with_motion
-from mam_video.testing.scripted_clips import Place, Stage, drawn_animal, mask_of, overlap, tight_box
+from mam_video.testing.scripted_clips import Place, Stage, drawn_animal, mask_of
 from mam_video.tracking.multi_subject import track_subjects
 from mam_video.tracking.tracker import track
 
@@ -43,12 +44,12 @@ def compare(moved: Moved, prompts: dict[str, Prompt], model: Model, subjects: st
 
 
 def told(name: str, beside: np.ndarray, alone: np.ndarray, flagged: np.ndarray, truth: np.ndarray | None = None) -> str:
-    against = [overlap(one, other) for one, other in zip(beside, alone, strict=True)]
+    against = [region_j(one, other) for one, other in zip(beside, alone, strict=True)]
     line = (
         f"{name:28} alone {np.mean(against):.3f}, least {min(against):.3f}; {flagged.sum()} of {len(flagged)} flagged"
     )
     if truth is not None:
-        both = [np.mean([overlap(m, t) for m, t in zip(masks, truth, strict=True)]) for masks in (beside, alone)]
+        both = [np.mean([region_j(m, t) for m, t in zip(masks, truth, strict=True)]) for masks in (beside, alone)]
         line += f"; with the truth {both[0]:.3f}, alone {both[1]:.3f}"
     return line
 
