@@ -54,6 +54,11 @@ def _sentence_of_code(finding: Finding, values: list[float]) -> str:
         )
     if not values:
         return str(finding.reason).replace("_", " ")
+    if finding.reason is Reason.SHARES_PIXELS:
+        return (
+            f"the masks of it and of '{finding.other}' share {_percent(min(values), max(values))} of the smaller one, "
+            "which is divided between them: draw tighter boxes"
+        )
     return _measured(finding.reason, min(values), max(values), finding.bound)
 
 
