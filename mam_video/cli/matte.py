@@ -13,7 +13,7 @@ from mam_video.cli.options import Groups, add_config, add_debug, add_edges, add_
 from mam_video.cli.progress import end_line, print_line, show_progress
 from mam_video.cli.prompts import prompts_of
 from mam_video.cli.say import say
-from mam_video.cli.subject import SubjectOptions, add_subject
+from mam_video.cli.subject import Once, SubjectOptions, add_subject
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import Settings
@@ -159,7 +159,9 @@ def _add_job(job: argparse._ActionsContainer) -> None:
         help="keep finished frames; if the same command was interrupted before, go on after them",
     )
     job.add_argument("--save-track", metavar="FILE", help="save where the subject was found")
-    job.add_argument("--track", metavar="FILE", help="use a saved track in place of prompts; nothing is tracked again")
+    job.add_argument(
+        "--track", action=Once, metavar="FILE", help="use a saved track in place of prompts; nothing is tracked again"
+    )
     job.add_argument("--report", metavar="DIR", help="write run.json, with one record a frame, and report.html")
     add_config(job)
     job.add_argument("--strict", action="store_true", help="exit with code 3 if frames were flagged")

@@ -52,7 +52,7 @@ def show_progress(
 
         def shown(matted: Matted, report: RunReport) -> None:
             nonlocal flagged, seen
-            flagged += sum(record.state.flagged for record in report.records[seen:])
+            flagged += sum(record.flagged for record in report.records[seen:])
             seen = len(report.records)
             recent = report.frame_seconds[-20:]
             speed = len(recent) / max(sum(recent), 1e-9)

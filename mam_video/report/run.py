@@ -19,7 +19,7 @@ from mam_video.report.sentences import grouped, sentence, sentences
 from mam_video.tracking.types import worst_of
 
 VERSION = 2  # of run.json's layout, docs/report.md
-_WORSE = [State.RECOVERED, State.UNCERTAIN, State.CUT, State.LOST]  # flagged states, the worst last
+_WORSE = [State.PROMPTED, State.RECOVERED, State.UNCERTAIN, State.CUT, State.LOST]  # flagged states, the worst last
 
 
 class FlaggedRange(NamedTuple):
@@ -61,7 +61,7 @@ class FlaggedRange(NamedTuple):
         return {**where, "state": str(self.state), "codes": self.codes, "reasons": self.reasons}
 
 
-@dataclass
+@dataclass(repr=False)
 class RunReport:
     """Filled while a run goes on; whole when it ends.
 
@@ -91,6 +91,10 @@ class RunReport:
     notes: list[str] = field(default_factory=list)
     checks: dict[Path, list[Check]] = field(default_factory=dict)
     _told: dict[str, float] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        names = ", ".join(str(path) for path in self.outputs)
+        return f"RunReport({names}: {len(self.records)} frames, {self.wall:.1f} s, {len(self.flagged)} flagged ranges)"
 
     @property
     def flagged(self) -> list[FlaggedRange]:
@@ -216,11 +220,11 @@ def flagged_ranges(records: Iterable[Record]) -> list[FlaggedRange]:
     found: list[FlaggedRange] = []
     run: list[Record] = []
     for record in [*records, None]:
-        if run and (record is None or record.cut or not record.state.flagged):
+        if run and (record is None or record.cut or not record.flagged):
             worst = max((r.state for r in run), key=_WORSE.index)
             findings = tuple(finding for r in run for finding in r.findings)
             found.append(FlaggedRange(run[0].index, run[-1].index, worst, findings, run[0].subject))
             run = []
-        if record is not None and record.state.flagged:
+        if record is not None and record.flagged:
             run.append(record)
     return found

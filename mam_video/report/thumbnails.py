@@ -52,7 +52,7 @@ class Thumbnails:
     def add(self, matted: Matted) -> None:
         """Thumbnail at one more frame; frames come in order."""
         record = matted.record
-        flagged = record.state.flagged
+        flagged = record.flagged
         begins = flagged and not self._flagged
         if begins:
             self._worst = None
@@ -85,7 +85,7 @@ class Thumbnails:
     def _look(self, matted: Matted, begins: bool) -> Thumbnail:
         h, w = matted.frame.size
         proposal = None if self._believed is None else self._believed.clipped((h, w))
-        picture = _drawn(matted, proposal if matted.record.state.flagged else None)
+        picture = _drawn(matted, proposal if matted.record.flagged else None)
         ok, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
         if not ok:
             raise MediaError(f"frame {matted.record.index}: cannot be made a picture of the report")

@@ -31,7 +31,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 def shot(tmp_path: Path) -> Path:
     path = tmp_path / "shot.toml"
     path.write_text(
-        "version = 1\n[[prompt]]\nframe = 6\nbox = [40, 27, 76, 63]\npoints = [[58, 45], [10, '50%', 0]]\n"
+        "version = 1\n[[prompt]]\nframe = 6\nbox = [40, 27, 76, 63]\npoints = [[58, 45], [10, 48, 0]]\n"
         "[[prompt]]\nframe = '00:00:00:00'\nbox = [22, 27, 58, 63]\n"
     )
     return path
@@ -43,7 +43,7 @@ def test_prompts_are_printed_and_drawn(
     code, said = run(capsys, "prompts", shot)
     assert code == 0
     assert said.splitlines() == [
-        "frame 6  subject  box=40,27,76,63;point=58,45;point=10,50%,0",
+        "frame 6  subject  box=40,27,76,63;point=58,45;point=10,48,0",
         "frame 00:00:00:00  subject  box=22,27,58,63",
         "2 prompts; name the clip too to check them against it",
     ]
