@@ -10,7 +10,7 @@ import numpy as np
 
 from mam_video.core.errors import UsageError
 
-ALL_SUBJECT = "all of every picture is subject: is it an opaque alpha channel? write black and white without one"
+ALL_SUBJECT = "white everywhere; if the file has an alpha channel, save it as black and white without alpha"
 
 
 @dataclass(frozen=True, slots=True)

@@ -422,8 +422,8 @@ def _check_places(prompts: Prompts, frames: FrameRange, backward: bool, *, alone
             raise UsageError(f"{whose}prompt on frame {index}: lies outside the range {frames} (by index)")
     if prompts.frames[0] > frames.start and not backward:
         raise UsageError(
-            f"{whose}frame {frames.start} has no prompt, the first is on frame {prompts.frames[0]} (by index): give "
-            "one there, or --backward to track back to it"
+            f"{whose}the first prompt is on frame {prompts.frames[0]} (by index): add one for frame {frames.start}, or "
+            f"--backward to track from {prompts.frames[0]} back to {frames.start}"
         )
 
 

@@ -57,6 +57,7 @@ def matte_clip(
     on_frame: Callable[[Matted, RunReport], None] | None = None,
     on_tracked: Callable[[], None] | None = None,
     progress: Callable[[int, int | None], None] | None = None,
+    on_resume: Callable[[int], None] | None = None,
 ) -> RunReport:
     """Matte a clip's subjects and write it. Outputs get their names when all of them are whole.
 
@@ -75,6 +76,7 @@ def matte_clip(
         resume: keep what is done beside the outputs, and go on there where the same run was cut off.
         on_frame, on_tracked: called after each frame that is written, and that is tracked ahead of matting.
         progress: called after each frame that is written, with the frames done and to do (None: not known).
+        on_resume: with `resume`, called once before matting with the number of frames that are done already.
     Raises: MamVideoError, anything the user can mend; then nothing stands under any output's name.
     """
     settings, part = checked_settings(settings), FrameRange.of(frames)
@@ -93,7 +95,9 @@ def matte_clip(
         by_hand = {"trimaps": trimaps, "include": include, "exclude": exclude}
         read = {**by_hand, "masks": masks, "track": track_from}
         _check_names(source.info, plan, settings, part, {f"--{name}": path for name, path in read.items()})
-        job = _Job(source, where, plan, settings, part, by_hand, resume, model, on_frame, on_tracked, progress)
+        job = _Job(
+            source, where, plan, settings, part, by_hand, resume, model, on_frame, on_tracked, progress, on_resume
+        )
         return job.run()
 
 
@@ -116,6 +120,7 @@ class _Job:
     on_frame: Callable[[Matted, RunReport], None] | None
     on_tracked: Callable[[], None] | None
     progress: Callable[[int, int | None], None] | None = None
+    on_resume: Callable[[int], None] | None = None
     clock: StageTimer = field(default_factory=StageTimer)
     frames: FrameRange = field(init=False)
     info: ClipInfo = field(init=False)
@@ -135,15 +140,18 @@ class _Job:
         """Open everything, track, matte, then read back what was written."""
         with ExitStack() as stack:
             overrides = self._open_overrides(stack)
-            self.checkpoint = self._open_checkpoint(stack)
             self.plan.make_folders(stack)
+            self.checkpoint = self._open_checkpoint(stack)
             self.writers = stack.enter_context(self._open_writers())
             model = self.model = self.model or load_model(self.settings.model)
             self.report = self._begin_report(model)
             start = time.perf_counter()
             tracks = stack.enter_context(self.source.tracked(self._tracking_job(model)))
             done = self._take_over(tracks)
+            if self.on_resume is not None and self.checkpoint is not None:
+                self.on_resume(done)
             self._matte(tracks, model, overrides, done)
+        self.report.files = {path: list(files) for path, files in self.writers.files().items()}
         self._mark_cuts(done)
         self.report.notes = self._notes(done)
         if self.settings.output.verify:

@@ -353,6 +353,15 @@ class WriterGroup(Transactional):
                 promised.append((writer.path, promise_of_sequence(writer)))
         return promised
 
+    def files(self) -> dict[Path, list[Path]]:
+        """The files of each output, by its path, of the frames written so far."""
+        return {
+            writer.path: [writer.pattern.folder / writer.pattern.name(number) for number in writer.numbers]
+            if isinstance(writer, SequenceWriter)
+            else [writer.path]
+            for writer in self._writers
+        }
+
     @property
     def notes(self) -> list[str]:
         """What an output could not take over from the source, a line each."""

@@ -6,8 +6,13 @@ or a name on the Hugging Face hub, from which they are fetched once.
 
 from __future__ import annotations
 
+import socket
+import threading
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import numpy as np
 import torch
@@ -16,6 +21,8 @@ from mam_video.core.errors import UsageError, WeightsError, need_extra
 from mam_video.core.geometry import Box
 from mam_video.core.settings import TextSettings
 from mam_video.models.devices import resolve_device
+
+_HUB_SECONDS: Final = 1.0
 
 
 class Spotted(NamedTuple):
@@ -82,8 +89,12 @@ def _load(name: str) -> tuple[Any, Any]:
             f"--text-model {name}: there is no such folder; give one, or a name on the hub as OWNER/NAME"
         )
     source = str(folder) if folder.is_dir() else name
+    own = folder.is_dir() or not _hub_answers()  # without a network what was fetched before is taken, with no retries
     try:
-        return AutoProcessor.from_pretrained(source), GroundingDinoForObjectDetection.from_pretrained(source)
+        return (
+            AutoProcessor.from_pretrained(source, local_files_only=own),
+            GroundingDinoForObjectDetection.from_pretrained(source, local_files_only=own),
+        )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         do = (
@@ -92,3 +103,23 @@ def _load(name: str) -> tuple[Any, Any]:
             else f"where there is no network, fetch it elsewhere (hf download {name} --local-dir DIR) and give DIR"
         )
         raise WeightsError(f"--text-model {name}: cannot be loaded ({why}); {do}") from error
+
+
+def _hub_answers() -> bool:
+    """Return whether the hub, or the proxy that leads there, takes a connection within a second."""
+    from huggingface_hub import constants
+
+    hub = urlsplit(constants.ENDPOINT)
+    proxies = {} if proxy_bypass(hub.hostname or "") else getproxies()
+    way = urlsplit(proxies.get(hub.scheme) or proxies.get("all") or constants.ENDPOINT)
+    port = way.port or (80 if way.scheme == "http" else 443)
+    answers: list[bool] = []
+
+    def connect() -> None:
+        with suppress(OSError), socket.create_connection((way.hostname or "", port), timeout=_HUB_SECONDS):
+            answers.append(True)
+
+    asking = threading.Thread(target=connect, daemon=True)  # looking up a name has no time limit of its own
+    asking.start()
+    asking.join(_HUB_SECONDS)
+    return bool(answers)

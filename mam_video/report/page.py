@@ -36,7 +36,7 @@ def escape(text: str) -> str:
 def save_report(report: RunReport, looks: Thumbnails, folder: Path) -> None:
     """Write `run.json` and `report.html` into `folder`, made where missing; earlier ones go. Raises: MediaError."""
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MediaError(f"{folder}: cannot make the report's folder ({error.strerror or error})") from error
     report.save(folder / FILES[0])
@@ -48,9 +48,9 @@ def check_folder(name: str) -> None:
     folder = Path(name)
     if folder.suffix.lower() in (".json", ".html") or (folder.exists() and not folder.is_dir()):
         raise UsageError(f"--report {name}: is the name of a file; give a folder, for run.json and report.html")
-    parent = folder.resolve().parent
-    if not parent.is_dir():
-        raise UsageError(f"{name}: the folder {parent} does not exist")
+    above = next(each for each in folder.resolve().parents if each.exists())
+    if not above.is_dir():
+        raise UsageError(f"--report {name}: {above} is a file, not a folder")
 
 
 def page(report: RunReport, looks: Thumbnails) -> str:
