@@ -172,14 +172,14 @@ _RANGES = {"tv": "limited (tv)", "pc": "full (pc)"}
 def _frame(options: argparse.Namespace) -> int:
     import cv2
 
-    from mam_video.media import open_clip
+    from mam_video.media import open_for_viewing
     from mam_video.media.name_guard import NameGuard
     from mam_video.prompts.prompt import Prompt
 
     output = Path(options.output)
     if output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UsageError(f"{output}: a frame is written as .png or .jpg")
-    with open_clip(options.input, reading_from(options)) as reader:
+    with open_for_viewing(options.input, reading_from(options)) as reader:
         info = reader.info
         guard = NameGuard()
         guard.reads("the clip", options.input)

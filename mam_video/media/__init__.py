@@ -2,7 +2,15 @@
 
 from mam_video.media.base import ClipInfo, Colour, Reader, Writer
 from mam_video.media.formats import OutputFormat, expected_bytes, kinds, parse_output
-from mam_video.media.open import WriterGroup, notes, open_clip, open_writer, open_writers, verify_output
+from mam_video.media.open import (
+    WriterGroup,
+    notes,
+    open_clip,
+    open_for_viewing,
+    open_writer,
+    open_writers,
+    verify_output,
+)
 
 __all__ = [
     "ClipInfo",
@@ -15,6 +23,7 @@ __all__ = [
     "kinds",
     "notes",
     "open_clip",
+    "open_for_viewing",
     "open_writer",
     "open_writers",
     "parse_output",

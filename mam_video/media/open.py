@@ -30,6 +30,7 @@ from mam_video.media.formats import (
 )
 from mam_video.media.movie.audio import Audio, sound_notes
 from mam_video.media.movie.codecs import MovieCodec, PreviewCodec
+from mam_video.media.movie.decord_reader import DecordReader
 from mam_video.media.movie.reader import MovieReader
 from mam_video.media.movie.verify import Check, ExpectedMedia, promise_of_writer, verify_movie, with_alpha
 from mam_video.media.movie.webp import WebpWriter
@@ -71,6 +72,18 @@ def open_clip(path: str | Path, settings: InputSettings | None = None) -> Reader
     movie = MovieReader(Path(path), settings)
     look = look_of_movie(settings.transform, movie.info.colour, movie.info.light.peak(USUAL_PEAK))
     return movie if look is None else DisplayReferredReader(movie, look)
+
+
+def open_for_viewing(path: str | Path, settings: InputSettings | None = None) -> Reader:
+    """Open a clip whose frames are fetched here and there for people to look at: as `open_clip`, or through decord.
+
+    decord's pixels are those of FFmpeg's scaler: not for models, nor for mattes.
+    """
+    settings = settings or InputSettings()
+    reader = open_clip(path, settings)
+    if isinstance(reader, MovieReader) and settings.on_error == "stop" and not settings.deinterlace:
+        return DecordReader(reader)
+    return reader
 
 
 def opaque_clip(path: str) -> Reader:

@@ -1,4 +1,4 @@
-"""What the trainers share: configs from TOML, the moving average of the weights, checkpoints, seeds."""
+"""Shared parts of the trainers: configs from TOML, moving average of the weights, checkpoints, sample numbers."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def read_config(kind: type[Config], path: Path, changes: Mapping[str, Any] | Non
     return config
 
 
-_WRITTEN = ("run.pt", "average.safetensors", "mam.pth", "checks.txt")  # by the trainers, into `out`
+_WRITTEN = ("run.pt", "average.safetensors", "mam.pth", "checks.txt")  # files that the trainers write into `out`
 
 
 def _check_names(config: Any, path: Path) -> None:
-    """Raises: UsageError, a file that the config names, or the config itself, would be overwritten in its `out`."""
+    """Check that the run overwrites neither its config nor a file that the config names. Raises: UsageError."""
     guard = NameGuard()
     guard.reads("the config", path)
     for each in dataclasses.fields(config):
@@ -54,16 +54,16 @@ def _check_names(config: Any, path: Path) -> None:
 
 
 COOL_SHARE = 0.6
-"""The part of a run by the clock, at its end, in which the rate falls."""
+"""The share of a run limited by time, at its end, in which the learning rate falls."""
 
 
 def rate_share(
     step: int, *, warm_up: int, steps: int, cool_down: int, seconds: float = 0.0, elapsed: float = 0.0
 ) -> float:
-    """The learning rate's share, in (0, 1]: a warm-up, then level, then linearly down to a hundredth.
+    """Compute the learning rate's factor, in (0, 1]: a warm-up, then constant, then linearly down to a hundredth.
 
-    It falls over the last `cool_down` of `steps`. Where `seconds` is above 0 the clock decides instead: it falls over
-    the last `COOL_SHARE` of them, of which `elapsed` have passed.
+    It falls over the last `cool_down` of `steps`. If `seconds` is above 0, it falls over the last `COOL_SHARE` of these
+    seconds instead, of which `elapsed` have passed.
     """
     share = min(1.0, (step + 1) / warm_up)
     if seconds:
@@ -74,7 +74,7 @@ def rate_share(
 
 
 class MovingAverage:
-    """Of all weights and statistics of a network; young averages follow faster."""
+    """The moving average of all weights and statistics of a network. It follows faster at the start."""
 
     def __init__(self, net: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -93,7 +93,7 @@ class MovingAverage:
 
 
 class Numbers(torch.utils.data.Sampler[int]):
-    """first, first + 1, ... for ever: each number draws its own sample, so a resumed run goes on where it was."""
+    """Yield first, first + 1, ... without end. A number determines its sample, so a resumed run draws the same ones."""
 
     def __init__(self, first: int) -> None:
         super().__init__()
@@ -120,44 +120,44 @@ def save_weights(
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    told = {k: v for k, v in (("note", note), (ARCHITECTURE_KEY, architecture)) if v}
-    save_file(arrays, part, metadata=told or None)
+    stored = {k: v for k, v in (("note", note), (ARCHITECTURE_KEY, architecture)) if v}
+    save_file(arrays, part, metadata=stored or None)
     part.replace(path)
 
 
 def load_weights(net: nn.Module, path: Path, *, parts: Sequence[str] = ("",), grown: bool = False) -> None:
-    """From safetensors of any float precision: all weights, or those whose names begin with one of `parts`.
+    """Load weights from safetensors of any float precision: all, or those whose names begin with one of `parts`.
 
-    With `grown` the file may be of the same network before it grew: inputs that a convolution has gained, which come
-    last, start at zero, and what the file does not name stays as it was.
+    With `grown` the file may come from a smaller version of the network. New input channels of a convolution, which
+    come last, start at zero. Weights that the file lacks do not change.
 
-    Raises MamVideoError where names or shapes do not fit.
+    Raises: MamVideoError, the file is unreadable, or its names or shapes do not fit.
     """
     try:
         state = load_file(path)
     except (OSError, SafetensorError) as e:
         raise MamVideoError(f"{path}: cannot read these weights ({e})") from e
     state = {k: v for k, v in state.items() if k.startswith(tuple(parts))}
-    own = {k: v for k, v in net.state_dict().items() if k.startswith(tuple(parts))}
-    wanted = {k for k in own if not k.endswith("num_batches_tracked")}
+    expected = {k: v for k, v in net.state_dict().items() if k.startswith(tuple(parts))}
+    required = {k for k in expected if not k.endswith("num_batches_tracked")}
     if grown:
-        for k in wanted & set(state):
-            if state[k].ndim == 4 and state[k].shape[1] < own[k].shape[1]:
-                new = state[k].new_zeros(own[k].shape)
+        for k in required & set(state):
+            if state[k].ndim == 4 and state[k].shape[1] < expected[k].shape[1]:
+                new = state[k].new_zeros(expected[k].shape)
                 new[:, : state[k].shape[1]] = state[k]
                 state[k] = new
-        state = {**{k: own[k] for k in wanted}, **state}
-    if wanted != set(state) or any(own[k].shape != state[k].shape for k in wanted):
-        raise MamVideoError(f"{path}: these weights are of another network")
-    net.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()}, strict=False)
+        state = {**{k: expected[k] for k in required}, **state}
+    if required != set(state) or any(expected[k].shape != state[k].shape for k in required):
+        raise MamVideoError(f"{path}: these weights belong to another network")
+    net.load_state_dict({k: v.to(expected[k].dtype) for k, v in state.items()}, strict=False)
 
 
 def architecture_in(path: Path) -> LiteArchitecture:
-    """The architecture of a weight file. Raises: MamVideoError, it cannot be read or is of another network."""
+    """Read the architecture of a weight file. Raises: MamVideoError, it is unreadable or of another network."""
     try:
         with safe_open(path, "pt") as f:
-            told = (f.metadata() or {}).get(ARCHITECTURE_KEY)
-        return architecture_of(load_file(path), told)
+            stored = (f.metadata() or {}).get(ARCHITECTURE_KEY)
+        return architecture_of(load_file(path), stored)
     except (OSError, SafetensorError) as e:
         raise MamVideoError(f"{path}: cannot read these weights ({e})") from e
     except ValueError as e:
@@ -165,9 +165,9 @@ def architecture_in(path: Path) -> LiteArchitecture:
 
 
 def chosen_architecture(name: str, start: str) -> LiteArchitecture:
-    """The architecture to train: that of the file `start`, else the one called `name`.
+    """Choose the architecture to train: that of the file `start`, else the one called `name`.
 
-    Raises: MamVideoError, there is none of that name, or `start` has another one.
+    Raises: MamVideoError, the name is unknown, or `start` has another architecture.
     """
     if name and name not in ARCHITECTURES:
         raise MamVideoError(f"architecture = '{name}': no such architecture; known: {', '.join(ARCHITECTURES)}")
@@ -181,14 +181,14 @@ def chosen_architecture(name: str, start: str) -> LiteArchitecture:
 
 
 def save_samples(rows: Sequence[Sequence[np.ndarray]], path: Path) -> None:
-    """Pictures to look at while a run goes on, each (h, w) or (h, w, 3) uint8 RGB, all of one size; as JPEG."""
+    """Save sample pictures of a run as a JPEG. Each is (h, w) or (h, w, 3) uint8 RGB, all of one size."""
     lines = [np.hstack([p if p.ndim == 3 else np.repeat(p[:, :, None], 3, 2) for p in row]) for row in rows]
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.vstack(lines)).save(path, quality=88)
 
 
 def save_run(path: Path, **parts: Any) -> None:
-    """Everything a run needs to go on, written beside and renamed."""
+    """Save the state that a run needs to resume, to a temporary file that is renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     torch.save(parts, part)
@@ -201,7 +201,7 @@ def load_run(path: Path) -> dict[str, Any]:
     try:
         parts: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as e:
-        raise MamVideoError(f"{path}: no run to resume; leave --resume out to start one") from e
+        raise MamVideoError(f"{path}: no run to resume; start one without --resume") from e
     return parts
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from mam_video.core.errors import MediaError, UsageError
+from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import InputSettings, OutputSettings
 from mam_video.core.timecode import frame_range
 from mam_video.media import open_clip, open_writers
@@ -271,7 +272,7 @@ def test_numbers_below_zero(tmp_path: Path, below: str, digits: int) -> None:
             assert list(reader.info.numbers or ()) == [-2, -1, 0, 1, 2], text
             assert [int(frame.rgb8[0, 0, 0]) for frame in reader.frames()] == [80, 90, 100, 110, 120]
     with open_clip(tmp_path / "m.####.png", fps) as reader:
-        assert frame_range("-1-1", None, Fraction(24), reader.info.numbers) == (1, 3)
+        assert frame_range("-1-1", None, Fraction(24), reader.info.numbers) == FrameRange(1, 4)
         with open_writers([str(tmp_path / "o.####.png")], reader.info, OutputSettings()) as group:
             for frame in reader.frames():
                 group.write(matted(frame, soft_disc(*frame.size)))

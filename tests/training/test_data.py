@@ -14,6 +14,7 @@ from mam_video.training.data import pictures
 from mam_video.training.data.composites import Composites, composite, guessed_mask, over, shaded, unknown_band
 from mam_video.training.synth import scene as scene_module
 from mam_video.training.synth.hair import render_subject
+from mam_video.training.synth.layers import draw_mixed_move
 from mam_video.training.synth.scene import FRAMES, Stills
 
 
@@ -54,7 +55,7 @@ def test_composites_are_exact_at_both_ends_and_conserve_light() -> None:
 def test_a_cut_out_is_laid_over_its_scene_by_its_alpha(monkeypatch: pytest.MonkeyPatch) -> None:
     """White of alpha 150 with a rim of alpha 60 over black: the rim is drawn, but not subject."""
     monkeypatch.setattr(scene_module, "photographic", lambda _, drawn: drawn)
-    monkeypatch.setattr(Stills, "_others", lambda *_: [])
+    monkeypatch.setattr(Stills, "_draw_others", lambda *_: [])
     rgba = np.full((96, 96, 4), 255, np.uint8)
     rgba[:, :, 3] = 0
     rgba[20:76, 20:76, 3] = 60
@@ -99,7 +100,7 @@ def test_moves_carry_the_mask_where_the_motion_is_known(training_set: Path) -> N
     rng = random.Random(0)
     box = np.array([20.0, 20, 60, 60])
     views = [scene_module._view(rng, box, 64, 1.5, 0, False, 0.1) for _ in range(2)]
-    moves = np.array([scene_module.draw_mixed_move(rng, views[0], views[1], np.eye(3)[:2], 64) for _ in range(200)])
+    moves = np.array([draw_mixed_move(rng, views[0], views[1], np.eye(3)[:2], 64) for _ in range(200)])
     to_a = (np.diag([1 / 64, 1 / 64, 1]) @ views[0].matrix @ np.linalg.inv(views[1].matrix) @ np.diag([64, 64, 1]))[:2]
     assert np.allclose(moves.mean(0), to_a, atol=0.005)
 
