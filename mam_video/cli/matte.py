@@ -188,9 +188,10 @@ def run(options: argparse.Namespace) -> int:
 def _matte(job: MatteOptions) -> int:
     from mam_video.media import open_clip, parse_output
     from mam_video.media.open import check_resumable
-    from mam_video.report.page import check_folder
 
     if job.report:
+        from mam_video.report.page import check_folder  # brings torch, which takes seconds
+
         check_folder(job.report)
     for output in job.outputs:
         parse_output(output)
@@ -238,7 +239,7 @@ def _matte_opened(job: MatteOptions, reader: Reader) -> int:
             resume=job.resume,
             on_frame=_each(shown, thumbnails),
             on_tracked=tracked,
-            on_resume=_print_resume(first) if job.talks else None,
+            on_resume=_print_resume(info, first) if job.talks else None,
         )
     report.command = list(job.command)
     if thumbnails is not None:
@@ -256,7 +257,6 @@ def _check_names(job: MatteOptions, info: ClipInfo, frames: FrameRange | None, s
     """Raises: UsageError, an output would overwrite an input or another output. No `subjects`: not known yet."""
     from mam_video.media.atomic_output import of_subjects
     from mam_video.media.open import check_names
-    from mam_video.report.page import FILES
 
     def named(template: str) -> list[str]:
         return list(of_subjects(template, subjects).values()) if subjects else [template]
@@ -266,6 +266,8 @@ def _check_names(job: MatteOptions, info: ClipInfo, frames: FrameRange | None, s
     tracks = named(job.save_track) if job.save_track else []
     check_names(guard, outputs, info, job.settings.output, frames, tracks=tracks)
     if job.report:
+        from mam_video.report.page import FILES
+
         guard.writes_folder("--report", job.report, FILES)
 
 
@@ -307,14 +309,14 @@ def _prompt_lines(info: ClipInfo, prompts: list[Prompts]) -> list[str]:
     return lines if more <= 0 else [*lines[:_SHOWN_PROMPTS], f"and {more} more prompts"]
 
 
-def _print_resume(first: int) -> Callable[[int], None]:
+def _print_resume(info: ClipInfo, first: int) -> Callable[[int], None]:
     """Make the function that says whether there is something to resume; `first` is the range's first frame."""
 
     def told(done: int) -> None:
         if done:
-            say(f"resuming: {done} frames are done, going on at frame {first + done} (by index)")
+            say(f"resuming: {done} frames are done, going on at frame {info.frame_number(first + done)}")
         else:
-            say(f"nothing to resume, starting at frame {first}")
+            say(f"nothing to resume, starting at frame {info.frame_number(first)}")
 
     return told
 
