@@ -15,7 +15,7 @@ from mam_video.core.settings import Settings
 from mam_video.core.timecode import Timecode
 from mam_video.core.units import readable
 from mam_video.media.base import ClipInfo
-from mam_video.media.movie.verify import Check
+from mam_video.media.expected import Check
 from mam_video.report.files import write_json
 from mam_video.report.sentences import grouped, sentence, sentences
 from mam_video.tracking.types import worst_of

@@ -322,7 +322,7 @@ def test_every_output_has_the_product_and_is_read_back(tmp_path: Path, output: s
         with open_writers([f"{tmp_path}/{output}"], reader.info, OutputSettings()) as group:
             for frame in reader.frames():
                 group.write(with_plate_alpha(matted(frame, MATTE)))
-        for path, promise in group.promises():
+        for path, promise in group.expected():
             assert all(c.good for c in verify_output(path, promise, [(float(product.min()), float(product.max()))]))
     file = next(p for p in tmp_path.iterdir() if p.name.startswith("o."))
     if file.suffix == ".webp":

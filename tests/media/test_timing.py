@@ -26,7 +26,7 @@ from mam_video.media.movie.container_layout import pictures_in_png
 from mam_video.media.movie.rates import USUAL, rate_of_stamps
 from mam_video.media.movie.reader import MovieReader
 from mam_video.media.movie.timeline import continued
-from mam_video.media.movie.verify import promise_of_plate, verify_movie
+from mam_video.media.movie.verify import expected_of_plate, verify_movie
 from mam_video.media.sequence.pattern import find_sequence
 from mam_video.media.sequence.png_tiff_jpeg import encode_tiff
 from tests.clips import matted, soft_disc
@@ -91,7 +91,7 @@ def test_a_transport_stream_whose_clock_restarts(tmp_path: Path, offsets: tuple[
         starts = [packets[k] - float(times[25 * k // 42]) for k in range(0, len(packets), 42)]
         assert max(starts) - min(starts) < 1e-5  # each recording's sound lies beside its pictures as it did
         assert max(b - a for a, b in pairwise(packets)) < 0.03
-    checks = verify_movie(matte, promise_of_plate(reader))
+    checks = verify_movie(matte, expected_of_plate(reader))
     assert all(check.good for check in checks), [str(check) for check in checks]
 
 
@@ -185,7 +185,7 @@ def test_timecode_of_matroska_in_mov(tmp_path: Path, rate: str, label: str) -> N
     assert str(reader.info.timecode) == label and reader.info.rate == Fraction(rate)
     matte = written(path, tmp_path / "m.mov")
     assert probed(matte, "v", "stream_tags=timecode") == [[label]]
-    checks = verify_movie(matte, promise_of_plate(reader))
+    checks = verify_movie(matte, expected_of_plate(reader))
     assert all(check.good for check in checks), [str(check) for check in checks]
 
 
@@ -197,7 +197,7 @@ def test_an_animated_png_is_a_movie(tmp_path: Path, rate: str) -> None:
     assert pictures_in_png(path) == 12 == len(probed(path, "v", "packet=pts"))
     with open_clip(path) as reader:
         assert len(list(reader.frames())) == 12
-        checks = verify_movie(written(path, tmp_path / "m.mov"), promise_of_plate(reader))
+        checks = verify_movie(written(path, tmp_path / "m.mov"), expected_of_plate(reader))
     assert all(check.good for check in checks), [str(check) for check in checks]
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])

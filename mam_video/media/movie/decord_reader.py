@@ -47,7 +47,7 @@ class DecordReader(Closeable):
         self.refusal = _refusal(reader.info)
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
-        """Frames start <= index < stop; see `Reader.frames`."""
+        """Yield frames start <= index < stop; see `Reader.frames`."""
         if start > 0 and not self.refusal and self._video is None:
             self.refusal = self._open()
         if start == 0 or self.refusal:
@@ -86,7 +86,7 @@ class DecordReader(Closeable):
         if any(pts is None for pts, _ in shown):
             return "packets lack times"
         shown.sort()
-        self._times = [int(pts) for pts, _ in shown]
+        self._times = [pts for pts, _ in shown if pts is not None]
         self._keys = [index for index, (_, key) in enumerate(shown) if key]
         if len(set(self._times)) != len(self._times) or len(self._times) != self.info.frames_in_header:
             return "packets are not the frames that the header counts"
@@ -100,7 +100,7 @@ class DecordReader(Closeable):
         return "" if count == len(self._times) else f"decord counts {count} frames, the file has {len(self._times)}"
 
     def _fetched(self, index: int) -> np.ndarray | None:
-        """(H, W, 3) uint8 RGB of a frame; None where decord is refused from here on."""
+        """Return (H, W, 3) uint8 RGB of a frame; None where decord is refused from here on."""
         try:
             rgb = np.asarray(self._video[index].asnumpy())
             seconds = float(self._video.get_frame_timestamp(index)[0])
@@ -137,7 +137,7 @@ class DecordReader(Closeable):
 
 
 def _refusal(info: ClipInfo) -> str:
-    """Why decord is not asked about such a clip; "" where it is."""
+    """Return why decord is not used for such a clip; "" where it is."""
     if info.pixel_format not in _PIXELS or info.has_alpha:
         return "not 8-bit colour without alpha"
     if not info.colour.tagged and info.pixel_format != "gbrp":
