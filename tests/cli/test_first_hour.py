@@ -178,7 +178,7 @@ def test_folders_that_a_failed_run_made_are_removed(
 def test_failed_checks_are_spelled_out(
     plate: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mam_video.media.movie.verify import Check
+    from mam_video.media.expected import Check
 
     faults = [Check("frames", False, "9, should be 10"), Check("alpha channel", True, "True")]
     monkeypatch.setattr("mam_video.jobs.matte_clip.verify_output", lambda *_: faults)
