@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from mam_video.core.errors import UsageError
 from mam_video.core.frames import ViewTransform
-from mam_video.media.atomic_output import Pattern
+from mam_video.media.atomic_output import ExactName, Pattern
 from mam_video.media.base import ClipInfo, Colour
 from mam_video.media.movie.codecs import Content, Ffv1Codec, ProResCodec, ProResXqCodec, Vp9Codec
 from mam_video.media.transfers import CURVES, HDR
@@ -168,6 +168,9 @@ def expected_bytes(kind: OutputFormat | str | Path, info: ClipInfo, frames: int 
 
 
 def pattern_of(name: str, kind: OutputFormat, info: ClipInfo) -> Pattern:
+    """The names of a sequence's files. Of a clip that is one picture, a plain name is written exactly."""
+    if info.numbers is not None and len(info.numbers) == 1 and ExactName.is_one_file(name):
+        return ExactName(name, info.numbers[0])
     return Pattern(name, kind.suffixes[0], info.padding or 4, info.padding_below)
 
 
