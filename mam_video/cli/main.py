@@ -89,7 +89,7 @@ def build_parser(command: str | None = None) -> Parser:
         "--show-completion", action=_Completion, metavar="SHELL", help="print the script that does so: bash, zsh, fish"
     )
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="COMMAND", parser_class=Parser, prog="mam-video"
+        dest="command", required=True, metavar="COMMAND", parser_class=Parser, prog=parser.prog
     )
     for name, (module, configure, says) in COMMANDS.items():
         parser.commands[name] = commands.add_parser(name, help=says)

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from av.stream import Disposition
 
-from mam_video.core.errors import MediaError, UsageError
+from mam_video.core.errors import MediaError, MissingFileError, UsageError
 from mam_video.core.settings import InputSettings
 from mam_video.core.timecode import MOST_RATE, Timecode, nominal_rate
 from mam_video.media import pixel_formats
@@ -68,7 +68,7 @@ class OpenedStream:
 
     def __init__(self, path: Path) -> None:
         if not path.exists() and "%" not in path.name:
-            raise MediaError(f"{path}: no such file")
+            raise MissingFileError(f"{path}: no such file")
         if path.is_dir():
             raise MediaError(f"{path}: is a folder, not a clip; for a sequence give its pattern, as name.%04d.png")
         if path.exists() and not path.is_file():
@@ -164,6 +164,7 @@ def describe_stream(
     light = light_of(first)
     siting = chroma_siting(stream, first)  # the last look at this frame
     info = ClipInfo(
+        codec=stream.codec_context.codec.canonical_name,
         path=path,
         width=width,
         height=height,

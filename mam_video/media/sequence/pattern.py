@@ -24,7 +24,7 @@ from typing import Final
 
 import fileseq
 
-from mam_video.core.errors import MediaError, UsageError
+from mam_video.core.errors import MediaError, MissingFileError, UsageError
 from mam_video.media.movie.container_layout import pictures_in_png
 from mam_video.runtime.os_errors import reason
 
@@ -127,13 +127,15 @@ def find_sequence(text: str, suffixes: frozenset[str]) -> SequencePattern:
     except (OSError, ValueError) as error:
         raise MediaError(f"{text}: cannot be read ({reason(error)})") from error
     if not _SIGNS.search(path.name) and not _BARE_RANGE.fullmatch(path.name):
-        raise MediaError(f"{text}: no such file")
+        raise MissingFileError(f"{text}: no such file")
     (folder, head, tail, padding, wanted), found, below = _chosen(text, _parsed(text), suffixes)
     if tail.lower() not in suffixes:
         known = ", ".join(sorted(suffixes))
         raise MediaError(f"{text}: sequences of '{tail}' are not read; those of {known} are")
     if not found:
-        raise MediaError(f"{text}: no such file; nothing in {folder} has a name like {head}{'1':0>{padding}}{tail}")
+        raise MissingFileError(
+            f"{text}: no such file; nothing in {folder} has a name like {head}{'1':0>{padding}}{tail}"
+        )
     if wanted is None:
         return _whole(folder, head, tail, padding, found, below)
     have = set(found)
@@ -187,7 +189,7 @@ def _parsed(text: str) -> list[_Parsed]:
         except UsageError:
             if _PLAIN.fullmatch(signs[0][0]):
                 raise
-            raise MediaError(f"{text}: no such file") from None  # hero@2x.mov: the sign is none
+            raise MissingFileError(f"{text}: no such file") from None  # hero@2x.mov: the sign is none
     ways = []
     for sign in signs:
         with suppress(UsageError):

@@ -254,6 +254,8 @@ class SequenceReader(Closeable):
         if self._dtype.kind == "f" and look == "linear":
             seen = Colour("pc", "gbr", "bt709", "iec61966-2-1", True)  # of what integer files are given of it
         return ClipInfo(
+            codec=first.codec or files.tail.lstrip(".").upper(),
+            layers=first.layers,
             path=files.path,
             width=self._size[1],
             height=self._size[0],
