@@ -23,7 +23,7 @@ def plan_lines(
     length = "an unknown number of frames" if count is None else f"{count} frame{'' if count == 1 else 's'}"
     first = info.frame_number(part.start)
     last = f"-{info.frame_number(part.start + count - 1)}" if count else ""
-    yield f"read: {info.path}, {info.width}x{info.height}, {float(info.rate):.6g} fps, {length} ({first}{last})"
+    yield f"read: {job.input}, {info.width}x{info.height}, {float(info.rate):.6g} fps, {length} ({first}{last})"
     for option, name in job.subject.files.items():
         if name is not None:
             yield f"read: {name} ({option})"

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 
 _COLUMNS = 3  # of the sheet
 
+_DESCRIPTION = """\
+Print a file of prompts and check it, against its clip if that is given; draw its prompts over their frames.
+
+example:
+  mam-video prompts shot.toml plate.mov -o prompts.png
+"""
 _EPILOG = """\
 a file of prompts (TOML):
   version = 1
@@ -36,17 +42,12 @@ a file of prompts (TOML):
   frame = 120
   points = [[640, 400], [100, 80, 0]]  # on the subject; with a third value 0, on the background
   subject = "dancer"                   # the subject's name; "subject" if it is left out
-
-example:
-  mam-video prompts shot.toml plate.mov -o prompts.png
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of `mam-video prompts`."""
-    parser.description = (
-        "Print a file of prompts and check it, against its clip if that is given; draw its prompts over their frames."
-    )
+    parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     parser.set_defaults(run=_run)
     parser.add_argument("file", metavar="FILE", help="the file of prompts")

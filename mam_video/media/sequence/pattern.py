@@ -321,8 +321,16 @@ def _one_file(path: Path) -> SequencePattern:
     assert digits is not None
     head, padding, number = path.name[: digits.start()], len(digits[0]), int(digits[0])
     if number and head.endswith("-") and takes_sign(head[:-1]):
-        return SequencePattern(path.parent, head[:-1], found[3], padding, (-number,), (-number,), padding)
-    return SequencePattern(path.parent, head, found[3], padding, (number,), (number,))
+        return OneFile(path.parent, head[:-1], found[3], padding, (-number,), (-number,), padding)
+    return OneFile(path.parent, head, found[3], padding, (number,), (number,))
+
+
+class OneFile(SequencePattern):
+    """One picture with a number in its name, by which it is called."""
+
+    @property
+    def path(self) -> Path:
+        return self.file(self.numbers[0])
 
 
 class Single(SequencePattern):
