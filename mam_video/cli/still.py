@@ -45,7 +45,6 @@ class StillOptions:
     @classmethod
     def of(cls, options: argparse.Namespace) -> StillOptions:
         """From the command line. Raises: UsageError."""
-        options.track = None
         return cls(
             inputs=tuple(options.inputs),
             output=options.output,
@@ -60,7 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of `mam-video still`."""
     parser.usage = "mam-video still PICTURE|FOLDER ... --box X0,Y0,X1,Y1 -o NAME|FOLDER/ [options]"
     parser.description = _DESCRIPTION
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, edge=None, track=None)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="pictures, or folders of them")
     parser.add_argument(
         "-o",
