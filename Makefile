@@ -38,6 +38,7 @@ lint: $(INSTALLED)
 
 types: $(INSTALLED)
 	$(BIN)/mypy
+	$(BIN)/mypy tests
 
 test: lint types
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)

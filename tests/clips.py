@@ -138,7 +138,7 @@ def planes_of(path: Path, decoder: str | None = None) -> list[tuple[int, Fractio
     result = []
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        own = av.CodecContext.create(decoder, "r") if decoder else None
+        own: Any = av.CodecContext.create(decoder, "r") if decoder else None
         if own is not None and stream.codec_context.extradata:
             own.extradata = stream.codec_context.extradata
         for packet in container.demux(stream):

@@ -29,3 +29,18 @@ def test_every_public_name_is_there() -> None:
     """They are imported when first asked for, so that nothing else notices one that has moved."""
     for name in mam_video.__all__:
         assert getattr(mam_video, name) is not None
+
+
+def test_slow_libraries_are_imported_when_they_are_used() -> None:
+    """Help needs no torch, media never do, and a model on the CPU does without kornia."""
+    program = """
+import sys
+import mam_video.cli.main
+import mam_video.media
+assert not {"torch", "kornia", "decord"} & sys.modules.keys(), sys.modules.keys()
+import mam_video.models.merge
+import mam_video.training.losses
+assert "kornia" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

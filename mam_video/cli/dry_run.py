@@ -43,12 +43,12 @@ def _written(job: MatteOptions, info: ClipInfo, count: int | None, subjects: lis
     from mam_video.cli.matte import readable
     from mam_video.media import expected_bytes, parse_output
     from mam_video.media.atomic_output import of_subjects
-    from mam_video.media.formats import SEQUENCES, pattern_of
+    from mam_video.media.formats import pattern_of
 
     for template in job.outputs:
         for output in of_subjects(template, subjects).values() if subjects else [template]:
             name, kind = parse_output(output)
-            shown = str(pattern_of(name, kind, info).path) if kind.family in SEQUENCES else name
+            shown = str(pattern_of(name, kind, info).path) if kind.writer == "sequence" else name
             size = expected_bytes(output, info, count)
             about = "" if size is None else f", about {readable(size)}"
             yield f"write: {shown} ({kind.says}{about})"

@@ -45,14 +45,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from mam_video.media import open_clip
+    from mam_video.media import open_for_viewing
     from mam_video.media.name_guard import NameGuard
     from mam_video.prompts.prompt import Prompt
 
     asked = asked_frame(options)
     if options.model is not None and not options.candidates:
         raise UsageError("--model NAME is for --candidates; give both, or leave it out")
-    with open_clip(options.input, reading_from(options)) as reader:
+    with open_for_viewing(options.input, reading_from(options)) as reader:
         info = reader.info
         box = Prompt.parse(options.box, [], info.size).box if options.box else None
         if options.output is not None:

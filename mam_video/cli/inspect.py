@@ -217,10 +217,10 @@ def write_picture(output: Path, source: Path, rgb: np.ndarray, overwrite: bool) 
 
 def _verify(options: argparse.Namespace) -> int:
     from mam_video.media import open_clip
-    from mam_video.media.movie.verify import promise_of_plate, verify_movie
+    from mam_video.media.movie.verify import expected_of_plate, verify_movie
+    from mam_video.media.sequence.image_formats import SUFFIXES
     from mam_video.media.sequence.pattern import is_sequence
-    from mam_video.media.sequence.reader import SUFFIXES
-    from mam_video.media.sequence.verify import files_of_name, sequence_promise_of_plate, verify_sequence
+    from mam_video.media.sequence.verify import expected_sequence_of_plate, files_of_name, verify_sequence
 
     rate = None if options.rate is None else parse_rate(options.rate)
     files = files_of_name(options.input) if is_sequence(options.input, SUFFIXES) else {}
@@ -229,10 +229,10 @@ def _verify(options: argparse.Namespace) -> int:
         frames = None if options.range is None else frame_range(options.range, info.timecode, info.rate, info.numbers)
         if files:
             suffix = next(iter(files.values())).suffix
-            promised = sequence_promise_of_plate(plate, frames, suffix, options.start_number)
+            promised = expected_sequence_of_plate(plate, frames, suffix, options.start_number)
             checks = verify_sequence(files, promised, every_frame=not options.quick)
         else:
-            promise = promise_of_plate(plate, frames, rate)
+            promise = expected_of_plate(plate, frames, rate)
             checks = verify_movie(Path(options.input), promise, every_frame=not options.quick)
     if options.json:
         told = [{"what": check.what, "good": check.good, "says": str(check)} for check in checks]

@@ -134,7 +134,7 @@ def _run(options: argparse.Namespace) -> int:
         _print(read_entries(options.file, _any_clip()), None)
         return 0
 
-    from mam_video.media import open_clip
+    from mam_video.media import open_for_viewing
     from mam_video.media.name_guard import NameGuard
 
     if options.output is not None:
@@ -142,7 +142,7 @@ def _run(options: argparse.Namespace) -> int:
         guard.reads("the prompts", options.file)
         guard.reads("the clip", options.input)
         guard.writes("-o", options.output)
-    with open_clip(options.input, reading_from(options)) as reader:
+    with open_for_viewing(options.input, reading_from(options)) as reader:
         info = reader.info
         entries = read_entries(options.file, clip_of(info))
         _print(entries, info)

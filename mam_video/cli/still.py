@@ -94,10 +94,9 @@ def run(options: argparse.Namespace) -> int:
 def _outputs_of(output: str, pictures: Sequence[Path]) -> list[str]:
     """The output of each picture, as `matte_clip` takes it. Raises: UsageError, they would share a name."""
     from mam_video.media import parse_output
-    from mam_video.media.formats import SEQUENCES
 
     name, kind = parse_output(output)
-    if kind.family not in SEQUENCES:
+    if kind.writer != "sequence":
         raise UsageError(f"{name}: a picture is written as .png, .exr, .tif or .dpx; or give a folder/")
     folder = name.endswith(("/", "\\")) or Path(name).is_dir()
     if not folder and len(pictures) > 1:

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from mam_video.core.arrays import RGB8
 from mam_video.core.geometry import Box
 
 
@@ -73,7 +74,7 @@ class Crop:
         h, w = self.content
         return w / self.width, h / self.height
 
-    def cut(self, picture: np.ndarray) -> np.ndarray:
+    def cut(self, picture: RGB8) -> RGB8:
         """The view's picture (h, w, 3) uint8 of `content` size, from a frame's (H, W, 3) uint8.
 
         Pillow's bilinear on 8 bits, antialiased when shrinking: what SAM and MAM were trained on.

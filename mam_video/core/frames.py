@@ -15,6 +15,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from mam_video.core.arrays import RGB8, RGB16, Alpha, Plate, RGBFloat
 from mam_video.core.geometry import Box
 from mam_video.core.reasons import Finding
 
@@ -29,11 +30,11 @@ class ViewTransform(Protocol):
 
     name: str
 
-    def display(self, rgb: np.ndarray) -> np.ndarray:
+    def display(self, rgb: Plate) -> RGB16:
         """(H, W, 3) uint16: display-referred sRGB, full range, of pixels as `Frame.rgb` holds them."""
         ...
 
-    def linear(self, rgb: np.ndarray) -> np.ndarray:
+    def linear(self, rgb: Plate) -> RGBFloat:
         """(H, W, 3) float32: scene-linear light; not clipped."""
         ...
 
@@ -58,11 +59,11 @@ class Frame:
     index: int
     pts: int
     time_base: Fraction
-    rgb: np.ndarray = field(repr=False)
+    rgb: Plate = field(repr=False)
     look: ViewTransform | None = None
     window: tuple[int, int, int, int] | None = None
     timecode: str | None = None
-    alpha: np.ndarray | None = field(default=None, repr=False)
+    alpha: Alpha | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.rgb.ndim != 3 or self.rgb.shape[2] != 3 or self.rgb.dtype not in _PIXEL_TYPES:
@@ -79,7 +80,7 @@ class Frame:
         return self.rgb.shape[0], self.rgb.shape[1]
 
     @property
-    def shown(self) -> np.ndarray:
+    def shown(self) -> RGB8 | RGB16:
         """(H, W, 3) uint8 or uint16, display-referred: through the look where there is one."""
         if self.look is not None:
             return self.look.display(self.rgb)
@@ -89,7 +90,7 @@ class Frame:
         return np.rint(np.clip(whole, 0, 1) * np.float32(65535)).astype(np.uint16)
 
     @property
-    def codes(self) -> np.ndarray:
+    def codes(self) -> RGB8 | RGB16:
         """(H, W, 3) uint8 or uint16, what files of whole numbers are given: the plate's own codes, log ones too.
 
         Only float pixels, which such a file cannot hold, go through the look.
@@ -97,11 +98,11 @@ class Frame:
         return self.rgb if self.rgb.dtype.kind == "u" else self.shown
 
     @cached_property
-    def rgb8(self) -> np.ndarray:
+    def rgb8(self) -> RGB8:
         """(H, W, 3) uint8, rounded: what models and motion look at. The plate itself stays as decoded."""
         shown = self.shown
         if shown.dtype == np.uint8:
-            return shown
+            return np.asarray(shown, np.uint8)  # itself
         return cv2.convertScaleAbs(shown, alpha=255.0 / 65535.0)  # rounds to nearest
 
     @property
@@ -167,11 +168,11 @@ class Matted:
     """
 
     frame: Frame
-    alpha: np.ndarray = field(repr=False)
+    alpha: Alpha = field(repr=False)
     record: Record
-    coverage: np.ndarray | None = field(default=None, repr=False)
+    coverage: Alpha | None = field(default=None, repr=False)
     parts: tuple[Matted, ...] = field(default=(), repr=False)
-    matte: np.ndarray | None = field(default=None, repr=False)
+    matte: Alpha | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for alpha in (self.alpha, self.coverage, self.matte):

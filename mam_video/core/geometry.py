@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mam_video.core.arrays import Alpha, Mask
 from mam_video.core.errors import UsageError
 
 ALL_SUBJECT = "all of every picture is subject: is it an opaque alpha channel? write black and white without one"
@@ -91,13 +92,26 @@ class Point:
         return f"{self.x:g},{self.y:g}" + ("" if self.subject else ",0")
 
 
-def box_of_mask(mask: np.ndarray) -> Box | None:
-    """Tight box of what is above half in a mask, (H, W) float32 in [0, 1]; None where nothing is."""
-    inside = mask > 0.5
-    columns, rows = np.flatnonzero(inside.any(0)), np.flatnonzero(inside.any(1))
+def mask_bounds(mask: Mask) -> tuple[int, int, int, int] | None:
+    """Tight x0, y0, x1, y1 of what is set in a mask, half-open, in its pixels; None where nothing is."""
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
     if len(columns) == 0:
         return None
-    return Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def box_of_mask(mask: Alpha) -> Box | None:
+    """Tight box of what is above half in a mask, (H, W) float32 in [0, 1]; None where nothing is."""
+    inside = mask > 0.5
+    return tight_box(inside) if inside.any() else None
+
+
+def tight_box(mask: Mask) -> Box:
+    """Return the box of a mask's bounds. Raises: ValueError, the mask is empty."""
+    bounds = mask_bounds(mask)
+    if bounds is None:
+        raise ValueError("an empty mask has no box")
+    return Box(*(float(v) for v in bounds))
 
 
 def point_of(values: Sequence[float | str], size: tuple[int, int]) -> Point:

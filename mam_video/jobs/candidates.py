@@ -70,7 +70,7 @@ def find_candidates(model: Model, picture: np.ndarray, most: int = MOST) -> list
             continue  # what is there is known
         logits = _answer(model, embedding, view, box)
         for part in () if logits is None else _parts(logits > 0):
-            around = box_of_mask(part)
+            around = _box_of(part)
             if around is None or any(around.iou(each.box) > _SAME_BOX for each in found):
                 continue
             answer = _confirmed(model, embedding, view, part, around)
@@ -112,7 +112,7 @@ def _confirmed(model: Model, embedding: Embedding, view: Crop, part: np.ndarray,
     if logits is None:
         return None
     mask = logits > 0
-    final = box_of_mask(mask)
+    final = _box_of(mask)
     if final is None or not _plausible(mask, final):
         return None
     agree, stable = _iou(part, mask), _iou(logits > _CUT, logits > -_CUT)
@@ -135,6 +135,10 @@ def _plausible(mask: np.ndarray, box: Box) -> bool:
     h, w = mask.shape
     whole = box.width > _EDGE * w and box.height > _EDGE * h
     return _SMALLEST <= float(mask.mean()) <= _LARGEST and not whole and mask.sum() >= _FILLS * box.area
+
+
+def _box_of(mask: np.ndarray) -> Box | None:
+    return box_of_mask(mask.astype(np.float32))
 
 
 def _iou(a: np.ndarray, b: np.ndarray) -> float:

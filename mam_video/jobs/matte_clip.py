@@ -175,7 +175,7 @@ class _Job:
             keep=() if checkpoint is None else checkpoint.places, subjects=self.plan.subjects, whose=self.plan.whose,
         )  # fmt: skip
         if checkpoint is not None:
-            writers.before_publish = checkpoint.mark
+            writers.before_commit = checkpoint.mark
         return writers
 
     def _begin_report(self, model: Model) -> RunReport:
@@ -279,8 +279,8 @@ class _Job:
         with self.clock.stage("verify"):
             plan = self.plan
             outputs = dict(zip(self.writers.paths, zip(plan.names, plan.whose, strict=True), strict=True))
-            for path, promise in self.writers.promises():
-                self.report.checks[path] = verify_output(path, promise, self.alphas.reached(*outputs[path]))
+            for path, expected in self.writers.expected():
+                self.report.checks[path] = verify_output(path, expected, self.alphas.reached(*outputs[path]))
 
 
 class _FileStages:
@@ -301,10 +301,10 @@ class _FileStages:
             return replace(with_foreground(matted) if None in self._coloured else matted, parts=parts)
 
     def convert(self, matted: Matted) -> Any:
-        return self._writers.prepare(matted)
+        return self._writers.convert(matted)
 
     def encode(self, converted: Any) -> None:
-        self._writers.put(converted)
+        self._writers.encode(converted)
 
 
 def _check_names(

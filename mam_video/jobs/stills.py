@@ -14,7 +14,7 @@ from mam_video.core.frames import Frame, Matted
 from mam_video.core.settings import Settings
 from mam_video.matting.pipeline import matte_frames
 from mam_video.media import ClipInfo, open_clip
-from mam_video.media.sequence.reader import SUFFIXES
+from mam_video.media.sequence.image_formats import SUFFIXES
 from mam_video.media.still_images import by_number
 from mam_video.models.base import Model
 from mam_video.models.registry import load_model

@@ -1,10 +1,10 @@
-"""The subject's own colour at soft edges, where the plate's colour holds background.
+"""Estimate the foreground colour at soft edges, where the plate's colour is mixed with background.
 
-A plate is I = a F + (1 - a) B. Given I and alpha, F and B are found together: they explain the plate and change
-slowly. As in Germer, Uelwer, Conrad and Harmeling, "Fast Multi-Level Foreground Estimation" (ICPR 2020), neighbours
-count the more the more alpha changes between them, and coarse levels hand their answer to finer ones. Theirs visits
-every pixel; only the unsure ones and their surroundings are visited here, kept as lists, so that the time goes with the
-length of the edge and not with the size of the picture.
+A plate is I = a F + (1 - a) B. Given I and alpha, F and B are estimated together: they must explain the plate and vary
+slowly. The method is that of Germer, Uelwer, Conrad and Harmeling, "Fast Multi-Level Foreground Estimation" (ICPR
+2020). The weight of a neighbour grows with the change of alpha, and coarse levels initialise finer ones. Differs:
+theirs visits every pixel. Here only uncertain pixels and their surroundings are visited, as lists, so that the time
+grows with the length of the edge and not with the size of the picture.
 """
 
 from __future__ import annotations
@@ -15,111 +15,115 @@ from typing import Final
 import cv2
 import numpy as np
 
+from mam_video.core.arrays import Alpha, Grey8, Plate
 from mam_video.core.frames import Matted
 
-_SURE: Final = 1 / 1024  # alpha closer than this to 0 or 1 is sure: what it could change is below a step of 10 bits
-_COARSEST: Final = 32  # pixels of the longer side
+_CERTAIN: Final = 1 / 1024  # alpha this close to 0 or 1 is certain; the error is below a step of 10 bits
+_COARSEST: Final = 32  # pixels, longer side of the coarsest level
 _HALF_MOST: Final = 65504.0  # the largest half float
 _ROUNDS: Final = 3
 _ROUNDS_COARSEST: Final = 10
-_LEAST_WEIGHT: Final = 1e-5  # of a neighbour whose alpha is the same
+_LEAST_WEIGHT: Final = 1e-5  # weight of a neighbour with the same alpha
 _CROSS: Final = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 _SQUARE: Final = np.ones((3, 3), np.uint8)
 
 
 def with_foreground(matted: Matted) -> Matted:
-    """The same with the subject's own colour as its picture; pure, so that any thread may do it.
+    """Replace the picture of a matte by the estimated foreground colour. A pure function, safe in any thread.
 
-    An alpha that was grown or choked by hand does not say how the plate's colours are mixed; the coverage before does.
-    The plate's own alpha says nothing of it either: its colours are straight, and stay as they are where it is below 1.
+    The coverage is used, because an alpha after choke or grow does not describe how the plate's colours are mixed. The
+    plate's own alpha does not either: its colours are straight, and stay unchanged where it is below 1.
     """
     coverage = matted.alpha if matted.coverage is None else matted.coverage
     rgb = estimate_foreground(matted.frame.rgb, coverage, matted.frame.alpha)
     return matted if rgb is matted.frame.rgb else replace(matted, frame=replace(matted.frame, rgb=rgb))
 
 
-def estimate_foreground(rgb: np.ndarray, alpha: np.ndarray, own: np.ndarray | None = None) -> np.ndarray:
-    """The subject's colour F, straight (not multiplied by alpha).
+def estimate_foreground(rgb: Plate, alpha: Alpha, plate_alpha: Alpha | None = None) -> Plate:
+    """Estimate the subject's colour F, straight (not multiplied by alpha).
 
     Args:
         rgb: the plate, (H, W, 3); uint8 or uint16 over their whole range, or float16 or float32 of any scale.
         alpha: (H, W) float32 in [0, 1].
-        own: (H, W) float32 in [0, 1], the alpha that the plate brings along; None where it is 1 everywhere. Where it is
-            below 1 the colour is not changed. Where it is 0 colours count as their nearest neighbours', since nothing
-            lies behind the edge of what the plate shows.
-    Returns: (H, W, 3) of the plate's dtype. It differs from the plate only where alpha is fractional, and two pixels
-        around that where alpha is 0 (so that scaling or compressing the result drags no background in). Pixels of
-        alpha 1 keep the plate's exact values. Integers stay in their range, floats within the plate's own. The plate
-        itself, not a copy, where alpha is hard everywhere.
+        plate_alpha: the plate's own alpha, (H, W) float32 in [0, 1]; None if it is 1 everywhere. The colour does not
+            change where it is below 1. Where it is 0, the colour of the nearest neighbours is used.
+    Returns: (H, W, 3) of the plate's dtype. It differs from the plate only where alpha is fractional, and up to two
+        pixels around it where alpha is 0 (so that scaling or compression mixes in no background). Pixels with alpha 1
+        keep the plate's exact values. Integers stay in their range, floats within the plate's range. If alpha is hard
+        everywhere, the plate itself is returned, not a copy.
+    Raises: ValueError, the sizes differ.
     """
     if rgb.shape[:2] != alpha.shape:
         raise ValueError(f"rgb is {rgb.shape[:2]}, alpha {alpha.shape}")
-    unsure = _unsure(alpha)
-    if not unsure.any():
+    uncertain = _uncertain(alpha)
+    if not uncertain.any():
         return rgb
-    top, left, bottom, right = _surroundings(unsure)
-    cut = np.s_[top:bottom, left:right]
-    whole = np.issubdtype(rgb.dtype, np.integer)
-    seen, low, high = rgb[cut], 0.0, 0.0
-    if whole:
+    top, left, bottom, right = _surroundings(uncertain)
+    part = np.s_[top:bottom, left:right]
+    is_integer = np.issubdtype(rgb.dtype, np.integer)
+    plate_part, low, high = rgb[part], 0.0, 0.0
+    if is_integer:
         high = float(np.iinfo(rgb.dtype).max)
-    else:  # half too, and what is not finite: a render may hold either
-        seen = np.nan_to_num(seen.astype(np.float32), nan=0.0, posinf=_HALF_MOST, neginf=-_HALF_MOST)
-        low, high = float(seen.min()), float(seen.max())
-    if own is not None:
-        finite = seen.astype(np.float32)
-        seen = _extended(finite, own[cut] > 0)
-        if not whole:
-            low, high = float(seen.min()), float(seen.max())
-    levels = _pyramid(seen, alpha[cut], unsure[cut])
+    else:  # a render may hold half floats and values that are not finite
+        plate_part = np.nan_to_num(plate_part.astype(np.float32), nan=0.0, posinf=_HALF_MOST, neginf=-_HALF_MOST)
+        low, high = float(plate_part.min()), float(plate_part.max())
+    if plate_alpha is not None:
+        finite = plate_part.astype(np.float32)
+        plate_part = _extended(finite, plate_alpha[part] > 0)
+        if not is_integer:
+            low, high = float(plate_part.min()), float(plate_part.max())
+    levels = _pyramid(plate_part, alpha[part], uncertain[part])
 
-    found: _Found | None = None
+    solution: _Solution | None = None
     for level in reversed(levels):
-        found = _solve(level, found, low, high)
-    assert found is not None
+        solution = _solve(level, solution, low, high)
+    assert solution is not None
 
-    mixed = alpha[cut].ravel()[found.flat] < 1 - _SURE
-    if own is not None:
-        mixed &= own[cut].ravel()[found.flat] >= 1
-    ours = found.flat[mixed]
-    colour = found.colours[:3].take(found.place.ravel()[ours], 1).T
+    fractional = alpha[part].ravel()[solution.flat] < 1 - _CERTAIN
+    if plate_alpha is not None:
+        fractional &= plate_alpha[part].ravel()[solution.flat] >= 1
+    changed = solution.flat[fractional]
+    colour = solution.colours[:3].take(solution.list_index.ravel()[changed], 1).T
     result = rgb.copy()
-    rows, columns = np.divmod(ours, right - left)
-    result[rows + top, columns + left] = np.rint(colour) if whole else colour
+    rows, columns = np.divmod(changed, right - left)
+    result[rows + top, columns + left] = np.rint(colour) if is_integer else colour
     return result
 
 
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """A picture, its alpha, and what of it is unsure (or was, on a finer level); the first is the full size."""
+    """A level of the pyramid: a picture, its alpha, and the pixels that are uncertain here or on a finer level.
+
+    The first level has the full size.
+    """
 
     rgb: np.ndarray
     alpha: np.ndarray
-    unsure: np.ndarray  # (H, W) uint8, 0 or 255
+    uncertain: Grey8  # (H, W) uint8, 0 or 255
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """F and B of the pixels that one level knows of.
+class _Solution:
+    """F and B of the pixels in the list of one level.
 
-    flat     (M,) places in the flattened picture
-    place    (H, W) int32, where in the list a pixel is; -1 where it is not
-    colours  (6, M) float32: F and B, channel by channel
+    flat        (M,) indices in the flattened picture
+    list_index  (H, W) int32, position of a pixel in the list; -1 if it is not in the list
+    colours     (6, M) float32: F and B, channel by channel
     """
 
     flat: np.ndarray
-    place: np.ndarray
+    list_index: np.ndarray
     colours: np.ndarray
 
 
 def _extended(rgb: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Return float32 colour that is carried on from where it is known to where it is not, ever smoother further away.
+    """Extend known colours to unknown pixels, smoother with the distance. Returns: (H, W, 3) float32.
 
-    Means of known pixels on coarser and coarser levels fill what is unknown on finer ones.
+    Means of known pixels on coarser levels fill the unknown pixels of finer ones.
 
     Args:
         rgb: (H, W, 3) float32, finite.
-        known: (H, W) bool. Where no pixel is known, `rgb` is returned as it is.
+        known: (H, W) bool. If no pixel is known, `rgb` is returned unchanged.
     """
     if known.all() or not known.any():
         return rgb
@@ -131,31 +135,35 @@ def _extended(rgb: np.ndarray, known: np.ndarray) -> np.ndarray:
     half = (colour.shape[1] // 2, colour.shape[0] // 2)
     colour, weight = (cv2.resize(each, half, interpolation=cv2.INTER_AREA) for each in (colour, weight))
     coarse = _extended(colour / np.maximum(weight, np.float32(1e-6))[..., None], weight > 0)
-    whole = cv2.resize(coarse, (2 * half[0], 2 * half[1]), interpolation=cv2.INTER_LINEAR)[:height, :width]
-    return np.where(known[..., None], rgb, whole)
+    is_integer = cv2.resize(coarse, (2 * half[0], 2 * half[1]), interpolation=cv2.INTER_LINEAR)[:height, :width]
+    return np.where(known[..., None], rgb, is_integer)
 
 
-def _unsure(alpha: np.ndarray) -> np.ndarray:
-    return cv2.inRange(alpha, _SURE, 1 - _SURE)
+def _uncertain(alpha: Alpha) -> Grey8:
+    return cv2.inRange(alpha, _CERTAIN, 1 - _CERTAIN)
 
 
-def _surroundings(unsure: np.ndarray) -> tuple[int, int, int, int]:
-    """Top, left, bottom, right of what is unsure, with room for some sure pixels on every side."""
-    x, y, width, height = cv2.boundingRect(unsure)
+def _surroundings(uncertain: Grey8) -> tuple[int, int, int, int]:
+    """Return top, left, bottom, right of the uncertain pixels, with a margin of up to 16 pixels."""
+    x, y, width, height = cv2.boundingRect(uncertain)
     room = 16
-    return max(y - room, 0), max(x - room, 0), min(y + height + room, unsure.shape[0]), min(
-        x + width + room, unsure.shape[1]
+    return max(y - room, 0), max(x - room, 0), min(y + height + room, uncertain.shape[0]), min(
+        x + width + room, uncertain.shape[1]
     )  # fmt: skip
 
 
-def _pyramid(rgb: np.ndarray, alpha: np.ndarray, unsure: np.ndarray) -> list[_Level]:
-    """Means of 2 x 2 pixels, again and again, odd sizes extended by their last row or column."""
-    levels = [_Level(rgb, alpha, unsure)]
+def _pyramid(rgb: np.ndarray, alpha: np.ndarray, uncertain: np.ndarray) -> list[_Level]:
+    """Build the levels by means of 2 x 2 pixels. Odd sizes are extended by their last row or column."""
+    levels = [_Level(rgb, alpha, uncertain)]
     while max(levels[-1].alpha.shape) > _COARSEST:
-        parts = [_halved(part) for part in (levels[-1].rgb, levels[-1].alpha, levels[-1].unsure)]
-        colour, opacity, was = parts
+        parts = [_halved(part) for part in (levels[-1].rgb, levels[-1].alpha, levels[-1].uncertain)]
+        colour, opacity, finer_uncertain = parts
         levels.append(
-            _Level(colour.astype(np.float32), opacity, cv2.max(_unsure(opacity), cv2.compare(was, 0, cv2.CMP_GT)))
+            _Level(
+                colour.astype(np.float32),
+                opacity,
+                cv2.max(_uncertain(opacity), cv2.compare(finer_uncertain, 0, cv2.CMP_GT)),
+            )
         )
     return levels
 
@@ -169,23 +177,23 @@ def _halved(picture: np.ndarray) -> np.ndarray:
     return half
 
 
-def _solve(level: _Level, coarser: _Found | None, low: float, high: float) -> _Found:
-    """F and B around what is unsure on one level, begun from the next coarser one's.
+def _solve(level: _Level, coarser: _Solution | None, low: float, high: float) -> _Solution:
+    """Solve for F and B around the uncertain pixels of one level, initialised from the next coarser level.
 
     A pixel's F and B minimise (a F + (1 - a) B - I)^2 + sum of w (F - F')^2 + w (B - B')^2 over its four neighbours
-    (F', B'), with w = |a - a'| + a little. The minimum lies at the neighbours' weighted mean, moved by a share of what
-    the mean leaves of the plate. Pixels are visited as on a chessboard, one colour after the other.
+    (F', B'), with w = |a - a'| + 1e-5. The minimum is the neighbours' weighted mean plus a share of the residual that
+    the mean leaves of the plate. Pixels are visited in chessboard order, one colour after the other.
     """
     height, width = level.alpha.shape
     if coarser is None:
         free = np.full((height, width), 255, np.uint8)
         known = free
     else:
-        free = cv2.dilate(level.unsure, _SQUARE)
+        free = cv2.dilate(level.uncertain, _SQUARE)
         known = cv2.dilate(free, _CROSS)
     flat = np.flatnonzero(known.ravel())
-    place = np.full(height * width, -1, np.int32)
-    place[flat] = np.arange(len(flat), dtype=np.int32)
+    list_index = np.full(height * width, -1, np.int32)
+    list_index[flat] = np.arange(len(flat), dtype=np.int32)
     rows, columns = np.divmod(flat, width)
     plate = level.rgb.reshape(-1, 3).take(flat, 0).T.astype(np.float32, order="C")
     alpha = level.alpha.ravel().take(flat)
@@ -194,42 +202,44 @@ def _solve(level: _Level, coarser: _Found | None, low: float, high: float) -> _F
         colours = np.repeat(_means(plate, alpha)[:, None], len(flat), 1)
     else:
         across = (width + 1) // 2
-        colours = coarser.colours.take(coarser.place.ravel().take((rows >> 1) * across + (columns >> 1)), 1)
-    solid, clear = alpha >= 1 - _SURE, alpha <= _SURE
+        colours = coarser.colours.take(coarser.list_index.ravel().take((rows >> 1) * across + (columns >> 1)), 1)
+    solid, clear = alpha >= 1 - _CERTAIN, alpha <= _CERTAIN
     np.copyto(colours[:3], plate, where=solid)
     np.copyto(colours[3:], plate, where=clear)
 
     moving = free.ravel()[flat] > 0
     colour_of_square = (rows + columns) & 1
     fields = [
-        _Field.of(np.flatnonzero(moving & (colour_of_square == side)), flat, rows, columns, place, plate, alpha, level)
+        _Field.of(
+            np.flatnonzero(moving & (colour_of_square == side)), flat, rows, columns, list_index, plate, alpha, level
+        )
         for side in (0, 1)
     ]
     for _ in range(_ROUNDS_COARSEST if coarser is None else _ROUNDS):
         for field in fields:
             field.relax(colours, low, high)
-    return _Found(flat, place.reshape(height, width), colours)
+    return _Solution(flat, list_index.reshape(height, width), colours)
 
 
 def _means(plate: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """(6,) float32: the mean colour of what is rather subject, and of what is rather not."""
+    """Compute the mean colours of subject and background, weighted by alpha: (6,) float32."""
     both = np.stack([alpha, 1 - alpha]) ** 4 + 1e-6
     return ((both @ plate.T) / both.sum(1, keepdims=True)).astype(np.float32).ravel()
 
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """The squares of one colour, and what does not change about them while they are visited.
+    """The pixels of one chessboard colour, with the values that are constant while they are visited.
 
-    at         (N,) places in the list
-    beside     (4, N) places of their neighbours
-    weights    (4, N) float32, adding up to 1
-    plate      (3, N) float32
-    shares     (N,) float32 each: alpha and 1 - alpha, and how much of the rest goes to F and to B
+    at          (N,) positions in the list
+    neighbours  (4, N) positions of their neighbours
+    weights     (4, N) float32, which sum to 1
+    plate       (3, N) float32
+    shares      (N,) float32 each: alpha, 1 - alpha, and the shares of the residual that F and B take
     """
 
     at: np.ndarray
-    beside: np.ndarray
+    neighbours: np.ndarray
     weights: np.ndarray
     plate: np.ndarray
     shares: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -241,7 +251,7 @@ class _Field:
         flat: np.ndarray,
         rows: np.ndarray,
         columns: np.ndarray,
-        place: np.ndarray,
+        list_index: np.ndarray,
         plate: np.ndarray,
         alpha: np.ndarray,
         level: _Level,
@@ -254,23 +264,23 @@ class _Field:
             np.where(y > 0, here - width, here),
             np.where(y < height - 1, here + width, here),
         ]
-        beside = place.take(np.stack(steps)).astype(np.intp)
-        own = alpha.take(at)
-        weights = np.abs(alpha.take(beside) - own) + np.float32(_LEAST_WEIGHT)
+        neighbours = list_index.take(np.stack(steps)).astype(np.intp)
+        plate_alpha = alpha.take(at)
+        weights = np.abs(alpha.take(neighbours) - plate_alpha) + np.float32(_LEAST_WEIGHT)
         total = weights.sum(0)
-        norm = own * own + (1 - own) * (1 - own) + total
-        shares = (own, 1 - own, own / norm, (1 - own) / norm)
-        return cls(at, beside, weights / total, plate.take(at, 1), shares)
+        norm = plate_alpha * plate_alpha + (1 - plate_alpha) * (1 - plate_alpha) + total
+        shares = (plate_alpha, 1 - plate_alpha, plate_alpha / norm, (1 - plate_alpha) / norm)
+        return cls(at, neighbours, weights / total, plate.take(at, 1), shares)
 
     def relax(self, colours: np.ndarray, low: float, high: float) -> None:
-        mean = colours.take(self.beside[0], 1)
+        mean = colours.take(self.neighbours[0], 1)
         mean *= self.weights[0]
-        for beside, weight in zip(self.beside[1:], self.weights[1:], strict=True):
-            mean += colours.take(beside, 1) * weight
+        for neighbours, weight in zip(self.neighbours[1:], self.weights[1:], strict=True):
+            mean += colours.take(neighbours, 1) * weight
         alpha, rest, to_f, to_b = self.shares
-        left = self.plate - alpha * mean[:3] - rest * mean[3:]
-        mean[:3] += to_f * left
-        mean[3:] += to_b * left
+        residual = self.plate - alpha * mean[:3] - rest * mean[3:]
+        mean[:3] += to_f * residual
+        mean[3:] += to_b * residual
         np.clip(mean, low, high, out=mean)
         for channel, values in zip(colours, mean, strict=True):
             channel[self.at] = values

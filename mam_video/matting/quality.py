@@ -15,6 +15,7 @@ import numpy as np
 from mam_video.core.crop import Crop
 from mam_video.core.frames import Matted
 from mam_video.matting.temporal_filter import MovingMatte
+from mam_video.metrics.masks import region_j
 from mam_video.motion.flow import Motion
 from mam_video.runtime.stage_timer import StageTimer
 
@@ -63,6 +64,4 @@ def agreement(alpha: np.ndarray, logits: np.ndarray, view: Crop) -> float:
     m = logits.shape[0]
     h, w = (max(round(side * m / view.size), 1) for side in view.content)
     matte = cv2.resize(alpha, (w, h), interpolation=cv2.INTER_AREA) > 0.5
-    mask = logits[:h, :w] > 0
-    either = np.count_nonzero(matte | mask)
-    return float(np.count_nonzero(matte & mask) / either) if either else 1.0
+    return region_j(matte, logits[:h, :w] > 0)

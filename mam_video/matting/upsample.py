@@ -1,10 +1,10 @@
-"""From the view's alpha to the plate's resolution: what was enlarged is sharpened with the plate as guide.
+"""Guided upsampling: sharpen the alpha of a crop at the plate's resolution, with the plate as guide.
 
-A view of a 4K plate is smaller than the rectangle that it shows, and the model's alpha comes back enlarged. A guided
-filter (He, Sun, Tang 2013) writes the small alpha as a local linear function of the small picture's colour; the same
-function of the full-size picture is the sharp alpha (the "fast guided filter" of He and Sun 2015: the costly half runs
-at the small size). What the filter smears is put back by back projection. Only the soft band is touched: what is surely
-subject or background stays exactly so.
+The model works on a crop of limited size, so the alpha of a 4K plate comes back enlarged and soft. A guided filter (He,
+Sun, Tang 2013) expresses the small alpha as a local linear function of the small picture's colour. The same function of
+the full-size picture gives the sharp alpha. (This is the "fast guided filter" of He and Sun 2015: the costly half runs
+at the small size.) Back projection restores what the filter blurs. Only the soft band changes: certain subject and
+background keep their exact values.
 """
 
 from __future__ import annotations
@@ -12,19 +12,21 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from mam_video.core.arrays import RGB8, Alpha, Grey8
 from mam_video.core.crop import Crop
+from mam_video.core.guided_filter import box_mean, fit_colours
 from mam_video.core.settings import RefineSettings
 
 
-def refine(alpha: np.ndarray, picture: np.ndarray, view: Crop, settings: RefineSettings) -> np.ndarray:
-    """Sharpen the alpha of a view that shows more pixels than the model saw.
+def refine(alpha: Alpha, picture: RGB8, view: Crop, settings: RefineSettings) -> Alpha:
+    """Sharpen the alpha of a crop that covers more plate pixels than the model saw.
 
     Args:
-        alpha: (height, width) float32 in [0, 1], the view's rectangle, enlarged from the view's own resolution.
+        alpha: (height, width) float32 in [0, 1], the crop's rectangle, enlarged from the resolution of the crop.
         picture: (height, width, 3) uint8 RGB, the same rectangle of the plate.
-        view: the view; where it was not shrunk there is nothing to sharpen.
-        settings: radius in view pixels, eps in squared units of [0, 1] colour.
-    Returns: (height, width) float32 in [0, 1]; `alpha` itself where nothing was done.
+        view: the crop. Without reduction there is nothing to sharpen.
+        settings: radius in crop pixels, eps in squared units of [0, 1] colour.
+    Returns: (height, width) float32 in [0, 1]; `alpha` itself if nothing was done.
     """
     content_h, content_w = view.content
     if not settings.enabled or view.width <= content_w or view.height <= content_h:
@@ -33,12 +35,12 @@ def refine(alpha: np.ndarray, picture: np.ndarray, view: Crop, settings: RefineS
     x, y, w, h = cv2.boundingRect(band)
     if w == 0:
         return alpha
-    # the part in question, in whole view pixels with some room for the filters
+    # the part around the soft band, in whole crop pixels, with a margin for the filters
     sx, sy = view.scale
     left, top = max(int(x * sx) - 8, 0), max(int(y * sy) - 8, 0)
     right, bottom = min(int((x + w) * sx) + 8, content_w), min(int((y + h) * sy) + 8, content_h)
     small_size = (right - left, bottom - top)
-    # Sampled at the centres of the view's pixels: the enlargement's own samples come back; a mean would blur twice.
+    # Sampling at the centres of the crop's pixels returns the samples before enlargement. A mean would blur twice.
     centres = np.array([[1 / sx, 0, (left + 0.5) / sx - 0.5], [0, 1 / sy, (top + 0.5) / sy - 0.5]])
     sample = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     small_alpha = cv2.warpAffine(alpha, centres, small_size, flags=sample, borderMode=cv2.BORDER_REPLICATE)
@@ -46,62 +48,41 @@ def refine(alpha: np.ndarray, picture: np.ndarray, view: Crop, settings: RefineS
     *slopes, offset = _guided_coefficients(small_picture, small_alpha, settings.radius, settings.eps)
 
     rows, columns = slice(y, y + h), slice(x, x + w)
-    onto = np.array([[sx, 0, (x + 0.5) * sx - 0.5 - left], [0, sy, (y + 0.5) * sy - 0.5 - top]])
+    to_small = np.array([[sx, 0, (x + 0.5) * sx - 0.5 - left], [0, sy, (y + 0.5) * sy - 0.5 - top]])
 
     def enlarged(small: np.ndarray) -> np.ndarray:
         flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-        return cv2.warpAffine(small, onto, (w, h), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        return cv2.warpAffine(small, to_small, (w, h), flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
     guide = picture[rows, columns].astype(np.float32) * np.float32(1 / 255)
     sharp = alpha.copy()
     part = enlarged(offset)
     for channel, slope in enumerate(slopes):
         part += enlarged(slope) * guide[..., channel]
-    # Back projection (Irani and Peleg 1991): shrunk again, the sharp alpha must be the alpha that the model gave.
-    for again in range(settings.projections + 1):
+    # Back projection (Irani and Peleg 1991): reduced again, the sharp alpha must equal the model's alpha.
+    for iteration in range(settings.projections + 1):
         sharp[rows, columns] = np.clip(part, 0, 1)
-        if again < settings.projections:
+        if iteration < settings.projections:
             shrunk = cv2.resize(sharp, (content_w, content_h), interpolation=cv2.INTER_AREA)[top:bottom, left:right]
             part = sharp[rows, columns] + enlarged(small_alpha - shrunk)
     return np.where(band > 0, sharp, alpha)
 
 
-def _soft_band(alpha: np.ndarray, reach: float) -> np.ndarray:
-    """(H, W) uint8, 1 within `reach` pixels of any alpha that is neither 0 nor 1."""
+def _soft_band(alpha: Alpha, reach: float) -> Grey8:
+    """Mark the pixels within `reach` of any alpha that is neither 0 nor 1: (H, W) uint8, 0 or 1."""
     soft = ((alpha > 1 / 255) & (alpha < 1 - 1 / 255)).astype(np.uint8)
     size = 2 * max(round(reach), 1) + 1
     return cv2.dilate(soft, np.ones((size, size), np.uint8))
 
 
-def _guided_coefficients(picture: np.ndarray, alpha: np.ndarray, radius: float, eps: float) -> list[np.ndarray]:
-    """Per pixel a (one map a colour) and b, so that alpha is about a . colour + b; each (h, w) float32.
+def _guided_coefficients(picture: RGB8, alpha: Alpha, radius: float, eps: float) -> list[np.ndarray]:
+    """Fit per pixel a (one map per colour) and b, so that alpha is about a . colour + b; each (h, w) float32.
 
     Source: He, Sun, Tang, "Guided Image Filtering" (2013), the colour form, equations 14 to 16.
     """
-
-    def mean(m: np.ndarray) -> np.ndarray:
-        return cv2.blur(m, (size, size), borderType=cv2.BORDER_REFLECT)
-
-    size = 2 * max(round(radius), 1) + 1
-    # float64: the determinant of a nearly flat patch cancels to noise in float32
-    colour = list(cv2.split(picture.astype(np.float64) / 255))
-    alpha = alpha.astype(np.float64)
-    means = [mean(c) for c in colour]
-    mean_alpha = mean(alpha)
-    covariance = [mean(c * alpha) - m * mean_alpha for c, m in zip(colour, means, strict=True)]
-    rr, rg, rb = (mean(colour[0] * c) - means[0] * m for c, m in zip(colour, means, strict=True))
-    gg, gb = (mean(colour[1] * c) - means[1] * m for c, m in zip(colour[1:], means[1:], strict=True))
-    bb = mean(colour[2] * colour[2]) - means[2] * means[2]
-    rr, gg, bb = rr + eps, gg + eps, bb + eps
-    # the inverse of the symmetric 3x3 covariance, written out
-    i_rr, i_rg, i_rb = gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb
-    i_gg, i_gb, i_bb = rr * bb - rb * rb, rb * rg - rr * gb, rr * gg - rg * rg
-    determinant = rr * i_rr + rg * i_rg + rb * i_rb
-    cr, cg, cb = covariance
-    slopes = [
-        (i_rr * cr + i_rg * cg + i_rb * cb) / determinant,
-        (i_rg * cr + i_gg * cg + i_gb * cb) / determinant,
-        (i_rb * cr + i_gb * cg + i_bb * cb) / determinant,
-    ]
-    offset = mean_alpha - sum(s * m for s, m in zip(slopes, means, strict=True))
+    mean = box_mean(max(round(radius), 1), cv2.BORDER_REFLECT)
+    # float64, because in float32 the determinant of a nearly flat patch cancels to noise
+    fit = fit_colours(cv2.split(picture.astype(np.float64) / 255), alpha.astype(np.float64), mean, eps)
+    slopes = [numerator / fit.determinant for numerator in fit.numerators]
+    offset = fit.mean_value - sum(s * m for s, m in zip(slopes, fit.means, strict=True))
     return [mean(m).astype(np.float32) for m in (*slopes, offset)]

@@ -60,7 +60,7 @@ Alphas = Pictures | Movie
 
 
 def open_alphas(source: str | Path) -> Alphas:
-    """The alphas of one clip: a movie, a pattern, a folder of pictures, or one picture. Iterating decodes.
+    """Return the alphas of one clip: a movie, a pattern, a folder of pictures, or one picture. Iterating decodes.
 
     Raises: UsageError or MediaError, in one line, where there are none.
     """
@@ -84,7 +84,7 @@ def open_alphas(source: str | Path) -> Alphas:
 
 
 def find_alphas(source: str | Path, chosen: Sequence[str] = ALPHA_FOLDERS) -> dict[str, Alphas]:
-    """The clips of a folder by name (their path in it, without endings and the folders `chosen`), in order.
+    """Return the clips of a folder by name (their path in it, without endings and the folders `chosen`), in order.
 
     A folder that holds pictures is one clip; anything but a folder is one clip too. Its name is empty. Where a folder
     holds one of those that are `chosen`, what lies beside it is left out.

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.media.ffmpeg_compat import writing
-from mam_video.media.sequence.pattern import takes_sign, written_number
+from mam_video.media.sequence.frame_signs import MOST_DIGITS, FrameSign, frame_signs, takes_sign, written_number
 from mam_video.runtime.commit import (
     Lock,
     Stamp,
@@ -31,10 +31,6 @@ from mam_video.runtime.commit import (
     stamp,
 )
 
-MOST_DIGITS = 9
-_DIGITS = re.compile(r"%0?(?P<printf>\d*)d|(?P<hashes>#+)|\$F(?P<houdini>\d?)")
-_PLAIN = re.compile(r"%0\d+d|##+|\$F\d")  # of several signs the one that says how many digits is the frame number
-
 Numbers = tuple[int, int | None]  # first and last number of the frames that a run writes; None: to the end
 
 SUBJECT = "{subject}"  # in an output's name: a file, or a sequence, for each subject
@@ -44,7 +40,7 @@ _DEVICES = {"con", "prn", "aux", "nul", *(f"{name}{k}" for name in ("com", "lpt"
 
 
 def of_subjects(name: str, subjects: Sequence[str]) -> dict[str | None, str]:
-    """The names that an output with `{subject}` in it gets, by subject; one without is of all together: None.
+    """Return the names that an output with `{subject}` in it gets, by subject; one without is of all together: None.
 
     Raises: UsageError, a subject's name is no safe part of a file's name, or two differ in case alone.
     """
@@ -62,7 +58,7 @@ def of_subjects(name: str, subjects: Sequence[str]) -> dict[str | None, str]:
 
 @contextmanager
 def folders_of_subjects(template: str, names: Sequence[str]) -> Generator[None, None, None]:
-    """Makes the folders of `names` that `{subject}` in the template's own folder asks for, as `{subject}/matte.mov`.
+    """Make the folders of `names` that `{subject}` in the template's own folder needs, as `{subject}/matte.mov`.
 
     What it made and is empty in the end goes again. Raises: MediaError, a folder cannot be made.
     """
@@ -84,11 +80,16 @@ def folders_of_subjects(template: str, names: Sequence[str]) -> Generator[None, 
 
 def _check_folder(folder: Path, name: Path) -> None:
     if not folder.exists():
-        if _DIGITS.search(folder.name):
+        if signs_of_output(folder.name):
             raise UsageError(f"{name}: there is no folder {folder}; the frame number belongs into the file's name")
         raise MediaError(f"{name}: there is no folder {folder}; make it first")
     if not folder.is_dir():
         raise MediaError(f"{name}: {folder} is a file, not a folder")
+
+
+def signs_of_output(name: str) -> list[FrameSign]:
+    """Find the signs for the frame number in an output's name; a lone @ is a letter."""
+    return [sign for sign in frame_signs(name) if sign.text != "@"]
 
 
 class FileOutput:
@@ -137,7 +138,7 @@ class FileOutput:
 
 
 class Pattern:
-    """A sequence's name: `name.%04d.png`, `name.####.png`, `name.$F4.png`, a folder (`mattes/`), or `name.png`.
+    """A sequence's name: `name.%04d.png`, `name.####.png`, `name.@@@@.png`, `name.$F4.png`, a folder/, or `name.png`.
 
     A folder gets `mattes/mattes.1001.png`, a plain name `name.1001.png`, with as many digits as `padding` says. Numbers
     below zero have as many as `below` says, without the sign; None: the sign takes the place of one, as printf has it.
@@ -150,24 +151,22 @@ class Pattern:
         as_folder = text.endswith(("/", "\\"))
         path = Path(text)
         self.makes_folder = as_folder
-        found = [] if as_folder else list(_DIGITS.finditer(path.name))
+        found = [] if as_folder else signs_of_output(path.name)
         if len(found) > 1:
-            found = [sign for sign in found if _PLAIN.fullmatch(sign[0])]
+            found = [sign for sign in found if sign.explicit]
             if len(found) != 1:
                 raise UsageError(f"{text}: more than one place for the frame number; keep one of %04d, ####, $F4")
-        digits = str(padding)
+        self._width = padding
         if as_folder:
             self.folder, self._head, self._tail = path, f"{path.name or 'frame'}.", suffix
         elif not found:
             self.folder, self._head, self._tail = path.parent, f"{path.stem}.", path.suffix
         else:
             (only,) = found
-            digits = only["printf"] or (str(len(only["hashes"])) if only["hashes"] else only["houdini"]) or "1"
-            self.folder = path.parent
-            self._head, self._tail = path.name[: only.start()], path.name[only.end() :]
-        self._width = int(digits) if len(digits) < 3 else MOST_DIGITS + 1
+            self._width, self.folder = only.digits, path.parent
+            self._head, self._tail = path.name[: only.start], path.name[only.end :]
         if self._width > MOST_DIGITS:
-            raise UsageError(f"{text}: {digits} digits are too many; {MOST_DIGITS} at most")
+            raise UsageError(f"{text}: {self._width} digits are too many; {MOST_DIGITS} at most")
         self._signed = below is not None or takes_sign(self._head)
         self._below = None if below is None else max(below - padding + self._width, 1)
         self.path = self.folder / f"{self._head}%0{self._width}d{self._tail}"
@@ -178,16 +177,16 @@ class Pattern:
         return self._head, self._tail
 
     def name(self, index: int) -> str:
-        """File name (without folder) of a frame."""
+        """Return the file name (without folder) of a frame."""
         return f"{self._head}{written_number(index, self._width, self._below)}{self._tail}"
 
     @staticmethod
     def is_one(text: str) -> bool:
-        """Whether a name holds a place for the frame number."""
-        return _DIGITS.search(Path(text).name) is not None
+        """Return whether a name holds a place for the frame number."""
+        return bool(signs_of_output(Path(text).name))
 
     def number(self, name: str) -> int | None:
-        """The frame number in a file name, or None where the name is not one of this sequence."""
+        """Return the frame number in a file name, or None where the name is not one of this sequence."""
         written = name[len(self._head) : len(name) - len(self._tail)]
         digits = written.removeprefix("-") if self._signed else written
         least = self._width - (digits != written)
@@ -195,17 +194,17 @@ class Pattern:
         return int(written) if fits else None
 
     def matches(self, name: str) -> bool:
-        """Whether a file name is one of this sequence."""
+        """Return whether a file name is one of this sequence."""
         return self.number(name) is not None
 
     def existing(self) -> list[Path]:
-        """Files of this sequence that stand in its folder now."""
+        """Return files of this sequence that stand in its folder now."""
         if not self.folder.is_dir():
             return []
         return sorted(entry for entry in self.folder.iterdir() if self.matches(entry.name))
 
     def standing(self) -> dict[int, Path]:
-        """Those of `existing` that a frame of this sequence would replace, by number."""
+        """Return those of `existing` that a frame of this sequence would replace, by number."""
         found = ((self.number(entry.name), entry) for entry in self.existing())
         return {number: entry for number, entry in found if number is not None and self.name(number) == entry.name}
 
@@ -322,15 +321,15 @@ class SequenceOutput:
 
 
 def listed(numbers: Sequence[int], most: int = 4) -> str:
-    """Numbers as ranges: 1-4, 9. Of many ranges the first `most`."""
+    """Return numbers as ranges: 1-4, 9. Of many ranges the first `most`."""
     ranges: list[list[int]] = []
     for number in numbers:
         if ranges and number == ranges[-1][1] + 1:
             ranges[-1][1] = number
         else:
             ranges.append([number, number])
-    told = [str(a) if a == b else f"{a}-{b}" for a, b in ranges[:most]]
-    return ", ".join(told) + (", ..." if len(ranges) > most else "")
+    ranges_text = [str(a) if a == b else f"{a}-{b}" for a, b in ranges[:most]]
+    return ", ".join(ranges_text) + (", ..." if len(ranges) > most else "")
 
 
 def _within(number: int, part: Numbers | None) -> bool:
@@ -344,11 +343,11 @@ def _overlap(one: Numbers | None, other: Numbers | None) -> bool:
 
 
 def _mark_of(pattern: Pattern) -> str:
-    """Eight letters that tell a pattern from others of its folder, in the name of the hidden folder."""
+    """Return eight letters that tell a pattern from others of its folder, in the name of the hidden folder."""
     return hashlib.sha256(os.fsencode(pattern.path.name)).hexdigest()[:8]
 
 
 def _parsed_ends(text: str) -> Numbers | None:
-    """The numbers of a hidden folder's name; None: all."""
+    """Return the numbers of a hidden folder's name; None: all."""
     found = re.fullmatch(r"(-?\d+)_(-?\d*)", text)
     return (int(found[1]), int(found[2]) if found[2] else None) if found else None

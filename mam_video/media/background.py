@@ -37,7 +37,7 @@ class Background(Protocol):
     notes: list[str]
 
     def picture(self, index: int) -> np.ndarray:
-        """(H, W, 3) uint16, display-referred, full range: what lies behind frame `index` of the plate.
+        """Return (H, W, 3) uint16, display-referred, full range: what lies behind frame `index` of the plate.
 
         It is shared: not to be changed. Raises: MediaError, where a frame of a clip cannot be read.
         """
@@ -61,7 +61,7 @@ class Still:
 
 
 class Moving:
-    """The frames of a clip, read as they are asked for: in growing order but for a few, else from its start again."""
+    """The frames of a clip, read on demand: in growing order but for a few, else from its start again."""
 
     def __init__(self, reader: Reader, height: int, width: int) -> None:
         self.notes: list[str] = []
@@ -151,7 +151,7 @@ def _is_file(text: str) -> bool:
 
 
 def _still(text: str) -> np.ndarray:
-    """(H, W, 3) uint16 of a picture's file."""
+    """Return (H, W, 3) uint16 of a picture's file."""
     try:
         data = np.frombuffer(Path(text).read_bytes(), np.uint8)
     except (OSError, ValueError) as error:
@@ -163,7 +163,7 @@ def _still(text: str) -> np.ndarray:
 
 
 def checker(height: int, width: int) -> np.ndarray:
-    """(H, W, 3) uint16: gray squares, 24 of them down the picture's shorter side."""
+    """Return (H, W, 3) uint16: gray squares, 24 of them down the picture's shorter side."""
     side = max(4, min(height, width) // 24)
     dark = (np.arange(height)[:, None] // side + np.arange(width)[None] // side) % 2 == 0
     gray = np.where(dark, *_CHECKER).astype(np.uint16) * 257
@@ -171,7 +171,7 @@ def checker(height: int, width: int) -> np.ndarray:
 
 
 def covering(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(H, W, 3) of a picture of any size: scaled to cover the frame, cropped around its middle."""
+    """Return (H, W, 3) of a picture of any size: scaled to cover the frame, cropped around its middle."""
     if picture.shape[:2] == (height, width):
         return picture
     scale = max(height / picture.shape[0], width / picture.shape[1])

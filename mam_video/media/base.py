@@ -1,21 +1,28 @@
-"""The media contract: a reader gives `Frame`s, a writer takes `Matted`s; one module a family keeps to it.
+"""The contracts of media: a `Reader` gives `Frame`s, a `Writer` takes `Matted`s.
 
-Media knows files, never tensors or models. Everything PyAV, PNG or the disk can throw becomes a `MediaError` here.
+Media knows files, never tensors or models. Every error of PyAV, of image files or of the disk becomes a `MediaError`.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 from mam_video.core.frames import Frame, Matted
 from mam_video.core.timecode import Timecode
 from mam_video.media.light import Light
 from mam_video.media.movie.timeline import Timeline
+from mam_video.runtime.lifecycle import TwoPhaseOutput
+
+if TYPE_CHECKING:
+    from mam_video.media.expected import ExpectedMedia, ExpectedSequence
+
+Converted = TypeVar("Converted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,7 @@ class Windows:
 
 @dataclass(frozen=True, slots=True)
 class ClipInfo:
-    """What is known of a clip before its frames are decoded.
+    """Facts of a clip, known before its frames are decoded.
 
     width, height     of the upright picture, in pixels
     rate              frames a second, exact, as the container means it (an average where it varies)
@@ -85,7 +92,7 @@ class ClipInfo:
     light             of a movie: mastering display and light levels
     codec             name of the codec of a movie, or the format of a sequence's files, as "h264" or "EXR, zip"
     layers            of an EXR: its layers and parts by name; those without one are not listed
-    notes             what was assumed, or looks wrong, a line each, to be said once
+    notes             what was assumed, or looks wrong, a line each, to be shown once
     """
 
     path: Path
@@ -140,21 +147,30 @@ class ClipInfo:
         return index if self.numbers is None or index >= len(self.numbers) else self.numbers[index]
 
 
-class Reader(Protocol):
-    """Frames in display order, each once, with its own time. Not thread-safe; frames() may be asked for again.
+def windows_of(info: ClipInfo) -> tuple[XYXY, XYXY]:
+    """Return display window and canvas of a clip; both are the whole picture where it has no windows."""
+    whole = (0, 0, info.width, info.height)
+    return (info.windows.display, info.windows.canvas) if info.windows else (whole, whole)
 
-    broken  indices of frames that could not be decoded and that the one before stands in for, as far as frames() came
+
+class Reader(Protocol):
+    """Frames in display order, each once, with its own time. Not thread-safe; frames() may be called again.
+
+    broken  indices of frames that could not be decoded, as far as frames() has come; the frame before each stands in
     """
 
     info: ClipInfo
     broken: list[int]
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
-        """Frames start <= index < stop. Indices are absolute, counted by decoding from the first frame."""
+        """Yield the frames start <= index < stop. Indices are absolute, counted by decoding from the first frame.
+
+        Raises: MediaError, naming the frame that cannot be read; ValueError, the reader is closed.
+        """
         ...
 
     def index_for_random_access(self) -> None:
-        """Parts will be asked for after all was gone through: remember on the way what makes that quick."""
+        """Remember on the next pass what makes later calls of `frames(start, stop)` quick."""
         ...
 
     def close(self) -> None: ...
@@ -167,21 +183,82 @@ class Reader(Protocol):
 
 
 class Writer(Protocol):
-    """One output. Written beside its final name and renamed when whole: `close` finishes, `abort` leaves nothing.
+    """One output. Written beside its final name and renamed when whole: `close` commits, `abort` leaves nothing.
 
-    As a context manager it closes where all went well and aborts where an exception passes.
+    As a context manager it closes on success and aborts on an exception.
+
+    path   final name; of a sequence its pattern
+    notes  what the output could not take over from the source, a line each
     """
 
     path: Path
 
-    def write(self, matted: Matted) -> None: ...
+    @property
+    def notes(self) -> Sequence[str]: ...
 
-    def close(self) -> None: ...
+    def write(self, matted: Matted) -> None:
+        """Add the next frame, in display order. Raises: MediaError, where the disk is full or the encoder fails."""
+        ...
 
-    def abort(self) -> None: ...
+    def close(self) -> None:
+        """Finish the output and give it its final name. Raises: MediaError."""
+        ...
+
+    def abort(self) -> None:
+        """Remove what was written. Never raises."""
+        ...
 
     def __enter__(self) -> Self: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+class WholeWriter(TwoPhaseOutput, Generic[Converted]):
+    """A `Writer` in steps, for loops that convert in threads and for several outputs that are renamed together.
+
+    `write(m)` is `encode(convert(m))`; `close()` is `finish()` and `commit()`.
+    """
+
+    path: Path
+    notes: list[str]
+
+    @abstractmethod
+    def convert(self, matted: Matted) -> Converted:
+        """Make what is encoded. Pure: any thread, any order. Raises: ValueError, the frame has another size."""
+
+    @abstractmethod
+    def encode(self, converted: Converted) -> None:
+        """Add a converted frame, in display order. Raises: MediaError, where the disk is full or the encoder fails."""
+
+    def write(self, matted: Matted) -> None:
+        self.encode(self.convert(matted))
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Complete the output under its hidden name. Raises: MediaError, also where no frame was written."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise MediaError if another run has written the same name since this one began."""
+
+    @abstractmethod
+    def commit(self) -> None:
+        """Give what is finished its final name."""
+
+    @abstractmethod
+    def expected(self) -> ExpectedMedia | ExpectedSequence | None:
+        """State what the output should hold, of the frames encoded so far; None: it is not read back."""
+
+    def frames_kept(self, first: int, most: int, *, named: bool = False) -> int:
+        """Count the frames that an earlier run left, from the index `first` on, `most` at most.
+
+        `named`: that run was cut off while it gave them their final names.
+        """
+        return 0
+
+    def resume_from(self, first: int, count: int) -> None:
+        """Take over the first `count` of those; before the first frame is encoded."""
+        if count:
+            raise ValueError(f"{self.path}: its frames need each other, so a run cannot be resumed")

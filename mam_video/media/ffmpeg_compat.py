@@ -30,14 +30,14 @@ def fraction(value: Any) -> Fraction | None:
 
 
 def ticks(value: Any) -> int | None:
-    """A timestamp or duration as an int, or None where it is unset (None, or FFmpeg's NOPTS)."""
+    """Return a timestamp or duration as an int, or None where it is unset (None, or FFmpeg's NOPTS)."""
     if value is None or int(value) == -(1 << 63):
         return None
     return int(value)
 
 
 def _unnamed(kind: type[SideDataType], value: object) -> SideDataType:
-    """A kind of side data that FFmpeg has and this PyAV does not name.
+    """Return a kind of side data that FFmpeg has and this PyAV does not name.
 
     Without it `frame.side_data` raises ValueError for every frame that carries such data, as EXIF.
     """
@@ -59,5 +59,5 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def url(path: Path) -> str:
-    """A path as FFmpeg takes it: a colon in a relative name must not look like a protocol."""
+    """Return a path as FFmpeg takes it: a colon in a relative name must not look like a protocol."""
     return f"file:{path}"

@@ -11,7 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+from av.video.frame import VideoFrame
+
+if TYPE_CHECKING:
+    from mam_video.media.base import ClipInfo, Colour
 
 _CHROMATICITY_UNIT: Final = Fraction(1, 50_000)
 _LUMINANCE_UNIT: Final = Fraction(1, 10_000)  # cd/m2
@@ -70,8 +75,8 @@ class Light:
         return usual
 
 
-def light_of(frame: Any) -> Light:
-    """The metadata of a decoded frame (a movie's own come with its first)."""
+def light_of(frame: VideoFrame) -> Light:
+    """Return the metadata of a decoded frame (a movie's own come with its first)."""
     found = dict(_side_data(frame))
     mastering, levels = None, None
     data = found.get("MASTERING_DISPLAY_METADATA", b"")
@@ -91,11 +96,12 @@ def light_of(frame: Any) -> Light:
     return Light(mastering, levels, tuple(dict.fromkeys(_DYNAMIC[name] for name in found if name in _DYNAMIC)))
 
 
-def _side_data(frame: Any) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of each; what PyAV has no name for is passed over."""
-    for index in range(len(frame.side_data)):
+def _side_data(frame: VideoFrame) -> Iterator[tuple[str, bytes]]:
+    """Yield name and bytes of each; what PyAV has no name for is passed over."""
+    sides: Any = frame.side_data  # PyAV's own type has no indices
+    for index in range(len(sides)):
         try:
-            each = frame.side_data[index]
+            each = sides[index]
             yield each.type.name, bytes(each)
         except (ValueError, KeyError):
             continue
@@ -129,8 +135,25 @@ def write_atoms(path: Path, light: Light) -> bool:
     return True
 
 
+def write_light(path: Path, partial: Path, info: ClipInfo, tags: Colour) -> list[str]:
+    """Write mastering display and light levels into a finished movie, beside the tags that they belong to.
+
+    Returns: notes of what has no place there; none where the file has other primaries or another transfer function.
+    Raises: OSError, where the file cannot be written.
+    """
+    light, own = info.light, info.colour
+    if (tags.primaries, tags.transfer) != (own.primaries, own.transfer):
+        return []
+    missing = list(light.dynamic)
+    if light.static:
+        in_mov = path.suffix.lower() in (".mov", ".mp4", ".m4v")
+        if not in_mov or not write_atoms(partial, light):
+            missing.insert(0, "mastering display and light levels")
+    return [f"{path.name}: {', '.join(missing)} of the clip are not kept in it"] if missing else []
+
+
 def _atoms(light: Light) -> bytes:
-    """An atom that says half of ST 2086 does not exist: what is not known is 0 there."""
+    """Return an atom that says half of ST 2086 does not exist: what is not known is 0 there."""
     atoms = b""
     if light.mastering is not None:
         red, green, blue, white = ((0, 0),) * 4
@@ -151,7 +174,7 @@ def _two(x: int, y: int) -> tuple[int, int]:
 
 
 def _last_atom(file: BinaryIO) -> int | None:
-    """Where the atom `moov` begins, if it is the file's last one."""
+    """Return where the atom `moov` begins, if it is the file's last one."""
     size, at = file.seek(0, 2), 0
     while at + 8 <= size:
         file.seek(at)
@@ -167,7 +190,7 @@ def _last_atom(file: BinaryIO) -> int | None:
 
 
 def _children(movie: bytes | bytearray, at: int, head: int) -> Iterator[tuple[bytes, int]]:
-    """Name and place of each atom in the one at `at`, whose own head takes `head` bytes."""
+    """Yield name and place of each atom in the one at `at`, whose own head takes `head` bytes."""
     place, end = at + head, at + int(struct.unpack_from(">I", movie, at)[0])
     while place + 8 <= end:
         length, name = struct.unpack_from(">I4s", movie, place)
@@ -195,7 +218,7 @@ def _sample_entry(movie: bytes | bytearray) -> list[int]:
 
 
 def _end_of_children(movie: bytes | bytearray, entry: int) -> int:
-    """Where the last atom of a picture's sample entry ends; four zeros may stand behind it (QuickTime)."""
+    """Return where the last atom of a picture's sample entry ends; four zeros may stand behind it (QuickTime)."""
     end = entry + 86
     for _, place in _children(movie, entry, 86):
         end = place + int(struct.unpack_from(">I", movie, place)[0])

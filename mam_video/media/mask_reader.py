@@ -24,15 +24,15 @@ from mam_video.media.movie.reader import MovieReader
 from mam_video.media.pixel_formats import as_16_bit, grey_of
 from mam_video.media.sequence.dpx import Dpx
 from mam_video.media.sequence.exr import Exr, read_channels
+from mam_video.media.sequence.image_formats import SUFFIXES
 from mam_video.media.sequence.image_header import refuse
 from mam_video.media.sequence.pattern import Single, find_sequence, is_sequence
-from mam_video.media.sequence.reader import SUFFIXES
 from mam_video.media.still_images import read_alpha
 from mam_video.runtime.lifecycle import Closeable
 
 
 class Masks(Closeable):
-    """The masks of one clip's frames, decoded when asked for. Not thread-safe.
+    """The masks of one clip's frames, decoded on demand. Not thread-safe.
 
     first  index of the first frame that has one
     stop   one past the last; None: they go on as long as the clip
@@ -65,7 +65,7 @@ class Masks(Closeable):
         return self._still is not None
 
     def at(self, index: int) -> np.ndarray:
-        """The mask of frame `index`: (H, W) float32 in [0, 1]; not to be changed.
+        """Return the mask of frame `index`: (H, W) float32 in [0, 1]; not to be changed.
 
         Raises: MediaError, it cannot be read or is not of the plate's size; UsageError, there is none.
         """
@@ -164,7 +164,7 @@ class Masks(Closeable):
 
 
 def _one_channel(path: Path, channels: dict[str, np.ndarray]) -> np.ndarray:
-    """(H, W): alpha where there is one, else the grey of R, G and B, else the only channel."""
+    """Return (H, W): alpha where there is one, else the grey of R, G and B, else the only channel."""
     alphas = [name for name in channels if name == "A" or name.endswith(".A")]
     if "A" in alphas or len(alphas) == 1:
         return channels["A" if "A" in alphas else alphas[0]]

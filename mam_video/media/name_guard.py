@@ -1,7 +1,7 @@
 """Names of a run: what it reads is never written over, and no two of its outputs share a name.
 
-Files are told by what they are (device and inode), so that links and other spellings of a name are the same file. A
-name that does not exist yet is told by its folder and its letters, capitals and small ones alike.
+Files are identified by device and inode, so that links and other spellings of a name are the same file. A name that
+does not exist yet is identified by its folder and its letters, ignoring case.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 
 from mam_video.core.errors import MamVideoError, UsageError
 from mam_video.media.atomic_output import ExactName, Numbers, Pattern
+from mam_video.media.sequence.image_formats import SUFFIXES
 from mam_video.media.sequence.pattern import find_sequence, is_sequence
-from mam_video.media.sequence.reader import SUFFIXES
 
 _Identity = tuple[int, int]  # device, inode
 
@@ -132,7 +132,7 @@ class NameGuard:
 
 
 def _files_of(name: str, below: tuple[str, ...]) -> Iterator[tuple[Path, bool]]:
-    """The files that an input means, and whether each is a frame of a sequence; none where it cannot be read."""
+    """Yield the files that an input means, and whether each is a frame of a sequence; none where it cannot be read."""
     path = Path(name)
     try:
         if path.is_dir() and below:
@@ -221,7 +221,7 @@ def _clash(one: _Output, other: _Output) -> bool:
 
 
 def _meet(one: str, other: str) -> bool:
-    """Whether one text is the other and digits."""
+    """Return whether one text is the other and digits."""
     short, long = sorted((one, other), key=len)
     rest = long[len(short) :]
     return long.startswith(short) and (not rest or rest.isdecimal())

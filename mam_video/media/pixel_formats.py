@@ -19,6 +19,8 @@ from typing import Any, Final
 import av
 import cv2
 import numpy as np
+from av.video.format import VideoFormat
+from av.video.plane import VideoPlane
 
 from mam_video.core.errors import MediaError
 from mam_video.media.base import Colour
@@ -97,7 +99,7 @@ def number(name: str, names: dict[int, str]) -> int:
 
 
 def colour_of(frame: av.VideoFrame, codec: str) -> Colour:
-    """The colour tags of a decoded frame, with what is assumed where they are absent.
+    """Return the colour tags of a decoded frame, with what is assumed where they are absent.
 
     Untagged YUV is taken as BT.2020 where its primaries or its transfer function are BT.2020's or BT.2100's, else as
     BT.709 from 1280 x 720 upwards (or above 576 lines) and as BT.601 below, and as limited range unless its pixel
@@ -128,16 +130,16 @@ def colour_of(frame: av.VideoFrame, codec: str) -> Colour:
 
 
 def is_readable(matrix: str) -> bool:
-    """Whether YUV of this matrix (FFmpeg's name) can be made RGB of."""
+    """Return whether YUV of this matrix (FFmpeg's name) can be made RGB of."""
     return matrix in _WEIGHTS or matrix == "ycgco"
 
 
-def _is_gray(pixel_format: Any) -> bool:
+def _is_gray(pixel_format: VideoFormat) -> bool:
     return len(pixel_format.components) == 1 + pixel_format_has_alpha(pixel_format) and not pixel_format.is_rgb
 
 
-def pixel_format_has_alpha(pixel_format: Any) -> bool:
-    """Whether a format of PyAV has an alpha component."""
+def pixel_format_has_alpha(pixel_format: VideoFormat) -> bool:
+    """Return whether a format of PyAV has an alpha component."""
     return any(component.is_alpha for component in pixel_format.components)
 
 
@@ -175,7 +177,7 @@ def rgb_to_yuv(matrix: str, bits: int) -> np.ndarray:
 
 
 def writable_matrix(colour: Colour, height: int, width: int) -> str:
-    """The matrix that limited-range YUV outputs use: the source's own where the codecs know it, else by size."""
+    """Return the matrix that limited-range YUV outputs use: the source's own where the codecs know it, else by size."""
     same = {"bt709": "bt709", "smpte170m": "smpte170m", "bt470bg": "smpte170m", "bt2020nc": "bt2020nc"}
     by_size = "bt709" if width >= 1280 or height > 576 else "smpte170m"
     return same.get(colour.matrix, "bt2020nc" if colour.matrix == "bt2020c" else by_size)
@@ -194,7 +196,7 @@ class Decoding:
     siting: str = "left"
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
-        """(H, W, 3) uint16, RGB in 0..65535, a new array, as stored (not yet upright)."""
+        """Return (H, W, 3) uint16, RGB in 0..65535, a new array, as stored (not yet upright)."""
         frame = _in_a_layout_we_read(frame)
         name = frame.format.name
         if found := _YUV.fullmatch(name):
@@ -220,8 +222,7 @@ class Decoding:
         planes = [_shifted(_plane(frame, i, bits), bits) for i in range(3)]
         chroma = [_upsampled(plane, sampling, size, self.siting) for plane in planes[1:]]
         merged = cv2.merge([planes[0], *chroma])
-        rgb: np.ndarray = cv2.transform(merged, yuv_to_rgb(self.matrix, self.full_range, bits))
-        return rgb
+        return np.asarray(cv2.transform(merged, yuv_to_rgb(self.matrix, self.full_range, bits)))
 
     def _gray(self, codes: np.ndarray, bits: int) -> np.ndarray:
         if self.full_range:
@@ -229,17 +230,16 @@ class Decoding:
         else:
             low, span = 16 << (bits - 8), 219 << (bits - 8)
             gray = cv2.transform(codes.astype(np.uint16), np.array([[65535 / span, -low * 65535 / span]]))
-        rgb: np.ndarray = cv2.merge([gray, gray, gray])
-        return rgb
+        return np.asarray(cv2.merge([gray, gray, gray]))
 
 
 def _bits(found: re.Match[str]) -> int:
     return int(found["bits"][:-2]) if found["bits"] else 8
 
 
-def _rows(plane: Any, dtype: Any) -> np.ndarray:
-    """A plane's memory as rows of samples, padding included."""
-    return np.frombuffer(plane, dtype).reshape(plane.height, plane.line_size // np.dtype(dtype).itemsize)
+def _rows(plane: VideoPlane, dtype: Any) -> np.ndarray:
+    """Return a plane's memory as rows of samples, padding included."""
+    return np.frombuffer(memoryview(plane), dtype).reshape(plane.height, plane.line_size // np.dtype(dtype).itemsize)
 
 
 def _plane(frame: av.VideoFrame, index: int, bits: int) -> np.ndarray:
@@ -248,7 +248,7 @@ def _plane(frame: av.VideoFrame, index: int, bits: int) -> np.ndarray:
 
 
 def _shifted(codes: np.ndarray, bits: int) -> np.ndarray:
-    """Codes widened to 16 bits by shifting: a new array."""
+    """Return codes widened to 16 bits by shifting: a new array."""
     wide = codes.astype(np.uint16)
     wide <<= 16 - bits
     return wide
@@ -268,7 +268,7 @@ def _widened(codes: np.ndarray, bits: int) -> np.ndarray:
 
 
 def _upsampled(chroma: np.ndarray, sampling: tuple[int, int], size: tuple[int, int], siting: str) -> np.ndarray:
-    """A chroma plane (uint16) at the luma's size: linear, with the samples where `siting` puts them."""
+    """Return a chroma plane (uint16) at the luma's size: linear, with the samples where `siting` puts them."""
     across, down = sampling
     height, width = size
     along_x, along_y = SITINGS[siting]
@@ -300,7 +300,7 @@ def _between(chroma: np.ndarray, count: int, axis: int, *, from_last: bool = Fal
 
 
 def siting_of(frame: av.VideoFrame) -> str:
-    """Where the chroma of a decoded frame sits, by its tag: one of `SITINGS`; "center" also where it has no tag.
+    """Return where the chroma of a decoded frame sits, by its tag: one of `SITINGS`; "center" also where it has no tag.
 
     PyAV does not pass the tag on, but swscale follows it: a ramp in both chroma planes is widened to 4:4:4, and where
     its steps come to lie says it. The frame's pixels are lost by this; its side data must not be looked at any more.
@@ -335,7 +335,7 @@ def siting_of(frame: av.VideoFrame) -> str:
 
 
 def _in_a_layout_we_read(frame: av.VideoFrame) -> av.VideoFrame:
-    """The frame itself, or its samples rearranged by swscale (planes apart, little endian), values unchanged."""
+    """Return the frame itself, or its samples rearranged by swscale (planes apart, little endian), values unchanged."""
     name = frame.format.name
     readable = _GRAY.fullmatch(name) or _GBR.fullmatch(name) or name in _PACKED
     if found := _YUV.fullmatch(name):
@@ -352,7 +352,7 @@ def _in_a_layout_we_read(frame: av.VideoFrame) -> av.VideoFrame:
         raise MediaError(f"pixel format {name} cannot be read ({error}); convert the clip first") from error
 
 
-def _nearest_layout(pixel_format: Any) -> str:
+def _nearest_layout(pixel_format: VideoFormat) -> str:
     bits = max(component.bits for component in pixel_format.components if not component.is_alpha)
     if pixel_format.is_rgb or pixel_format.has_palette or pixel_format.name.startswith(("xyz", "bayer")):
         return "rgb24" if bits <= 8 else "rgb48le"
@@ -365,7 +365,7 @@ def _nearest_layout(pixel_format: Any) -> str:
 
 
 def alpha_of(frame: av.VideoFrame) -> np.ndarray | None:
-    """(H, W) float32 in [0, 1]: the picture's own alpha as stored (not yet upright), or None where it has none.
+    """Return (H, W) float32 in [0, 1]: the picture's own alpha as stored (not yet upright), or None where it has none.
 
     A palette has one where any of its colours is transparent.
     """
@@ -389,8 +389,7 @@ def alpha_of(frame: av.VideoFrame) -> np.ndarray | None:
 
 def grey_of(rgb: np.ndarray) -> np.ndarray:
     """(H, W) float32 in [0, 1]: the grey value of (H, W, 3) uint16 RGB, by BT.601's weights; of a grey, itself."""
-    grey: np.ndarray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32) / np.float32(65535)
-    return grey
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32) / np.float32(65535))
 
 
 def alpha_codes(alpha: np.ndarray, bits: int) -> np.ndarray:
@@ -403,27 +402,25 @@ def alpha_codes(alpha: np.ndarray, bits: int) -> np.ndarray:
 
 
 def as_16_bit(rgb: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint16 of a frame's uint8 or uint16 pixels."""
+    """Return (H, W, 3) uint16 of a frame's uint8 or uint16 pixels."""
     return rgb if rgb.dtype == np.uint16 else _widened(rgb, 8)
 
 
 def premultiplied(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint16 RGB times alpha, in code values (not in linear light), rounded."""
+    """Return (H, W, 3) uint16 RGB times alpha, in code values (not in linear light), rounded."""
     weight = cv2.merge([alpha, alpha, alpha])
-    product: np.ndarray = cv2.multiply(rgb.astype(np.float32), weight, dtype=cv2.CV_16U)
-    return product
+    return np.asarray(cv2.multiply(rgb.astype(np.float32), weight, dtype=cv2.CV_16U))
 
 
 def composite(rgb: np.ndarray, alpha: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint16: rgb over background (both uint16), F * a + B * (1 - a) in code values, rounded."""
+    """Return (H, W, 3) uint16: rgb over background (both uint16), F * a + B * (1 - a) in code values, rounded."""
     weight = cv2.merge([alpha, alpha, alpha])
     back = background.astype(np.float32)
-    laid_over: np.ndarray = cv2.add((rgb.astype(np.float32) - back) * weight, back, dtype=cv2.CV_16U)
-    return laid_over
+    return np.asarray(cv2.add((rgb.astype(np.float32) - back) * weight, back, dtype=cv2.CV_16U))
 
 
 def yuv444(rgb: np.ndarray, matrix: str, bits: int) -> list[np.ndarray]:
-    """Three (H, W) uint16 planes of limited-range YUV codes of `bits` bits, rounded."""
+    """Return three (H, W) uint16 planes of limited-range YUV codes of `bits` bits, rounded."""
     return list(cv2.split(cv2.transform(rgb, rgb_to_yuv(matrix, bits))))
 
 

@@ -83,11 +83,11 @@ def light_weight(matted: Matted, info: ClipInfo) -> np.ndarray:
 
 
 def alpha_notes(alpha: np.ndarray | None, association: str, basis: str) -> list[str]:
-    """Return what a user is told of a plate's alpha, by that of its first frame; nothing where that is 1 everywhere."""
+    """Return the notes on a plate's alpha, by that of its first frame; nothing where that is 1 everywhere."""
     if alpha is None or alpha.min() >= 1:
         return []
     if association == IGNORED:
-        return ["the plate's own alpha is left out, as asked"]
+        return ["the plate's own alpha is left out, as set"]
     if alpha.max() <= 0:
         return ["the plate's own alpha is 0 everywhere in its first frame, and so is the result's; see --ignore-alpha"]
     return [f"the plate's alpha ({association}, {basis}) is multiplied into the matte; --ignore-alpha leaves it out"]

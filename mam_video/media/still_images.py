@@ -17,13 +17,13 @@ _NUMBERS = re.compile(r"(\d+)")
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB, upright. Raises: MediaError."""
+    """Return (H, W, 3) uint8 RGB, upright. Raises: MediaError."""
     rgb: np.ndarray = cv2.cvtColor(_decoded(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     return rgb
 
 
 def read_alpha(path: Path) -> np.ndarray:
-    """(H, W) float32 in [0, 1]: the picture's alpha channel, or where it has none its grey value.
+    """Return (H, W) float32 in [0, 1]: the picture's alpha channel, or where it has none its grey value.
 
     Raises: MediaError.
     """
@@ -40,7 +40,7 @@ def read_alpha(path: Path) -> np.ndarray:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The pictures that lie in a folder, in order: by name, numbers in it as numbers. Raises: MediaError."""
+    """Return the pictures that lie in a folder, in order: by name, numbers in it as numbers. Raises: MediaError."""
     try:
         found = [p for p in folder.iterdir() if is_picture(p) and not p.name.startswith(".")]
     except OSError as error:
@@ -53,7 +53,7 @@ def is_picture(path: Path) -> bool:
 
 
 def by_number(path: Path) -> list[tuple[int, str]]:
-    """A sorting key: frame_9 before frame_10."""
+    """Return a sorting key: frame_9 before frame_10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in _NUMBERS.split(path.name)]
 
 

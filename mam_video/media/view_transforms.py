@@ -1,8 +1,8 @@
 """View transforms: from a plate's own values to what a display shows (for the models) and to scene-linear light.
 
 Models are trained on display-referred sRGB, so a linear or log plate is shown to them through a look. What is written
-out is made from the plate's own values, never from what the models saw, except where a file of whole numbers is asked
-of a float plate. Kinds of values (`--input-transform`):
+out is made from the plate's own values, never from what the models saw, except where a float plate is
+written as whole numbers. Kinds of values (`--input-transform`):
 
     srgb    display-referred; 1 is white
     linear  scene-linear; shown through the sRGB curve, cut at 0 and 1
@@ -31,7 +31,7 @@ import numpy as np
 from mam_video.core.errors import UsageError
 from mam_video.core.frames import ViewTransform
 from mam_video.media import transfers
-from mam_video.media.base import Colour
+from mam_video.media.base import ClipInfo, Colour
 from mam_video.media.transfers import PRIMARIES, Chromaticities
 
 _BUILT_IN: Final = "ocio://studio-config-latest"  # knows the cameras' log curves; ocio://default does not
@@ -41,14 +41,14 @@ _STEPS: Final = 65535  # of the tables that are entered by the square root of li
 
 
 def encode_srgb(light: np.ndarray) -> np.ndarray:
-    """float32 in [0, 1]: the sRGB code of linear light; not-a-number becomes 0, what lies outside is cut."""
+    """Return float32 in [0, 1]: the sRGB code of linear light; not-a-number becomes 0, what lies outside is cut."""
     light = np.clip(np.nan_to_num(light, nan=0.0, posinf=1.0, neginf=0.0), 0, 1).astype(np.float32)
     high = np.power(light, np.float32(1 / 2.4)) * np.float32(1.055) - np.float32(0.055)
     return np.where(light <= 0.0031308, light * np.float32(12.92), high).astype(np.float32)
 
 
 def decode_srgb(code: np.ndarray) -> np.ndarray:
-    """float32: linear light of an sRGB code; the curve goes on above 1, and mirrored below 0."""
+    """Return float32: linear light of an sRGB code; the curve goes on above 1, and mirrored below 0."""
     size = np.abs(code).astype(np.float32)
     high = np.power((size + np.float32(0.055)) / np.float32(1.055), np.float32(2.4))
     light: np.ndarray = np.copysign(np.where(size <= 0.04045, size / np.float32(12.92), high), code).astype(np.float32)
@@ -56,7 +56,7 @@ def decode_srgb(code: np.ndarray) -> np.ndarray:
 
 
 def decode_log(code: np.ndarray) -> np.ndarray:
-    """float32: linear light of a Cineon code in [0, 1]; white (685/1023) is 1, black (95/1023) is 0."""
+    """Return float32: linear light of a Cineon code in [0, 1]; white (685/1023) is 1, black (95/1023) is 0."""
     gain = np.float32(1023 * 0.002 / 0.6)
     black = 10 ** ((95 - 685) * 0.002 / 0.6)
     exponent = (code.astype(np.float32) - np.float32(685 / 1023)) * gain
@@ -117,7 +117,7 @@ def _scaled(bits: int) -> np.ndarray:
     return (np.arange(1 << bits) / ((1 << bits) - 1)).astype(np.float32)
 
 
-class VideoLook:
+class VideoTransform:
     """A movie's own transfer function and primaries; see `ViewTransform`.
 
     It is shown in Rec. 709's primaries through the sRGB curve. PQ, and HLG as its reference display of 1000 cd/m2 shows
@@ -183,7 +183,7 @@ class VideoLook:
 
 
 def _root_places(light: np.ndarray) -> np.ndarray:
-    """uint16: places of light, cut at 0 and 1, in tables that are entered by its square root."""
+    """Return uint16: places of light, cut at 0 and 1, in tables that are entered by its square root."""
     root = np.sqrt(np.maximum(light, 0))
     root *= np.float32(_STEPS)
     root += np.float32(0.5)
@@ -192,7 +192,7 @@ def _root_places(light: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _srgb_of_root() -> np.ndarray:
-    """(65536,) uint16: the sRGB code of light, by its square root, so that dark steps are fine."""
+    """Return (65536,) uint16: the sRGB code of light, by its square root, so that dark steps are fine."""
     light = np.square(np.arange(_STEPS + 1) / _STEPS)
     return np.rint(encode_srgb(light).astype(np.float64) * 65535).astype(np.uint16)
 
@@ -253,7 +253,7 @@ class OcioTransform:
 
 
 def make_view_transform(transform: str, own: str) -> ViewTransform | None:
-    """The look of a clip; None where pixels are display-referred.
+    """Return the look of a clip; None where pixels are display-referred.
 
     Args:
         transform: as the user asks (`InputSettings.transform`).
@@ -264,12 +264,12 @@ def make_view_transform(transform: str, own: str) -> ViewTransform | None:
     if name == "srgb":
         return None
     if name in transfers.CURVES and name not in BY_NAME:
-        return VideoLook(name, assumed_primaries(name, "unknown"))
+        return VideoTransform(name, assumed_primaries(name, "unknown"))
     return BY_NAME.get(name) or OcioTransform(name)
 
 
-def look_of_movie(transform: str, tags: Colour, peak: float) -> ViewTransform | None:
-    """The look of a movie, by its colour tags where `transform` is auto; None where pixels are display-referred.
+def movie_transform(transform: str, tags: Colour, peak: float) -> ViewTransform | None:
+    """Return the look of a movie, by its colour tags where `transform` is auto; None where pixels are display-referred.
 
     Args:
         peak: cd/m2 of the brightest light, for PQ.
@@ -279,12 +279,12 @@ def look_of_movie(transform: str, tags: Colour, peak: float) -> ViewTransform | 
     primaries = assumed_primaries(name, tags.primaries)
     by_curve = name in transfers.CURVES and (transform == "auto" or name not in BY_NAME)
     if by_curve or (transform == "auto" and primaries in transfers.WIDE):
-        return VideoLook(name, primaries, peak)
+        return VideoTransform(name, primaries, peak)
     return make_view_transform(name, "srgb")
 
 
 def assumed_primaries(name: str, primaries: str) -> str:
-    """Primaries by FFmpeg's name; where they are unknown, BT.2020's of PQ and HLG, Rec. 709's of others."""
+    """Return primaries by FFmpeg's name; where they are unknown, BT.2020's of PQ and HLG, Rec. 709's of others."""
     return primaries if primaries in PRIMARIES else "bt2020" if name in transfers.HDR else "bt709"
 
 
@@ -293,3 +293,27 @@ def chromaticities_of(look: str) -> Chromaticities | None:
     if look in ("srgb", "linear") or (look in transfers.CURVES and look not in BY_NAME):
         return PRIMARIES[assumed_primaries(look, "unknown")]
     return None
+
+
+def linear_chromaticities(transform: ViewTransform, info: ClipInfo) -> tuple[float, ...] | None:
+    """Return the chromaticities of the light that a transform makes of a movie; None where they are not known.
+
+    A transfer function of video has its own. `linear` changes no primaries, so the movie's stay.
+    """
+    if isinstance(transform, VideoTransform):
+        return transform.chromaticities
+    return info.chromaticities if transform.name == "linear" else None
+
+
+def transform_notes(tags: Colour, name: str) -> tuple[str, ...]:
+    """Explain what a movie's own transfer function and primaries mean here, by its transform's name, a line each."""
+    primaries = assumed_primaries(name, tags.primaries)
+    assumed = "" if primaries == tags.primaries else " (assumed: the file does not say)"
+    lines = [f"the movie is {transfers.CURVES[name].says}"] if name in transfers.CURVES else []
+    mapped = ", tone-mapped," if name in transfers.HDR else ""
+    if primaries != "bt709" or name in transfers.CURVES:
+        lines.append(
+            f"EXR keeps its {primaries} primaries{assumed}; models, previews and files without colour tags get it"
+            f"{mapped} in Rec. 709 through the sRGB curve; --input-transform says otherwise"
+        )
+    return tuple(lines)

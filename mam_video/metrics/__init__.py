@@ -1,4 +1,4 @@
-"""What mattes and masks are judged by. Arrays in, numbers out; no files."""
+"""Measure errors of mattes and masks. Arrays in, numbers out; no files."""
 
 from mam_video.metrics.alpha import conn, grad, mad, mse, sad
 from mam_video.metrics.instances import InstanceQuality, Matches, imq, match_instances

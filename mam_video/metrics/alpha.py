@@ -1,8 +1,8 @@
-"""What one alpha is judged by: SAD, MSE, MAD, gradient and connectivity error.
+"""Measure the error of one alpha: SAD, MSE, MAD, gradient and connectivity error.
 
-Alphas are (H, W) float32 in [0, 1], prediction first. `region` is an (H, W) bool mask of the pixels that count; None
-counts all. Values are plain: a mean is a mean over the counted pixels in [0, 1], and the sums SAD, Grad and Conn are
-divided by 1000, as papers print them. Papers print MSE and MAD times 1000.
+Alphas are (H, W) float32 in [0, 1]; the prediction comes first. `region` is an (H, W) bool mask of the pixels that
+count; None counts all. MSE and MAD are means over the counted pixels, in [0, 1]; papers print them times 1000. The sums
+SAD, Grad and Conn are divided by 1000, as papers print them.
 
 Source: Rhemann et al., A perceptually motivated online benchmark for image matting, CVPR 2009.
 """
@@ -15,23 +15,23 @@ import math
 import cv2
 import numpy as np
 
-_SIGMA = 1.4  # of the gradient's Gaussian
-_STEP, _THETA = 0.1, 0.15  # of the connectivity error
+_SIGMA = 1.4  # pixels, sigma of the Gaussian of the gradient
+_STEP, _THETA = 0.1, 0.15  # threshold step and tolerance of the connectivity error
 
 
 def sad(prediction: np.ndarray, truth: np.ndarray, region: np.ndarray | None = None) -> float:
-    """Sum of absolute differences over the counted pixels, divided by 1000."""
+    """Sum the absolute differences over the counted pixels, divided by 1000."""
     return _sum(np.abs(_checked(prediction, truth)), region)[0] / 1000
 
 
 def mad(prediction: np.ndarray, truth: np.ndarray, region: np.ndarray | None = None) -> float:
-    """Mean absolute difference over the counted pixels, 0..1; 0 where none counts."""
+    """Average the absolute differences over the counted pixels, 0..1; 0 if no pixel counts."""
     total, count = _sum(np.abs(_checked(prediction, truth)), region)
     return total / max(count, 1)
 
 
 def mse(prediction: np.ndarray, truth: np.ndarray, region: np.ndarray | None = None) -> float:
-    """Mean squared difference over the counted pixels, 0..1; 0 where none counts."""
+    """Average the squared differences over the counted pixels, 0..1; 0 if no pixel counts."""
     total, count = _sum(_checked(prediction, truth) ** 2, region)
     return total / max(count, 1)
 
@@ -39,27 +39,27 @@ def mse(prediction: np.ndarray, truth: np.ndarray, region: np.ndarray | None = N
 def grad(
     prediction: np.ndarray, truth: np.ndarray, region: np.ndarray | None = None, *, stretch: bool = False
 ) -> float:
-    """Sum of squared differences of the gradients' magnitudes, divided by 1000.
+    """Sum the squared differences of the gradient magnitudes, divided by 1000.
 
-    Gradients are first derivatives of a Gaussian of sigma 1.4, borders replicated. With `stretch` each alpha is first
-    spread to 0..1 by its own minimum and maximum, as RobustVideoMatting's low-resolution sheet does.
+    Gradients are first derivatives of a Gaussian with sigma 1.4; borders are replicated. `stretch` first stretches each
+    alpha to 0..1 by its own minimum and maximum, as RobustVideoMatting does for its low-resolution sheet.
     """
     return _sum(_gradient_error(prediction, truth, stretch), region)[0] / 1000
 
 
 def conn(prediction: np.ndarray, truth: np.ndarray, region: np.ndarray | None = None) -> float:
-    """Connectivity error: sum of the differences in connectedness to the common body, divided by 1000.
+    """Sum the differences in connectedness to the common body (connectivity error), divided by 1000.
 
-    The common body at a threshold is the largest 4-connected part that both alphas reach; the background is no
-    candidate for it. (A version in circulation picks the background where that is larger: it gives 0 to an empty
-    prediction, and is not followed.)
+    The common body at a threshold is the largest 4-connected component where both alphas reach the threshold. The
+    background never counts as the body. (A version in circulation takes the background if it is larger, and so gives 0
+    for an empty prediction. This function does not.)
     """
     return _sum(_connectivity_error(prediction, truth), region)[0] / 1000
 
 
 def _checked(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
     if prediction.ndim != 2 or prediction.shape != truth.shape:
-        raise ValueError(f"two (H, W) alphas of one size are needed, not {prediction.shape} and {truth.shape}")
+        raise ValueError(f"both alphas must be (H, W) and of one size, are {prediction.shape} and {truth.shape}")
     difference: np.ndarray = prediction.astype(np.float64) - truth
     return difference
 
@@ -72,7 +72,10 @@ def _sum(error: np.ndarray, region: np.ndarray | None) -> tuple[float, int]:
 
 @functools.cache
 def _derivative_kernel() -> np.ndarray:
-    """The x derivative of a Gaussian, cut where it falls below 1 % of itself, of L2 norm 1: (9, 9) at sigma 1.4."""
+    """Return the x derivative of a Gaussian with L2 norm 1: (9, 9) float64 at sigma 1.4.
+
+    The kernel ends where the Gaussian falls below 1 % of its peak.
+    """
     half = math.ceil(_SIGMA * math.sqrt(-2 * math.log(math.sqrt(2 * math.pi) * _SIGMA * 0.01)))
     x = np.arange(-half, half + 1, dtype=np.float64)
     gauss = np.exp(-(x**2) / (2 * _SIGMA**2)) / (_SIGMA * math.sqrt(2 * math.pi))
@@ -98,13 +101,13 @@ def _gradient_error(prediction: np.ndarray, truth: np.ndarray, stretch: bool = F
 
 def _stretched(alpha: np.ndarray) -> np.ndarray:
     low, high = float(alpha.min()), float(alpha.max())
-    # A flat map has nothing to stretch. OpenCV's NORM_MINMAX makes it 0; its gradient is 0 either way.
+    # A constant map becomes 0, as with OpenCV's NORM_MINMAX. Its gradient is 0 in any case.
     return (alpha - low) / (high - low) if high > low else np.zeros_like(alpha)
 
 
 def _connectivity_error(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
     _checked(prediction, truth)
-    # Thresholds in float64 against float32 alphas, as the references compare them.
+    # Compare float64 thresholds with float32 alphas, as the reference implementations do.
     thresholds = np.arange(0, 1 + _STEP, _STEP)
     connected_to = np.full(prediction.shape, -1.0)
     for i in range(1, len(thresholds)):

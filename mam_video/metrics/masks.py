@@ -1,6 +1,6 @@
-"""What masks are judged by: region similarity J and contour accuracy F of the DAVIS benchmark.
+"""Measure masks: region similarity J and contour accuracy F of the DAVIS benchmark.
 
-Masks are (H, W) bool, prediction first.
+Masks are (H, W) bool; the prediction comes first.
 Source: Perazzi et al., A benchmark dataset and evaluation methodology for video object segmentation, CVPR 2016.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 
 
 def region_j(prediction: np.ndarray, truth: np.ndarray) -> float:
-    """Intersection over union, 0..1; 1 where both are empty."""
+    """Compute intersection over union, 0..1; 1 if both masks are empty. Raises: ValueError, the sizes differ."""
     prediction, truth = _checked(prediction), _checked(truth)
     if prediction.shape != truth.shape:
         raise ValueError(f"masks differ in size: {prediction.shape} and {truth.shape}")
@@ -22,26 +22,27 @@ def region_j(prediction: np.ndarray, truth: np.ndarray) -> float:
 
 
 def boundary_f(prediction: np.ndarray, truth: np.ndarray, tolerance: int | None = None) -> float:
-    """Harmonic mean of the boundaries' precision and recall within `tolerance` pixels, 0..1.
+    """Compute the harmonic mean of boundary precision and recall within `tolerance` pixels, 0..1.
 
-    The default tolerance is 0.8 % of the picture's diagonal, rounded up. Both boundaries empty give 1.
+    The default tolerance is 0.8 % of the picture's diagonal, rounded up. Two empty boundaries give 1.
+    Raises: ValueError, the sizes differ.
     """
     prediction, truth = _checked(prediction), _checked(truth)
     if prediction.shape != truth.shape:
         raise ValueError(f"masks differ in size: {prediction.shape} and {truth.shape}")
     radius = math.ceil(0.008 * math.hypot(*truth.shape)) if tolerance is None else tolerance
-    ours, theirs = boundary(prediction), boundary(truth)
-    n_ours, n_theirs = np.count_nonzero(ours), np.count_nonzero(theirs)
-    if n_ours == 0 or n_theirs == 0:
-        # One empty boundary leaves either precision or recall at 0.
-        return 1.0 if n_ours == n_theirs else 0.0
-    precision = np.count_nonzero(ours & _grown(theirs, radius)) / n_ours
-    recall = np.count_nonzero(theirs & _grown(ours, radius)) / n_theirs
+    predicted_boundary, true_boundary = boundary(prediction), boundary(truth)
+    predicted_count, true_count = np.count_nonzero(predicted_boundary), np.count_nonzero(true_boundary)
+    if predicted_count == 0 or true_count == 0:
+        # With one empty boundary precision or recall is 0.
+        return 1.0 if predicted_count == true_count else 0.0
+    precision = np.count_nonzero(predicted_boundary & _grown(true_boundary, radius)) / predicted_count
+    recall = np.count_nonzero(true_boundary & _grown(predicted_boundary, radius)) / true_count
     return 0.0 if precision + recall == 0 else float(2 * precision * recall / (precision + recall))
 
 
 def boundary(mask: np.ndarray) -> np.ndarray:
-    """(H, W) bool: where a pixel differs from its right, lower or lower right neighbour."""
+    """Mark the pixels that differ from their right, lower or lower right neighbour. Returns: (H, W) bool."""
     edge = np.zeros(mask.shape, bool)
     edge[:, :-1] |= mask[:, :-1] ^ mask[:, 1:]
     edge[:-1] |= mask[:-1] ^ mask[1:]
@@ -58,5 +59,5 @@ def _grown(mask: np.ndarray, radius: int) -> np.ndarray:
 
 def _checked(mask: np.ndarray) -> np.ndarray:
     if mask.ndim != 2 or mask.dtype != np.bool_:
-        raise ValueError(f"a mask is (H, W) bool, not {mask.shape} {mask.dtype}")
+        raise ValueError(f"a mask must be (H, W) bool, is {mask.shape} {mask.dtype}")
     return mask

@@ -1,4 +1,4 @@
-"""Every metric of one frame by name, in the units that papers and the VideoMatte benchmark print."""
+"""Compute metrics by name, in the units that papers and the VideoMatte benchmark print."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Pair = tuple[np.ndarray, np.ndarray]  # prediction and truth, (H, W) float32 in 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """How a metric is printed: its name with its factor, and which way is up."""
+    """How to print a metric: its label with the factor, and whether higher is better."""
 
     label: str
     higher_is_better: bool = False
@@ -43,18 +43,18 @@ def score_frame(
     stretch_grad: bool = False,
     above: float = 0.5,
 ) -> dict[str, float]:
-    """One frame's scores, in the units of `METRICS`.
+    """Score one frame, in the units of `METRICS`.
 
     Args:
         metrics: names of `METRICS`.
         prediction, truth: (H, W) float32 in [0, 1].
-        past: the pair before it, which dtSSD needs; where None it is NaN.
-        stretch_grad: spread each alpha to 0..1 before its gradient, as VideoMatte's low-resolution sheet does.
-        above: what is above it is mask, for J and F.
+        past: the pair of the previous frame, for dtSSD; without it dtSSD is NaN.
+        stretch_grad: stretch each alpha to 0..1 before the gradient, as VideoMatte does for its low-resolution sheet.
+        above: alpha above this value counts as mask, for J and F.
     Raises: ValueError, the sizes differ.
     """
     mask, true_mask = prediction > above, truth > above
-    makers = {
+    functions = {
         "sad": lambda: of_alpha.sad(prediction, truth),
         "mse": lambda: of_alpha.mse(prediction, truth) * 1e3,
         "mad": lambda: of_alpha.mad(prediction, truth) * 1e3,
@@ -64,15 +64,15 @@ def score_frame(
         "j": lambda: of_masks.region_j(mask, true_mask),
         "f": lambda: of_masks.boundary_f(mask, true_mask),
     }
-    return {name: makers[name]() for name in metrics}
+    return {name: functions[name]() for name in metrics}
 
 
 @dataclass(frozen=True, slots=True)
 class ClipScores:
-    """One value a frame, in the units of the VideoMatte benchmark: MAD and MSE times 1000, dtSSD times 100.
+    """One value per frame, in the units of the VideoMatte benchmark: MAD and MSE times 1000, dtSSD times 100.
 
-    `dtssd` has one value fewer than the clip has frames: it judges pairs. The published sheets write 0 for the first
-    frame and average it in; `dtssd_with_leading_zero` is their mean.
+    dtSSD compares pairs of frames, so `dtssd` has one value fewer than the clip has frames. The published sheets count
+    0 for the first frame; `dtssd_with_leading_zero` is their mean.
     """
 
     mad: tuple[float, ...]
@@ -82,7 +82,7 @@ class ClipScores:
     dtssd: tuple[float, ...]
 
     def mean(self) -> dict[str, float]:
-        """The mean of each metric over the frames, NaN where there is none."""
+        """Average each metric over the frames; NaN for a metric without values."""
         names = ("mad", "mse", "grad", "conn", "dtssd")
         return {n: float(np.mean(v)) if (v := getattr(self, n)) else float("nan") for n in names}
 
@@ -92,16 +92,16 @@ class ClipScores:
 
 
 def clip_scores(pairs: Iterable[Pair], *, stretch_grad: bool = False, slow: bool = True) -> ClipScores:
-    """Scores of (prediction, truth) alphas in frame order, each (H, W) float32 in [0, 1]; holds one past pair.
+    """Score a clip of (prediction, truth) alphas in frame order, each (H, W) float32 in [0, 1].
 
-    `stretch_grad` follows the benchmark's low-resolution sheet, which spreads each alpha to 0..1 before its gradient;
-    its high-resolution sheet does not. Without `slow`, Grad and Conn are left out (empty).
+    Memory holds two pairs. `stretch_grad` stretches each alpha to 0..1 before the gradient: the benchmark does so for
+    its low-resolution sheet, and not for its high-resolution one. Without `slow`, Grad and Conn stay empty.
     """
     columns: dict[str, list[float]] = {n: [] for n in ("mad", "mse", "grad", "conn", "dtssd")}
-    wanted = [n for n in columns if slow or n not in ("grad", "conn")]
+    names = [n for n in columns if slow or n not in ("grad", "conn")]
     past: Pair | None = None
     for pair in pairs:
-        for name, value in score_frame(wanted, *pair, past, stretch_grad=stretch_grad).items():
+        for name, value in score_frame(names, *pair, past, stretch_grad=stretch_grad).items():
             if name != "dtssd" or past is not None:
                 columns[name].append(value)
         past = pair

@@ -1,1 +1,1 @@
-"""Models: one contract (`base.py`), one file each."""
+"""Models: one contract (`base.py`), one file per model."""

@@ -1,11 +1,11 @@
-"""The model contract: what the loop asks of anything that segments and mattes.
+"""The model contract: three calls that every model implements.
 
-    embed(pictures)                     -> Embedding       # a batch of views; knows no prompt
+    embed(pictures)                     -> Embedding       # a batch of crops; independent of prompts
     segment(embedding, i, prompt)       -> Candidates      # one frame: box, points, previous mask
-    matte(embedding, logits)            -> alpha maps      # the batch again, one mask each
+    matte(embedding, logits)            -> alpha maps      # the whole batch, one mask per picture
 
-Models know views and tensors, never files, frames or the terminal. Weights are loaded, folded and moved to their device
-and precision once, when the model is built; the three calls never change them. A model is a file in this folder and a
+Models know crops and tensors, never files, frames or the terminal. A model loads, folds and moves its weights to their
+device and precision once, when it is built. The three calls never change them. A model is a file in this folder and a
 line in `registry.py`.
 """
 
@@ -23,7 +23,7 @@ from mam_video.core.geometry import Box
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """What a model keeps of a batch of views. Only the model that made it looks inside `data`."""
+    """The features of a batch of crops. Only the model that made it reads `data`."""
 
     count: int
     content: tuple[int, int]  # (h, w) of the picture inside the square; the rest is padding
@@ -32,12 +32,12 @@ class Embedding:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A frame whose mask can be relied on: what the subject looks like, inside its mask, and what it is not, outside.
+    """A frame with a reliable mask. It shows the model the subject (inside the mask) and the background (outside).
 
-    Its view may be another rectangle than that of the frame asked about: places do not correspond, only appearances.
+    Its crop may differ from the crop of the current frame. So pixel positions do not correspond, only appearance does.
 
     logits    (m, m) float32 over its own square; above 0 is subject
-    prompted  the user pointed at the subject in this frame: an anchor that never fades
+    prompted  whether the user prompted the subject in this frame; such a reference is never dropped
     """
 
     embedding: Embedding
@@ -48,16 +48,16 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class ViewPrompt:
-    """What the segmenter is asked with, in view pixels. A model uses what it can and ignores the rest.
+    """The prompt of the segmenter, in crop pixels. A model uses what it can and ignores the rest.
 
-    box         where the subject is, or None
+    box         box of the subject, or None
     points      (n, 2) float32, x and y
     labels      (n,) int64, 1 subject and 0 background
-    logits      (m, m) float32, the previous low-resolution mask moved to where it should be now; above 0 is subject.
-                None where there is none
-    motion      (m, m, 2) float32, view pixels a frame: how each place moves apart from the camera, or None
-    references  frames to compare with, the prompted one first, then recent confident ones; at most as many as the
-                model's attribute `references` says
+    logits      (m, m) float32, the previous low-resolution mask warped to the current frame; above 0 is subject. None
+                if there is no previous mask
+    motion      (m, m, 2) float32, crop pixels per frame: motion of each mask cell relative to the camera, or None
+    references  reference frames, the prompted one first, then recent confident ones; at most as many as the model's
+                attribute `references`
     """
 
     box: Box | None = None
@@ -73,7 +73,7 @@ class Candidates:
     """The masks a segmenter offers for one prompt.
 
     logits  (k, m, m) float32 over the whole square; above 0 is subject
-    scores  (k,) float32, the segmenter's own guess of each mask's IoU, about 0..1
+    scores  (k,) float32, the IoU that the segmenter predicts for each mask, about 0..1
     """
 
     logits: np.ndarray
@@ -82,40 +82,42 @@ class Candidates:
 
 @runtime_checkable
 class Model(Protocol):
-    """See the module's text. All calls run under `torch.inference_mode()` and are deterministic on a CPU.
+    """The contract of a model; see the module docstring.
 
-    A model may have two attributes more, read with `wants_references` and `wants_motion`: `references: int`, how many
-    reference frames it wants to see (their embeddings are kept for it), and `motion: bool`, whether it wants the motion
-    apart from the camera. Without them it gets neither.
+    All calls run under `torch.inference_mode()` and are deterministic on a CPU.
+
+    A model may have two more attributes, read by `wants_references` and `wants_motion`. `references: int` is the number
+    of reference frames it uses; the tracker keeps their embeddings. `motion: bool` says whether it uses motion relative
+    to the camera. A model without them gets neither.
     """
 
     name: str
-    view_size: int  # side of the square that a view fills, in pixels
+    view_size: int  # side of the square that a crop fills, in pixels
     mask_size: int  # side of the low-resolution mask over that square
-    weights: dict[str, str]  # file name -> SHA-256, for the report; empty where there are none
+    weights: dict[str, str]  # file name -> SHA-256, for the report; empty for a model without weights
 
     def embed(self, pictures: Sequence[np.ndarray]) -> Embedding:
-        """Pictures: (h, w, 3) uint8 RGB, all of one `View.content` size: h, w <= view_size."""
+        """Embed a batch of pictures, each (h, w, 3) uint8 RGB of one `Crop.content` size, h, w <= view_size."""
         ...
 
     def segment(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
-        """The masks offered for picture `index` of the batch."""
+        """Return the candidate masks for picture `index` of the batch."""
         ...
 
     def matte(self, embedding: Embedding, logits: np.ndarray) -> torch.Tensor:
-        """Alpha maps (count, levels, size, size) float32 in [0, 1], on the CPU or the model's device.
+        """Matte the batch: alpha maps (count, levels, size, size) float32 in [0, 1], on the CPU or the model's device.
 
-        `logits` is (count, m, m) float32, the mask chosen for each picture. One level is the alpha itself; three are
-        MAM's os8, os4, os1, which `merge.py` joins at the frame's resolution.
+        `logits` is (count, m, m) float32, the chosen mask of each picture. One level is the alpha itself. Three levels
+        are MAM's os8, os4 and os1, which `merge.py` merges at the frame's resolution.
         """
         ...
 
 
 def wants_references(model: Model) -> int:
-    """How many reference frames the model makes use of; 0 where it does not say."""
+    """Return how many reference frames the model uses; 0 if it has no such attribute."""
     return int(getattr(model, "references", 0))
 
 
 def wants_motion(model: Model) -> bool:
-    """Whether the model makes use of the motion apart from the camera; False where it does not say."""
+    """Return whether the model uses motion relative to the camera; False if it has no such attribute."""
     return bool(getattr(model, "motion", False))

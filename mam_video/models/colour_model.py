@@ -1,7 +1,7 @@
-"""A model without weights whose answer is known beforehand: the subject is what has a given colour.
+"""A model without weights and with a predictable result: every pixel of a given colour is subject.
 
-It fulfils the contract of `base.py` and is public, so that geometry, tracking, files and whole jobs can be proved apart
-from any trained model: on a clip made of greys and one saturated colour its alpha is exact, soft edges included.
+It implements the contract of `base.py` and is public. It tests geometry, tracking, files and whole jobs without a
+trained model. On a clip of greys and one saturated colour its alpha is exact, soft edges included.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from mam_video.models.base import Candidates, Embedding, ViewPrompt
 
 
 class ColourModel:
-    """Segments by colour.
+    """Segment by colour.
 
-    A pixel's alpha is the share of the subject's colourfulness in it: its RGB less its mean, projected on that of
-    `colour`. Greys of any brightness have alpha 0, `colour` has 1, a blend of the two has the blend's share.
+    A pixel's alpha is its chroma (RGB minus its mean) projected on the chroma of `colour`. Greys of any brightness have
+    alpha 0, `colour` has 1, and a blend of the two has the share of `colour` in it.
 
-    The mask is everything of the colour in the view, whatever the prompt says: like a real segmenter the fake is not
-    clipped to the box. Its score is 0.95 where anything was found, else 0.
+    The mask holds everything of the colour in the crop and ignores the prompt. Like a real segmenter the model does not
+    clip to the box. The score is 0.95 if the mask has any cell, else 0.
 
     Args:
         colour: the subject's RGB, 0..255; not a grey.
-        view_size: side of the square that a view fills, in pixels; a multiple of 4. The mask has a quarter of it.
+        view_size: side of the square that a crop fills, in pixels; a multiple of 4. The mask's side is a quarter of it.
+    Raises: ValueError, `colour` is a grey, or `view_size` is not a multiple of 4.
     """
 
     def __init__(self, colour: tuple[int, int, int] = (20, 220, 40), view_size: int = 256) -> None:
@@ -47,7 +48,7 @@ class ColourModel:
         for alpha, picture in zip(alphas, pictures, strict=True):
             if picture.shape[:2] != (h, w):
                 raise ValueError(f"pictures of one batch differ in size: {picture.shape[:2]} and {(h, w)}")
-            # The axis sums to zero, so that the picture's own mean drops out of the product.
+            # The axis sums to zero, so the picture's mean cancels in the product.
             alpha[:h, :w] = np.clip(picture.astype(np.float32) @ self._axis, 0, 1)
         return Embedding(len(pictures), (h, w), alphas)
 
@@ -59,10 +60,10 @@ class ColourModel:
         return Candidates(logits[None], np.array([score], np.float32))
 
     def matte(self, embedding: Embedding, logits: np.ndarray) -> torch.Tensor:
-        """The colour's alpha, within four cells of the mask: what the mask does not hold is not matted."""
+        """Return the alpha of the colour within four cells of the mask, and 0 elsewhere."""
         side = self.view_size
         alphas = np.zeros((embedding.count, 1, side, side), np.float32)
-        for alpha, found, mask in zip(alphas, embedding.data, logits, strict=True):
+        for alpha, colour_alpha, mask in zip(alphas, embedding.data, logits, strict=True):
             near = cv2.dilate((mask > 0).astype(np.uint8), np.ones((9, 9), np.uint8))
-            alpha[0] = found * cv2.resize(near, (side, side), interpolation=cv2.INTER_NEAREST)
+            alpha[0] = colour_alpha * cv2.resize(near, (side, side), interpolation=cv2.INTER_NEAREST)
         return torch.from_numpy(alphas)

@@ -1,4 +1,4 @@
-"""Which device and which precision a model runs in: what was asked for, or the best that is really there."""
+"""Resolve the device and the precision of a model: the requested one, or the best one available."""
 
 from __future__ import annotations
 
@@ -15,43 +15,46 @@ _CPUINFO = Path("/proc/cpuinfo")
 _PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def resolve_device(asked: str = "auto") -> torch.device:
-    """The device for `asked`: auto (cuda, else mps, else cpu), cpu, cuda or mps. Raises DeviceError if it is absent."""
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if asked == "auto":
-        return torch.device(next(name for name, present in here.items() if present))
-    if not here.get(asked, False):
-        others = ", ".join(name for name, present in here.items() if present)
-        raise DeviceError(f"device {asked} is not available here; choose one of: auto, {others}")
-    return torch.device(asked)
+def resolve_device(requested: str = "auto") -> torch.device:
+    """Resolve a device name: auto (cuda, else mps, else cpu), cpu, cuda or mps.
 
-
-def resolve_precision(asked: str, device: torch.device) -> torch.dtype:
-    """The precision for `asked` (auto, float32, bfloat16, float16) on `device`.
-
-    Half precision is taken by itself only where the device computes in it: CUDA, and CPUs with native bfloat16. A CPU
-    without it emulates bfloat16 about a hundred times slower than float32, so there it is refused. On MPS half
-    precision is not taken by itself: nobody has compared its results yet.
-    Raises: DeviceError, the device cannot do what was asked.
+    Raises: DeviceError, the device is not available.
     """
-    if asked == "auto":
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if requested == "auto":
+        return torch.device(next(name for name, present in available.items() if present))
+    if not available.get(requested, False):
+        others = ", ".join(name for name, present in available.items() if present)
+        raise DeviceError(f"device {requested} is not available on this machine; choose one of: auto, {others}")
+    return torch.device(requested)
+
+
+def resolve_precision(requested: str, device: torch.device) -> torch.dtype:
+    """Resolve a precision name (auto, float32, bfloat16, float16) for `device`.
+
+    `auto` chooses half precision only on devices that compute in it: CUDA, and CPUs with native bfloat16. A CPU without
+    it emulates bfloat16 about a hundred times slower than float32, so bfloat16 is refused there. On MPS `auto` chooses
+    float32, because its results in half precision have not been compared yet.
+    Raises: DeviceError, the device does not support the precision.
+    """
+    if requested == "auto":
         if device.type == "cuda":
             return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
         if device.type == "cpu" and cpu_has_bfloat16():
             return torch.bfloat16
         return torch.float32
-    if asked not in _PRECISIONS:
-        raise DeviceError(f"precision {asked} is not known; choose one of: auto, {', '.join(_PRECISIONS)}")
-    if device.type == "cpu" and asked == "float16":
-        raise DeviceError("precision float16 is not for a CPU; use --precision auto or float32")
-    if device.type == "cpu" and asked == "bfloat16" and not cpu_has_bfloat16():
-        raise DeviceError("this CPU has no native bfloat16 and would take minutes a frame; use --precision float32")
-    return _PRECISIONS[asked]
+    if requested not in _PRECISIONS:
+        raise DeviceError(f"unknown precision {requested}; choose one of: auto, {', '.join(_PRECISIONS)}")
+    if device.type == "cpu" and requested == "float16":
+        raise DeviceError("a CPU does not support precision float16; use --precision auto or float32")
+    if device.type == "cpu" and requested == "bfloat16" and not cpu_has_bfloat16():
+        raise DeviceError("this CPU has no native bfloat16 and would take minutes per frame; use --precision float32")
+    return _PRECISIONS[requested]
 
 
 @functools.cache
 def cpu_has_bfloat16() -> bool:
-    """Whether the CPU multiplies in bfloat16 itself (AVX512-BF16, AMX, Armv8.6), as far as Linux tells; else False."""
+    """Return whether the CPU has native bfloat16 (AVX512-BF16, AMX, Armv8.6). False if Linux does not report it."""
     try:
         text = _CPUINFO.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -60,7 +63,7 @@ def cpu_has_bfloat16() -> bool:
 
 
 def has_bfloat16_flag(cpuinfo: str) -> bool:
-    """Whether the text of /proc/cpuinfo names a native bfloat16 among the flags (x86) or features (Arm)."""
+    """Return whether the text of /proc/cpuinfo lists native bfloat16 in its flags (x86) or features (Arm)."""
     for line in cpuinfo.splitlines():
         key, _, value = line.partition(":")
         if key.strip() in ("flags", "Features"):
@@ -69,7 +72,7 @@ def has_bfloat16_flag(cpuinfo: str) -> bool:
 
 
 def cpu_name() -> str:
-    """The CPU as Linux names it, for reports."""
+    """Return the name of the CPU from Linux, for reports."""
     try:
         lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -79,16 +82,16 @@ def cpu_name() -> str:
 
 @functools.cache
 def keep_memory() -> bool:
-    """Tells glibc to keep freed memory instead of handing it back to the system; False where there is no glibc.
+    """Make glibc keep freed memory instead of returning it to the system. Returns False without glibc.
 
-    A network on a CPU frees and asks for the same megabytes at every layer. By default each large piece is mapped anew
-    and its pages are zeroed when first touched, which took a fifth of a frame's time (docs/measurements.md).
+    A network on a CPU frees and allocates the same megabytes at every layer. By default glibc maps each large block
+    anew, and its pages are zeroed at the first access. This took a fifth of a frame's time (docs/measurements.md).
     """
     if not sys.platform.startswith("linux"):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # musl has none
+    except (OSError, AttributeError):  # musl has no mallopt
         return False
-    mmap_max, trim_threshold, top_pad = -4, -1, -2  # of malloc.h
+    mmap_max, trim_threshold, top_pad = -4, -1, -2  # values from malloc.h
     return all(mallopt(what, value) for what, value in ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 2**26)))

@@ -23,17 +23,8 @@ from torch import Tensor, nn
 from mam_video.core.errors import WeightsError
 from mam_video.models.base import Candidates, Embedding, Reference, ViewPrompt
 from mam_video.models.devices import resolve_device
-from mam_video.models.lite_net import (
-    ARCHITECTURE_KEY,
-    MATCH_MAPS,
-    RECENT_WEIGHT,
-    ConvNorm,
-    Evidence,
-    Features,
-    LiteNet,
-    architecture_of,
-    prompt_maps,
-)
+from mam_video.models.lite_backbone import ARCHITECTURE_KEY, architecture_of
+from mam_video.models.lite_net import MATCH_MAPS, RECENT_WEIGHT, ConvNorm, Evidence, Features, LiteNet, prompt_maps
 
 WEIGHTS = Path(__file__).with_name("lite.safetensors")
 SHA256 = "b2d212fbfa552af42fed17cadebf63524772bdba7ecea477419e48fd301f3aea"

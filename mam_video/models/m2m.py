@@ -1,10 +1,10 @@
-"""M2M, the matting head of Matting Anything: SAM's embedding, the picture and a mask go in, three alphas come out.
+"""M2M, the matting head of Matting Anything: it turns SAM's embedding, the picture and a mask into three alphas.
 
-Source: Li, Jain and Shi, "Matting Anything", 2023, arXiv 2306.05399, and the public code that belongs to it
-("sam_decoder_deep"). Parameter names follow the published checkpoints, so that they load as they are. Every 3x3 and
-transposed convolution of the blocks is spectrally normalised by the checkpoints' own wrapper, see `SpectralNorm`.
+Source: Li, Jain and Shi, "Matting Anything", 2023, arXiv 2306.05399, and its public code ("sam_decoder_deep").
+Parameter names follow the published checkpoints, so these load unchanged. Every 3x3 and transposed convolution of the
+blocks is spectrally normalised by the wrapper of the checkpoints, see `SpectralNorm`.
 
-For inference `M2M.fold()` gives a copy in which spectral and batch norms have become part of the convolutions.
+For inference `M2M.fold()` makes a copy whose convolutions include the spectral and batch norms.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from torch import nn
 from mam_video.core.errors import WeightsError
 
 EMBEDDING_CHANNELS = 256
-STRIDE = 16  # picture pixels a cell of the embedding
-NEGATIVE_SLOPE = 0.2
-REACH = 8  # cells of the embedding around a pixel that its alpha can depend on: 6.1, from adding up all kernels
-_GUIDE = 4  # channels of the picture and the mask, appended to each stage's features
+STRIDE = 16  # picture pixels per cell of the embedding
+NEGATIVE_SLOPE = 0.2  # of the leaky ReLU
+REACH = 8  # receptive field: embedding cells around a pixel that affect its alpha; all kernels add up to 6.1
+_GUIDE = 4  # channels of picture and mask, appended to the features of each stage
 
 
 class Alphas(NamedTuple):
-    """Alpha of each head at the picture's size, (B, 1, 16h, 16w) float32 in [0, 1], from coarse to fine."""
+    """The alpha of each head at the picture's size, (B, 1, 16h, 16w) float32 in [0, 1], from coarse to fine."""
 
     os8: torch.Tensor
     os4: torch.Tensor
@@ -34,22 +34,22 @@ class Alphas(NamedTuple):
 
 
 class _NormalisedWeight(nn.Module):
-    """The tensors of one wrapped convolution under the names of the published checkpoints.
+    """The tensors of one wrapped convolution, with the names of the published checkpoints.
 
-    W is `weight_bar` seen as a matrix (shape[0], rest); `weight_u` and `weight_v` are the power iteration's vectors.
-    For a transposed convolution shape[0] is the number of input channels.
+    `weight_bar`, reshaped to (shape[0], rest), is the matrix W. `weight_u` and `weight_v` are the vectors of the power
+    iteration. For a transposed convolution shape[0] is the number of input channels.
     """
 
     def __init__(self, weight: torch.Tensor) -> None:
         super().__init__()
         rows, columns = weight.shape[0], weight[0].numel()
-        # u and v are parameters that nothing trains: the published files carry them as such.
+        # u and v are untrained parameters, because the published files store them as parameters.
         self.weight_u = nn.Parameter(F.normalize(torch.randn(rows), dim=0), requires_grad=False)
         self.weight_v = nn.Parameter(F.normalize(torch.randn(columns), dim=0), requires_grad=False)
         self.weight_bar = nn.Parameter(weight)
 
     def iterate(self) -> None:
-        """One power iteration, in place: v and u come closer to the first singular vectors."""
+        """Do one power iteration in place. It moves v and u towards the first singular vectors."""
         with torch.no_grad():
             matrix = self.weight_bar.flatten(1)
             v = matrix.t() @ self.weight_u
@@ -58,7 +58,7 @@ class _NormalisedWeight(nn.Module):
             self.weight_u.copy_(u / (u.norm() + 1e-12))
 
     def weight(self) -> torch.Tensor:
-        """weight_bar over its estimated norm, from u and v as they stand."""
+        """Return `weight_bar` divided by its spectral norm, estimated from the current u and v."""
         sigma = self.weight_u.dot(self.weight_bar.flatten(1).mv(self.weight_v))
         return self.weight_bar / sigma
 
@@ -66,8 +66,8 @@ class _NormalisedWeight(nn.Module):
 class SpectralNorm(nn.Module):
     """A convolution without bias whose weight is divided by its estimated spectral norm.
 
-    In training every forward does one power iteration; in evaluation u and v stay as stored. This is the wrapper of
-    the published checkpoints. `torch.nn.utils.spectral_norm` differs for transposed convolutions.
+    In training every forward pass does one power iteration. In evaluation u and v do not change. This is the wrapper of
+    the published checkpoints; `torch.nn.utils.spectral_norm` differs for transposed convolutions.
     Source: Miyato et al., "Spectral Normalization for Generative Adversarial Networks", 2018.
     """
 
@@ -86,14 +86,14 @@ class SpectralNorm(nn.Module):
         return convolve(x, self.module.weight(), None, self.stride, self.padding)
 
     def folded(self) -> nn.Conv2d | nn.ConvTranspose2d:
-        """The plain convolution this is in evaluation; the norm is taken in float64."""
+        """Return the equivalent plain convolution for evaluation. The norm is computed in float64."""
         bar = self.module.weight_bar
         normalised = _NormalisedWeight(bar.detach().double())
         normalised.weight_u.data = self.module.weight_u.detach().double()
         normalised.weight_v.data = self.module.weight_v.detach().double()
         ins, outs = (bar.shape[0], bar.shape[1]) if self.transposed else (bar.shape[1], bar.shape[0])
-        kind = nn.ConvTranspose2d if self.transposed else nn.Conv2d
-        conv = kind(ins, outs, bar.shape[2], stride=self.stride, padding=self.padding, bias=False)
+        layer_type = nn.ConvTranspose2d if self.transposed else nn.Conv2d
+        conv = layer_type(ins, outs, bar.shape[2], stride=self.stride, padding=self.padding, bias=False)
         conv.weight.data = normalised.weight().detach().to(bar.dtype)
         return conv
 
@@ -109,12 +109,12 @@ def _double(channels: int) -> SpectralNorm:
 
 
 def _activate(x: torch.Tensor) -> torch.Tensor:
-    # In place at inference: at full resolution one map of 32 channels is 134 MB.
+    # Work in place at inference: at full resolution a map of 32 channels takes 134 MB.
     return F.leaky_relu(x, NEGATIVE_SLOPE, inplace=not torch.is_grad_enabled())
 
 
 class Block(nn.Module):
-    """A residual block; with `outs` it doubles the resolution and changes the channels from `ins` to `outs`."""
+    """A residual block. With `outs` it doubles the resolution and changes the channels from `ins` to `outs`."""
 
     def __init__(self, ins: int, outs: int | None = None) -> None:
         super().__init__()
@@ -124,20 +124,20 @@ class Block(nn.Module):
             self.conv1: nn.Module = SpectralNorm(_conv(ins, ins, 3))
         else:
             self.conv1 = _double(ins)
-            # Index 0 holds the checkpoints' numbering: there the nearest-neighbour doubling stands.
+            # The checkpoints have the nearest-neighbour doubling at index 0; Identity keeps their numbering.
             self.upsample = nn.Sequential(nn.Identity(), SpectralNorm(_conv(ins, outs, 1)), nn.BatchNorm2d(outs))
         self.bn1: nn.Module = nn.BatchNorm2d(ins)
         self.conv2: nn.Module = SpectralNorm(_conv(ins, outs, 3))
         self.bn2: nn.Module = nn.BatchNorm2d(outs)
         assert isinstance(self.bn2, nn.BatchNorm2d)
-        nn.init.zeros_(self.bn2.weight)  # a fresh block is its skip
+        nn.init.zeros_(self.bn2.weight)  # a new block passes on its skip connection
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         main = _activate(self.bn1(self.conv1(x)))
         main = self.bn2(self.conv2(main))
         skip = x
         if self.upsample is not None:
-            # A 1x1 convolution and a batch norm do not mind the order: doubling last is 4 times less work.
+            # Doubling commutes with a 1x1 convolution and a batch norm; doubling last takes a quarter of the work.
             skip = F.interpolate(self.upsample(x), scale_factor=2, mode="nearest")
         return _activate(main.add_(skip) if not torch.is_grad_enabled() else main + skip)
 
@@ -153,9 +153,9 @@ def _head(ins: int) -> nn.Sequential:
 
 
 class M2M(nn.Module):
-    """The head at its full size: 2,714,619 trainable parameters.
+    """The matting head at its full size: 2,714,619 trainable parameters.
 
-    Fully convolutional: an embedding of h x w cells goes with a picture of 16h x 16w.
+    It is fully convolutional: an embedding of h x w cells belongs to a picture of 16h x 16w pixels.
     """
 
     def __init__(self) -> None:
@@ -170,14 +170,14 @@ class M2M(nn.Module):
         self.refine_OS1 = _head(32)
 
     def forward(self, embedding: torch.Tensor, picture: torch.Tensor, mask: torch.Tensor) -> Alphas:
-        """Alphas of a batch.
+        """Compute the alphas of a batch.
 
         Args:
-            embedding: (B, 256, h, w), SAM's.
+            embedding: (B, 256, h, w), from SAM.
             picture: (B, 3, 16h, 16w) float32, normalised as for SAM, padding 0.
-            mask: (B, 1, m, n) float32, the guide mask, 1 subject and 0 background, of any size.
-        Returns: Alphas, float32 also where the network runs in half precision.
-        Raises: ValueError, the sizes do not belong together.
+            mask: (B, 1, m, n) float32 of any size, the guide mask, 1 subject and 0 background.
+        Returns: Alphas, float32 even if the network runs in half precision.
+        Raises: ValueError, the picture is not 16 times the embedding.
         """
         h, w = embedding.shape[-2:]
         if picture.shape[-2:] != (h * STRIDE, w * STRIDE):
@@ -195,41 +195,42 @@ class M2M(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the network computes in; the last convolution of each head is float32 always."""
+        """The precision of the network. The last convolution of each head is always float32."""
         first = self.refine_OS8[0].weight
         assert isinstance(first, torch.Tensor)
         return first.dtype
 
     def load(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Loads the `state_dict` of a published checkpoint.
+        """Load the `state_dict` of a published checkpoint.
 
-        `module.` in front of every key (a checkpoint of several GPUs) is stripped where the first key begins with it.
-        Raises: WeightsError, the tensors are not those of this network.
+        Checkpoints of several GPUs have the prefix `module.` on every key. It is removed if the first key has it.
+        Raises: WeightsError, the tensors do not belong to this network.
         """
         names = list(state)
         wrapped = bool(names) and names[0].startswith("module.")
         plain = {(k.removeprefix("module.") if wrapped else k): v.float() for k, v in state.items()}
-        own = self.state_dict()
-        missing = sorted(own.keys() - plain.keys())
-        # Files of old versions of PyTorch do not count batches; nothing here uses the count.
+        expected = self.state_dict()
+        missing = sorted(expected.keys() - plain.keys())
+        # Files of old PyTorch versions lack the count of batches; nothing here uses it.
         missing = [k for k in missing if not k.endswith("num_batches_tracked")]
-        unknown = sorted(plain.keys() - own.keys())
+        unknown = sorted(plain.keys() - expected.keys())
         if missing or unknown:
-            what = f"lacks {missing[0]}" if missing else f"holds {unknown[0]}"
-            raise WeightsError(f"not a MAM checkpoint: it {what} ({len(missing)} missing, {len(unknown)} unknown)")
+            fault = f"lacks {missing[0]}" if missing else f"holds {unknown[0]}"
+            raise WeightsError(f"not a MAM checkpoint: it {fault} ({len(missing)} missing, {len(unknown)} unknown)")
         for name, value in plain.items():
-            if value.shape != own[name].shape:
+            if value.shape != expected[name].shape:
                 raise WeightsError(
-                    f"not a MAM checkpoint: {name} is {tuple(value.shape)} where {tuple(own[name].shape)} is needed"
+                    f"not a MAM checkpoint: {name} is {tuple(value.shape)}, must be {tuple(expected[name].shape)}"
                 )
         counts = {k: v.long() for k, v in plain.items() if k.endswith("num_batches_tracked")}
-        self.load_state_dict({**own, **plain, **counts})
+        self.load_state_dict({**expected, **plain, **counts})
 
     @torch.no_grad()
     def fold(self) -> M2M:
-        """A copy for inference: spectral and batch norms folded into the convolutions, evaluation mode, channels-last.
+        """Make a copy for inference, in evaluation mode and channels-last.
 
-        Folding is done in float64, the result is float32. This network is left as it is.
+        Its convolutions include the spectral and batch norms, folded in float64 and stored in float32. This network
+        does not change.
         """
         folded = M2M()
         folded.load_state_dict(self.state_dict())
@@ -247,7 +248,7 @@ class M2M(nn.Module):
         return folded.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
     def in_precision(self, dtype: torch.dtype) -> M2M:
-        """Converts to `dtype` in place, all but the last convolution of each head. Fold first."""
+        """Convert all but the last convolution of each head to `dtype` in place. Call `fold` first. Returns itself."""
         self.to(dtype)
         for head in (self.refine_OS8, self.refine_OS4, self.refine_OS1):
             head[3].float()
@@ -255,15 +256,15 @@ class M2M(nn.Module):
 
 
 def _fold_pair(conv: nn.Module, norm: nn.Module) -> nn.Module:
-    """A convolution with bias that does what `conv` and then the batch norm do in evaluation."""
+    """Fold `conv` and the batch norm after it into one convolution with bias, for evaluation."""
     plain = conv.folded() if isinstance(conv, SpectralNorm) else conv
     assert isinstance(plain, nn.Conv2d | nn.ConvTranspose2d) and isinstance(norm, nn.BatchNorm2d)
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     shift = norm.bias.double() - norm.running_mean.double() * scale
     shape = (1, -1, 1, 1) if isinstance(plain, nn.ConvTranspose2d) else (-1, 1, 1, 1)
-    kind = type(plain)
-    folded = kind(
+    layer_type = type(plain)
+    folded = layer_type(
         plain.in_channels,
         plain.out_channels,
         plain.kernel_size,  # type: ignore[arg-type]
@@ -277,7 +278,7 @@ def _fold_pair(conv: nn.Module, norm: nn.Module) -> nn.Module:
 
 
 def _guided(features: torch.Tensor, picture: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Features, picture and mask side by side, the latter two brought to the features' size. The order is fixed."""
+    """Concatenate features, picture and mask in this order; picture and mask are resized to the features' size."""
     size = features.shape[-2:]
     guides = [_resized(g, (int(size[0]), int(size[1]))).to(features.dtype) for g in (picture, mask)]
     return torch.cat([features, *guides], dim=1)
@@ -288,7 +289,7 @@ def _resized(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def _run_head(head: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
-    """The head's map before the activation, (B, 1, h, w) float32: its last step is float32 in any precision."""
+    """Run a head: logits (B, 1, h, w) float32. The last convolution is float32 in any precision."""
     hidden = _activate(head[1](head[0](x)))
     logits: torch.Tensor = head[3](hidden.float())
     return logits
@@ -299,5 +300,5 @@ def _upsampled(logits: torch.Tensor, times: int) -> torch.Tensor:
 
 
 def _alpha(logits: torch.Tensor) -> torch.Tensor:
-    """(tanh(x) + 1) / 2, as the reference has it: a sigmoid of 2x that reaches 0 and 1 exactly."""
+    """Compute (tanh(x) + 1) / 2, as the reference does. It is a sigmoid of 2x that reaches 0 and 1 exactly."""
     return (torch.tanh(logits) + 1.0) / 2.0

@@ -1,4 +1,4 @@
-"""Matting Anything as a `Model`: SAM finds the mask, M2M mattes it.
+"""Matting Anything as a `Model`: SAM segments, M2M mattes.
 
 Source: Li, Jain and Shi, "Matting Anything", 2023, arXiv 2306.05399.
 """
@@ -21,20 +21,20 @@ from mam_video.models.m2m import M2M, REACH, STRIDE
 from mam_video.models.sam import GRID, IMAGE_SIDE, MASK_SIDE, VARIANTS, Sam, Variant, normalised
 from mam_video.models.weights import hash_of, read_tensors
 
-_TIMES = MASK_SIDE // GRID  # mask pixels a cell of the embedding
-RANDOM = "random"  # in place of a path: random:SEED gives untrained weights, to try a run without any
+_TIMES = MASK_SIDE // GRID  # mask pixels per cell of the embedding
+RANDOM = "random"  # instead of a path: random:SEED gives untrained weights, to try a run without weight files
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """features (B, 256, 64, 64) float32 and pictures (B, 3, 1024, 1024) float32, both on the device."""
+    """Features (B, 256, 64, 64) float32 and pictures (B, 3, 1024, 1024) float32, both on the device."""
 
     features: torch.Tensor
     pictures: torch.Tensor
 
 
 class MamModel:
-    """SAM and M2M, loaded, folded and on their device; see `models/base.py` for what the three calls promise.
+    """SAM and M2M, loaded, folded and on their device; `models/base.py` documents the three calls.
 
     Build one with `load` (from files), `from_states` (from state dicts of the official layouts) or `random`.
     """
@@ -53,9 +53,9 @@ class MamModel:
         fold: bool = True,
         weights: Mapping[str, str] | None = None,
     ) -> None:
-        """Takes over `sam` and `m2m` (float32, on the CPU). `fold=False` leaves M2M as trained: slower, for comparison.
+        """Take over `sam` and `m2m` (float32, on the CPU). `fold=False` leaves M2M as trained: slower, for comparison.
 
-        Raises: DeviceError, the device is not here or cannot do the precision.
+        Raises: DeviceError, the device is not available or does not support the precision.
         """
         self.name = name
         self.weights = dict(weights or {})
@@ -74,26 +74,26 @@ class MamModel:
         device: str | torch.device = "auto",
         precision: str = "auto",
     ) -> Self:
-        """The model of `variant` (vit-b, vit-l, vit-h) from files of the official layouts, .pth or .safetensors.
+        """Load the model of `variant` (vit-b, vit-l, vit-h) from files of the official layouts, .pth or .safetensors.
 
-        In place of a file, `random:SEED` gives untrained weights.
-        Raises: WeightsError, a file is damaged, is something else or belongs to another variant; DeviceError.
+        `random:SEED` instead of a file gives untrained weights.
+        Raises: WeightsError, a file is damaged, is no such checkpoint or belongs to another variant; DeviceError.
         """
-        numbers = _variant(variant)
+        variant_sizes = _variant(variant)
         hashes = {}
-        for given in (sam_weights, mam_weights):
-            if not _is_random(given):
-                hashes[Path(given).name] = hash_of(Path(given))
+        for source in (sam_weights, mam_weights):
+            if not _is_random(source):
+                hashes[Path(source).name] = hash_of(Path(source))
         if _is_random(sam_weights):
             with _seeded(sam_weights):
-                sam = Sam(numbers)
+                sam = Sam(variant_sizes)
         else:
-            with _naming(sam_weights):
-                sam = Sam.from_state(numbers, read_tensors(Path(sam_weights)))
+            with _name_file_in_errors(sam_weights):
+                sam = Sam.from_state(variant_sizes, read_tensors(Path(sam_weights)))
         with _seeded(mam_weights if _is_random(mam_weights) else f"{RANDOM}:0"):
             m2m = M2M()
         if not _is_random(mam_weights):
-            with _naming(mam_weights):
+            with _name_file_in_errors(mam_weights):
                 m2m.load(read_tensors(Path(mam_weights), inside="state_dict"))
         return cls(f"mam-{variant}", sam, m2m, device, precision, weights=hashes)
 
@@ -108,7 +108,7 @@ class MamModel:
         *,
         fold: bool = True,
     ) -> Self:
-        """The model from state dicts: SAM's as published, and the `state_dict` of a MAM checkpoint."""
+        """Build the model from state dicts: SAM's as published, and the `state_dict` of a MAM checkpoint."""
         m2m = M2M()
         m2m.load(mam_state)
         sam = Sam.from_state(_variant(variant), sam_state)
@@ -116,7 +116,7 @@ class MamModel:
 
     @classmethod
     def random(cls, variant: str, seed: int = 0, device: str | torch.device = "auto", precision: str = "auto") -> Self:
-        """The model with untrained weights, for tests and measurements of speed."""
+        """Build the model with untrained weights, for tests and speed measurements."""
         name = f"{RANDOM}:{seed}"
         return cls.load(variant, name, name, device, precision)
 
@@ -126,15 +126,15 @@ class MamModel:
             raise ValueError("no pictures to embed")
         content = pictures[0].shape[:2]
         if any(p.shape[:2] != content for p in pictures):
-            raise ValueError("the pictures of a batch must be of one size")
+            raise ValueError("the pictures of a batch must have one size")
         squares = torch.stack([normalised(p) for p in pictures]).to(self.device)
-        with self._exact():
-            features = torch.cat([self._sam.image_encoder(part) for part in self._parts(squares)])
+        with self._float32_without_tf32():
+            features = torch.cat([self._sam.image_encoder(part) for part in self._compute_batches(squares)])
         return Embedding(len(pictures), (content[0], content[1]), _Batch(features, squares))
 
     @torch.inference_mode()
     def segment(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
-        batch = _data(embedding)
+        batch = _batch_of(embedding)
         box = points = labels = logits = None
         if prompt.box is not None:
             box = self._tensor(np.array([prompt.box.xyxy], np.float32))
@@ -144,40 +144,40 @@ class MamModel:
         if prompt.logits is not None:
             logits = self._tensor(prompt.logits.astype(np.float32)[None, None])
         if box is None and points is None and logits is None:
-            raise ValueError("an empty prompt")
-        with self._exact():
+            raise ValueError("the prompt is empty: give a box, points or logits")
+        with self._float32_without_tf32():
             masks, scores = self._sam.decode(batch.features[index : index + 1], box, points, labels, logits)
         return Candidates(masks.float().cpu().numpy(), scores.float().cpu().numpy())
 
     @torch.inference_mode()
     def matte(self, embedding: Embedding, logits: np.ndarray) -> torch.Tensor:
-        batch = _data(embedding)
+        batch = _batch_of(embedding)
         if logits.shape != (embedding.count, MASK_SIDE, MASK_SIDE):
             raise ValueError(f"logits must be ({embedding.count}, {MASK_SIDE}, {MASK_SIDE}), are {logits.shape}")
-        # A hard mask is what M2M was trained with.
+        # M2M was trained with hard masks.
         masks = (self._tensor(logits)[:, None] > 0).float()
-        # Padding is matted only as far as it can be felt in the picture: for 16:9 that is a third less work. Alpha is 0
-        # beyond. The network is convolutional, so in the picture the values are those of the whole square.
+        # Matte the padding only as far as it affects the picture: a third less work for 16:9. Alpha is 0 beyond. The
+        # network is convolutional, so the values in the picture equal those of the whole square.
         h, w = (min(-(-side // STRIDE) + REACH, GRID) for side in embedding.content)
         features = batch.features[..., :h, :w]
         pictures, masks = batch.pictures[..., : h * STRIDE, : w * STRIDE], masks[..., : h * _TIMES, : w * _TIMES]
         levels = torch.zeros(embedding.count, 3, IMAGE_SIDE, IMAGE_SIDE, device=self.device)
-        with self._exact():
-            for part in self._parts(torch.arange(embedding.count)):
+        with self._float32_without_tf32():
+            for part in self._compute_batches(torch.arange(embedding.count)):
                 alphas = torch.cat(self._m2m(features[part], pictures[part], masks[part]), dim=1)
                 levels[part, :, : h * STRIDE, : w * STRIDE] = alphas
         return levels
 
-    def _parts(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """What is computed at once: all on a GPU; one by one on a CPU, where a batch gains nothing and takes memory."""
+    def _compute_batches(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Split a batch for the device: whole on a GPU, single on a CPU, where batches cost memory and save no time."""
         return torch.split(batch, 1) if self.device.type == "cpu" else (batch,)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
     @contextlib.contextmanager
-    def _exact(self) -> Iterator[None]:
-        """float32 means float32: without this CUDA convolutions take TF32, which is off by a thousandth."""
+    def _float32_without_tf32(self) -> Iterator[None]:
+        """Forbid TF32 in CUDA convolutions, whose error is about a thousandth."""
         if self.device.type != "cuda":
             yield
             return
@@ -185,35 +185,35 @@ class MamModel:
             yield
 
 
-def _data(embedding: Embedding) -> _Batch:
-    assert isinstance(embedding.data, _Batch), "an embedding of another model"
+def _batch_of(embedding: Embedding) -> _Batch:
+    assert isinstance(embedding.data, _Batch), "the embedding belongs to another model"
     return embedding.data
 
 
 def _variant(name: str) -> Variant:
     if name not in VARIANTS:
-        raise UsageError(f"no such variant of SAM: {name}; known: {', '.join(VARIANTS)}")
+        raise UsageError(f"unknown variant of SAM: {name}; choose one of: {', '.join(VARIANTS)}")
     return VARIANTS[name]
 
 
-def _is_random(given: str | Path) -> bool:
-    return isinstance(given, str) and given.partition(":")[0] == RANDOM
+def _is_random(source: str | Path) -> bool:
+    return isinstance(source, str) and source.partition(":")[0] == RANDOM
 
 
 @contextlib.contextmanager
-def _seeded(given: str | Path) -> Iterator[None]:
-    """Random numbers from the seed in random:SEED inside, the caller's own afterwards."""
-    text = str(given).partition(":")[2] or "0"
+def _seeded(source: str | Path) -> Iterator[None]:
+    """Seed torch from random:SEED inside the block, and restore the caller's random state after it."""
+    text = str(source).partition(":")[2] or "0"
     if not text.isdecimal():
-        raise UsageError(f"{given}: the seed must be a whole number, as in {RANDOM}:0")
+        raise UsageError(f"{source}: the seed must be a whole number, as in {RANDOM}:0")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(text))
         yield
 
 
 @contextlib.contextmanager
-def _naming(path: str | Path) -> Iterator[None]:
-    """Puts the file's name in front of what is wrong with it."""
+def _name_file_in_errors(path: str | Path) -> Iterator[None]:
+    """Add the file's name to the message of a WeightsError."""
     try:
         yield
     except WeightsError as error:

@@ -1,11 +1,11 @@
-"""The merge of M2M's three alphas: the coarse one says what is sure, the finer ones replace it where it is not.
+"""Merge M2M's three alphas: finer alphas replace the coarse one where it is uncertain.
 
-Everything here happens at the size of the picture, so the widths of unknown regions are in its pixels. Each function
-takes NumPy arrays (OpenCV does the work) or torch tensors (convolutions on their device) and gives the same kind, with
-the same values bit for bit.
+Everything is computed at the size of the picture, so the widths of unknown regions are in its pixels. Each function
+takes NumPy arrays (processed by OpenCV) or torch tensors (processed by convolutions on their device). It returns the
+same kind, and both kinds give the same values bit for bit.
 
 Source: the public inference code of "Matting Anything" (arXiv 2306.05399). Differs: nothing is rounded to 8 bits, the
-inputs are never written to, and an empty mask has an answer.
+inputs are never changed, and an empty mask gives a result.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ import torch.nn.functional as F
 from mam_video.core.crop import Crop
 from mam_video.core.settings import MatteSettings
 
-# A map of one picture: an array of NumPy, or a tensor on any device. In and out are of one kind.
+# A map of one picture: a NumPy array, or a tensor on any device. Input and output are of the same kind.
 Map = TypeVar("Map", np.ndarray, torch.Tensor)
 
-# Below the first an alpha is surely background, above the second surely subject; compared in float32, both strictly.
+# An alpha below the first is certain background, above the second certain subject. Compared strictly, in float32.
 SURELY_BACKGROUND = float(np.float32(1 / 255))
 SURELY_SUBJECT = float(np.float32(1 - 1 / 255))
 
-# The widths are meant for pictures no larger than the square that the model sees.
+# The widths of the settings hold for pictures up to this side, the model's square.
 REFERENCE_SIDE = 1024
 
 
 def kernel_of(width: int) -> np.ndarray:
-    """The structuring element for an unknown region of `width` pixels, (k, k) uint8 with k = width // 2.
+    """Return the structuring element for an unknown region of `width` pixels, (k, k) uint8 with k = width // 2.
 
-    OpenCV's ellipse, whose anchor is k // 2: the even ones are lopsided. Widths below 2 give OpenCV's 3x3 default.
+    It is OpenCV's ellipse with the anchor k // 2, so even sizes are lopsided. Widths below 2 give OpenCV's 3x3 default.
     """
     k = width // 2
     if k == 0:
@@ -43,45 +43,47 @@ def kernel_of(width: int) -> np.ndarray:
 
 
 def dilate(region: Map, width: int) -> Map:
-    """(H, W) bool, set where `region` (H, W) bool is set at any place that the kernel of `width` reaches."""
+    """Dilate `region` (H, W) bool by the kernel of `width`. Returns: (H, W) bool."""
     kernel = kernel_of(width)
     if isinstance(region, np.ndarray):
         return cv2.dilate(region.view(np.uint8), kernel).view(np.bool_)
+    from kornia.filters import filter2d  # here, since a run on the CPU never needs it
+
     k, anchor = kernel.shape[0], kernel.shape[0] // 2
-    weight = torch.from_numpy(kernel).to(region.device, torch.float32)[None, None]
+    weight = torch.from_numpy(kernel).to(region.device, torch.float32)[None]
     padded = F.pad(region.float()[None, None], (anchor, k - 1 - anchor, anchor, k - 1 - anchor))
-    # Counts of whole ones: exact in float32, and in TF32 too.
-    return F.conv2d(padded, weight)[0, 0] > 0.5
+    # The sums are whole numbers: exact in float32, and in TF32 too. kornia's own dilation is slower (docs/design.md).
+    return filter2d(padded, weight, padding="valid")[0, 0] > 0.5
 
 
 def erode(region: Map, width: int) -> Map:
-    """(H, W) bool, set where `region` is set at every place that the kernel reaches; beyond the border all is set."""
+    """Erode `region` (H, W) bool by the kernel of `width`; pixels beyond the border count as set."""
     return ~dilate(~region, width)
 
 
 def unknown_from_alpha(alpha: Map, width: int, *, two_sided: bool) -> Map:
-    """Where `alpha` (H, W) float32 is to be replaced by a finer one, (H, W) bool.
+    """Find where a finer alpha must replace `alpha` (H, W) float32. Returns: (H, W) bool.
 
-    One-sided: a zone around all that is not surely background, but nothing that is surely subject. Two-sided: a zone
-    around all that is neither.
+    One-sided: the dilation of all that is not certain background, without certain subject. Two-sided: the dilation of
+    all that is neither.
     """
-    unsure = ~(alpha < SURELY_BACKGROUND)
-    sure = alpha > SURELY_SUBJECT
+    not_background = ~(alpha < SURELY_BACKGROUND)
+    subject = alpha > SURELY_SUBJECT
     if two_sided:
-        return dilate(unsure & ~sure, width)
-    return dilate(unsure, width) & ~sure
+        return dilate(not_background & ~subject, width)
+    return dilate(not_background, width) & ~subject
 
 
 def unknown_from_mask(mask: Map, width: int, *, two_sided: bool) -> Map:
-    """A band along the edge of `mask` (H, W) bool, (H, W) bool: outside it only, or on both sides."""
+    """Find a band along the edge of `mask` (H, W) bool, outside it or on both sides. Returns: (H, W) bool."""
     near = dilate(mask, width)
     return near & ~(erode(mask, width) if two_sided else mask)
 
 
 def outside_box(mask: Map) -> Map:
-    """(H, W) bool, set outside the tight box of `mask` (H, W) bool; everywhere where the mask is empty.
+    """Mark the pixels outside the tight box of `mask` (H, W) bool; all pixels if the mask is empty.
 
-    The reference leaves the box's last row and column outside, and so does this.
+    The box's last row and column count as outside, as in the reference. Returns: (H, W) bool.
     """
     outside = np.ones(mask.shape, np.bool_) if isinstance(mask, np.ndarray) else torch.ones_like(mask)
     extent = _extent(mask)
@@ -92,14 +94,14 @@ def outside_box(mask: Map) -> Map:
 
 
 def merge_levels(os8: Map, os4: Map, os1: Map, mask: Map, settings: MatteSettings) -> Map:
-    """Joins the three alphas of one picture by progressive refinement.
+    """Merge the three alphas of one picture by progressive refinement.
 
     Args:
-        os8, os4, os1: (H, W) float32 in [0, 1], each already at the picture's size.
+        os8, os4, os1: (H, W) float32 in [0, 1], each already resized to the picture.
         mask: (H, W) bool, the segmenter's mask at that size.
         settings: guidance, box_clean, sides and widths.
     Returns: (H, W) float32 in [0, 1], a new map. With alpha guidance, `box_clean` and an empty mask it is 0
-        everywhere: there is no box, so all lies outside it. (The reference fails there.)
+        everywhere, because all pixels lie outside the box. (The reference fails there.)
     Raises: ValueError, the sizes differ.
     """
     if not (os8.shape == os4.shape == os1.shape == mask.shape) or os8.ndim != 2:
@@ -107,8 +109,8 @@ def merge_levels(os8: Map, os4: Map, os1: Map, mask: Map, settings: MatteSetting
     two_sided = settings.two_sided
     w8, w4, w1 = widths_for((int(os8.shape[0]), int(os8.shape[1])), settings)
 
-    # What lies farther from the subject than the kernels reach stays as step 1 leaves it, so steps 1 to 3 run on a
-    # part of the picture only. It is exact: see the tests, which compare with the whole.
+    # Pixels farther from the subject than the kernels reach keep the base alpha. So the refinement runs only on a part
+    # of the picture. The result is exact; the tests compare it with the whole picture.
     if settings.guidance == "mask":
         base = _as_alpha(mask)
         part = _part(mask, w8, w4, w1)
@@ -128,20 +130,20 @@ def merge_levels(os8: Map, os4: Map, os1: Map, mask: Map, settings: MatteSetting
 
 
 def compose_alpha(levels: torch.Tensor, logits: np.ndarray, view: Crop, settings: MatteSettings) -> np.ndarray:
-    """The alpha of a view's rectangle from what the model gave for it.
+    """Compose the alpha of a crop's rectangle from the levels that the model returned.
 
     Args:
-        levels: (levels, size, size) float32 over the view's square, as `Model.matte` gives them for one picture. One
+        levels: (levels, size, size) float32 over the crop's square, as `Model.matte` returns them for one picture. One
             level is the alpha itself; three are os8, os4, os1 and are merged.
         logits: (m, m) float32, the mask chosen for this picture; above 0 is subject.
-        view: where the picture lies in the frame.
-        settings: of the merge.
+        view: the crop, which says where the picture lies in the frame.
+        settings: settings of the merge.
     Returns: (view.height, view.width) float32 in [0, 1].
     """
     maps = view.to_rectangle(levels[None])[0]
     if maps.shape[0] == 1:
         return _to_numpy(maps[0])
-    assert maps.shape[0] == 3, f"a model gives 1 level or 3, not {maps.shape[0]}"
+    assert maps.shape[0] == 3, f"a model must return 1 or 3 levels, returned {maps.shape[0]}"
     mask = mask_of(logits, view, maps.device)
     if maps.device.type == "cpu":
         os8, os4, os1 = maps.numpy()
@@ -150,25 +152,25 @@ def compose_alpha(levels: torch.Tensor, logits: np.ndarray, view: Crop, settings
 
 
 def mask_of(logits: np.ndarray, view: Crop, device: torch.device | str = "cpu") -> torch.Tensor:
-    """The hard mask of a view's rectangle, (view.height, view.width) bool, from (m, m) float32 logits.
+    """Make the hard mask of a crop's rectangle, (view.height, view.width) bool, from (m, m) float32 logits.
 
-    The logits are enlarged first and compared with 0 then: the other way round the edge would be a staircase.
+    The logits are enlarged first and then compared with 0; the opposite order would make a staircase edge.
     """
     whole = torch.from_numpy(np.ascontiguousarray(logits)).to(device)
     return view.to_rectangle(whole[None, None])[0, 0] > 0
 
 
 def widths_for(size: tuple[int, int], settings: MatteSettings) -> tuple[int, int, int]:
-    """Widths for os8, os4, os1 in pixels of a picture of `size` (H, W).
+    """Compute the widths for os8, os4 and os1 in pixels of a picture of `size` (H, W).
 
-    They grow with its longer side beyond 1024 pixels, so that bands stay in proportion to it (`scale_widths`).
+    With `scale_widths` they grow in proportion to the longer side beyond 1024 pixels.
     """
     scale = max(1.0, max(size) / REFERENCE_SIDE) if settings.scale_widths else 1.0
     return round(settings.os8_width * scale), round(settings.os4_width * scale), round(settings.os1_width * scale)
 
 
 def _extent(region: Map) -> tuple[int, int, int, int] | None:
-    """y0, y1, x0, x1 of what is set, half-open; None where nothing is."""
+    """Find the tight box of a region as y0, y1, x0, x1, half-open; None if it is empty."""
     if isinstance(region, np.ndarray):
         x, y, w, h = cv2.boundingRect(region.view(np.uint8))
         return (y, y + h, x, x + w) if w else None
@@ -179,7 +181,7 @@ def _extent(region: Map) -> tuple[int, int, int, int] | None:
 
 
 def _part(region: Map, *widths: int) -> tuple[slice, slice] | None:
-    """The rows and columns that dilations of `region` by all of `widths`, one after the other, can change."""
+    """Find the rows and columns that successive dilations of `region` by `widths` can change; None if it is empty."""
     extent = _extent(region)
     if extent is None:
         return None

@@ -1,4 +1,4 @@
-"""Models by name. Each is imported only when it is asked for: the classic one needs no torch weights, MAM needs SAM."""
+"""Load models by name. A model's module is imported only when it is used, since MAM needs the SAM package."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ _LITE = "lite:"
 _MAM = "mam-"
 _VARIANTS = ("vit-b", "vit-l", "vit-h")
 
-# What each name is, in a line; the command line shows it.
+# One line per model; the command line shows it.
 MODELS = {
-    "lite": "the embedded small model; needs no download (lite:FILE.safetensors takes weights of your own training)",
-    "classic": "learns the look from the prompted frame alone; needs no weights",
+    "lite": "the small model in the package; needs no download (lite:FILE.safetensors loads weights that you trained)",
+    "classic": "learns the subject's appearance from the prompted frame alone; needs no weights",
     "mam-vit-b": "Matting Anything on SAM ViT-B",
     "mam-vit-l": "Matting Anything on SAM ViT-L",
     "mam-vit-h": "Matting Anything on SAM ViT-H",
-    "fake-colour": "for tests: segments by the colour under the prompt",
+    "fake-colour": "for tests: segments by a fixed colour",
 }
 
 
 def load_model(settings: ModelSettings) -> Model:
-    """The model that `settings` asks for, loaded and on its device.
+    """Load the model that `settings` names and move it to its device.
 
-    Raises: UsageError, no model is called so; WeightsError; DeviceError, the device or precision is not to be had.
+    Raises: UsageError, the name is unknown; WeightsError; DeviceError, the device or precision is not available.
     """
-    device = resolve_device(settings.device)  # asked for and absent is an error for every model
+    device = resolve_device(settings.device)  # an unavailable device is an error for every model
     if device.type == "cpu":
         keep_memory()
     name = settings.name
     if name == "lite" or name.startswith(_LITE):
         from mam_video.models.lite import LiteModel
 
-        own = name.removeprefix(_LITE) if name.startswith(_LITE) else ""
-        return LiteModel.load(Path(own) if own else None, device)
+        path = name.removeprefix(_LITE) if name.startswith(_LITE) else ""
+        return LiteModel.load(Path(path) if path else None, device)
     if name == "classic":
         from mam_video.models.classic import ClassicModel
 
@@ -56,27 +56,27 @@ def load_model(settings: ModelSettings) -> Model:
         mam = _weights(settings.mam_weights, f"mam-{variant}")
         return MamModel.load(variant, sam, mam, device, settings.precision)
     names = [each for each in MODELS if each != "fake-colour"]
-    raise UsageError(f"no model is called '{name}'; {suggestion(name, names)}choose one of: {', '.join(names)}")
+    raise UsageError(f"unknown model '{name}'; {suggestion(name, names)}choose one of: {', '.join(names)}")
 
 
 def weight_files(settings: ModelSettings) -> dict[str, Path]:
-    """The weight files that `load_model` would read, as far as they are here, by what asks for them."""
-    found: dict[str, Path] = {}
+    """Return the weight files that `load_model` would read and that exist, by the option that names them."""
+    files: dict[str, Path] = {}
     if settings.name.startswith(_LITE):
-        found["--model"] = Path(settings.name.removeprefix(_LITE))
+        files["--model"] = Path(settings.name.removeprefix(_LITE))
     variant = settings.name.removeprefix(_MAM) if settings.name.startswith(_MAM) else ""
-    for option, given, prefix in (
+    for option, source, prefix in (
         ("--sam-weights", settings.sam_weights, "sam-"),
         ("--mam-weights", settings.mam_weights, _MAM),
     ):
-        if given.partition(":")[0] == "random" or not (given or variant):
+        if source.partition(":")[0] == "random" or not (source or variant):
             continue
         with suppress(WeightsError):
-            found[option] = Path(_weights(given, f"{prefix}{variant}"))
-    return found
+            files[option] = Path(_weights(source, f"{prefix}{variant}"))
+    return files
 
 
-def _weights(given: str, default: str) -> str | Path:
+def _weights(source: str, default: str) -> str | Path:
     from mam_video.models.weights import resolve
 
-    return given if given.partition(":")[0] == "random" else resolve(given, default)
+    return source if source.partition(":")[0] == "random" else resolve(source, default)

@@ -1,8 +1,8 @@
 """Segment Anything: Meta's classes with a faster image encoder.
 
-The prompt encoder and the mask decoder are those of the `segment_anything` package. The image encoder computes what the
-package's does, with fused attention and without the work that windows' padding causes. Parameter names are those of the
-published checkpoints.
+The prompt encoder and the mask decoder come from the `segment_anything` package. The image encoder computes the same
+result as the package's, with fused attention and without the work for the padding of windows. Parameter names follow
+the published checkpoints.
 
 Source: Kirillov et al., "Segment Anything", 2023, arXiv 2304.02643; the encoder is Li et al., "Exploring Plain Vision
 Transformer Backbones for Object Detection", 2022.
@@ -26,23 +26,23 @@ from mam_video.core.errors import WeightsError
 
 IMAGE_SIDE = 1024
 PATCH = 16
-GRID = IMAGE_SIDE // PATCH  # tokens a side
+GRID = IMAGE_SIDE // PATCH  # tokens per side
 MASK_SIDE = 4 * GRID
-WINDOW = 14
+WINDOW = 14  # tokens per side of an attention window
 CHANNELS = 256  # of the embedding
-CPU_ROWS = 8  # rows of queries that attend to the whole picture at a time, see `_Attention`
-PIXEL_MEAN = (123.675, 116.28, 103.53)  # RGB, of values 0..255
+CPU_ROWS = 8  # rows of queries processed together in global attention on a CPU, see `_Attention`
+PIXEL_MEAN = (123.675, 116.28, 103.53)  # RGB, for values 0..255
 PIXEL_STD = (58.395, 57.12, 57.375)
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """The numbers in which the sizes of SAM differ."""
+    """The parameters in which the variants of SAM differ."""
 
     width: int
     depth: int
     heads: int
-    global_blocks: tuple[int, ...]  # these attend to the whole picture, the others within windows
+    global_blocks: tuple[int, ...]  # blocks with global attention; the others attend within windows
     decoder_mlp: int = 2048
 
 
@@ -50,12 +50,12 @@ VARIANTS = {
     "vit-b": Variant(768, 12, 12, (2, 5, 8, 11)),
     "vit-l": Variant(1024, 24, 16, (5, 11, 17, 23)),
     "vit-h": Variant(1280, 32, 16, (7, 15, 23, 31)),
-    "tiny": Variant(48, 2, 4, (1,), decoder_mlp=128),  # for tests: no weights of it are published
+    "tiny": Variant(48, 2, 4, (1,), decoder_mlp=128),  # for tests; no weights are published
 }
 
 
 def build_encoder(variant: Variant) -> nn.Module:
-    """The package's own image encoder, freshly initialised."""
+    """Build the package's image encoder with new random weights."""
     encoder: nn.Module = ImageEncoderViT(
         img_size=IMAGE_SIDE,
         patch_size=PATCH,
@@ -74,7 +74,7 @@ def build_encoder(variant: Variant) -> nn.Module:
 
 
 class Sam(nn.Module):
-    """SAM of one variant, in evaluation mode. `image_encoder` is the package's until `accelerate` is called."""
+    """SAM of one variant, in evaluation mode. `accelerate` replaces the package's `image_encoder`."""
 
     def __init__(self, variant: Variant) -> None:
         super().__init__()
@@ -97,19 +97,19 @@ class Sam(nn.Module):
 
     @classmethod
     def from_state(cls, variant: Variant, state: Mapping[str, torch.Tensor]) -> Sam:
-        """SAM with the tensors of an official checkpoint. Raises WeightsError where they are not this variant's."""
+        """Load the tensors of an official checkpoint. Raises: WeightsError, they do not belong to this variant."""
         with torch.device("meta"):
             sam = cls(variant)
-        own = sam.state_dict()
-        missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-        wrong = [k for k in own.keys() & state.keys() if own[k].shape != state[k].shape]
+        expected = sam.state_dict()
+        missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+        wrong = [k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape]
         if missing or unknown or wrong:
-            raise WeightsError(_what_it_is(variant, state, missing, unknown, wrong))
+            raise WeightsError(_mismatch_message(variant, state, missing, unknown, wrong))
         sam.to_empty(device="cpu").load_state_dict({k: v.float() for k, v in state.items()})
         return sam
 
     def accelerate(self, dtype: torch.dtype = torch.float32) -> Sam:
-        """Puts the fast encoder in place, computing in `dtype`; the rest of SAM stays float32. Returns itself."""
+        """Install the fast encoder, which computes in `dtype`; the rest of SAM stays float32. Returns itself."""
         assert isinstance(self.image_encoder, ImageEncoderViT), "already accelerated"
         self.image_encoder = FastEncoder(self.image_encoder, dtype)
         return self
@@ -122,13 +122,14 @@ class Sam(nn.Module):
         labels: torch.Tensor | None = None,
         logits: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The three masks SAM offers for one picture and one prompt, always in float32.
+        """Decode three candidate masks for one picture and one prompt, always in float32.
 
         Args:
             embedding: (1, 256, 64, 64).
             box: (1, 4) float32 x0, y0, x1, y1 in pixels of the square.
-            points: (1, n, 2) float32 x, y in pixels of the square, with `labels` (1, n), 1 subject, 0 background.
-            logits: (1, 1, 256, 256) float32, a mask to start from.
+            points: (1, n, 2) float32 x, y in pixels of the square.
+            labels: (1, n), 1 subject, 0 background.
+            logits: (1, 1, 256, 256) float32, the mask prompt.
         Returns: logits (3, 256, 256) and predicted IoU (3,).
         """
         clicks = None if points is None or labels is None else (points, labels)
@@ -144,9 +145,9 @@ class Sam(nn.Module):
 
 
 def normalised(picture: np.ndarray) -> torch.Tensor:
-    """(3, 1024, 1024) float32 network input from (h, w, 3) uint8 RGB, h and w at most 1024.
+    """Normalise (h, w, 3) uint8 RGB, h and w at most 1024, to (3, 1024, 1024) float32 network input.
 
-    Padding, to the right and below, is 0 after normalisation: the mean colour.
+    The padding, to the right and below, is 0 after normalisation, which is the mean colour.
     """
     h, w = picture.shape[:2]
     square = torch.zeros(3, IMAGE_SIDE, IMAGE_SIDE)
@@ -156,9 +157,9 @@ def normalised(picture: np.ndarray) -> torch.Tensor:
 
 
 class FastEncoder(nn.Module):
-    """The image encoder with fused attention; takes over the parameters of the package's encoder under their names.
+    """The image encoder with fused attention. It takes over the parameters of the package's encoder and their names.
 
-    In half precision the matrix products run in it, while norms and the sum over the blocks stay float32.
+    In half precision only the matrix products are half; norms and the residual sum stay float32.
     """
 
     def __init__(self, encoder: ImageEncoderViT, dtype: torch.dtype = torch.float32, rows: int = CPU_ROWS) -> None:
@@ -172,7 +173,7 @@ class FastEncoder(nn.Module):
         self.neck[2].to(dtype)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """(B, 256, 64, 64) float32 from (B, 3, 1024, 1024) float32 normalised pictures."""
+        """Encode (B, 3, 1024, 1024) float32 normalised pictures to (B, 256, 64, 64) float32."""
         x = self.patch_embed(pictures.to(self.dtype)) + self.pos_embed
         for block in self.blocks:
             x = block(x)
@@ -199,7 +200,7 @@ class _Block(nn.Module):
 class _Attention(nn.Module):
     """Attention with decomposed relative positions: logits q·k * scale + q·Rh[y, y'] + q·Rw[x, x'].
 
-    (y, x) is the query's place, (y', x') the key's; the relative part takes the unscaled query.
+    (y, x) is the position of the query, (y', x') that of the key. The relative part uses the unscaled query.
     """
 
     def __init__(self, attention: Any, side: int, dtype: torch.dtype, rows: int) -> None:
@@ -209,20 +210,20 @@ class _Attention(nn.Module):
         self.qkv = attention.qkv.to(dtype)
         self.proj = attention.proj.to(dtype)
         self.rel_pos_h, self.rel_pos_w = attention.rel_pos_h, attention.rel_pos_w
-        # (side, side, head width): row i, column j is the vector for a query at i and a key at j.
+        # (side, side, head width): entry (i, j) is the vector for a query at i and a key at j.
         offset = torch.arange(side)[:, None] - torch.arange(side)[None, :] + side - 1
         self.register_buffer("along_h", self.rel_pos_h.detach()[offset].to(dtype), persistent=False)
         self.register_buffer("along_w", self.rel_pos_w.detach()[offset].to(dtype), persistent=False)
 
     def forward(self, x: torch.Tensor, window: int) -> torch.Tensor:
-        """(B, H, W, D) from (B, H, W, D); within windows of side `window`, or over all where it is 0."""
+        """Attend within windows of side `window`, or globally if it is 0. (B, H, W, D) in and out."""
         qkv = self.qkv(x)
         if window == 0:
             return self.proj(self._attend(qkv))
         b, h, w, d3 = qkv.shape
         rows, columns = -(-h // window), -(-w // window)
-        # Windows at the edge are filled up with zeros. They take part as keys, so their q, k and v are needed, but
-        # these are the bias alone; and nothing is asked from their place, so it is dropped before the projection.
+        # Windows at the edge are padded with zeros. Padding takes part as keys, and its q, k and v are the bias alone.
+        # Its own output is not used, so it is dropped before the projection.
         full = self.qkv.bias.expand(b, rows * window, columns * window, d3).clone()
         full[:, :h, :w] = qkv
         cells = full.view(b, rows, window, columns, window, d3).transpose(2, 3).reshape(-1, window, window, d3)
@@ -231,36 +232,39 @@ class _Attention(nn.Module):
         return self.proj(out)
 
     def _attend(self, qkv: torch.Tensor) -> torch.Tensor:
-        """(N, s, s, D) from (N, s, s, 3D), each of the N squares by itself."""
+        """Attend within each of N squares: (N, s, s, 3D) to (N, s, s, D)."""
         n, s, _, d3 = qkv.shape
         heads, d = self.heads, d3 // 3
         q, k, v = qkv.view(n, s * s, 3, heads, d // heads).permute(2, 0, 3, 1, 4)
-        places = q.unflatten(2, (s, s))  # (N, heads, y, x, head width)
-        rel_h = places @ self.along_h.mT  # (N, heads, y, x, y')
-        rel_w = (places.transpose(2, 3) @ self.along_w.mT).transpose(2, 3).contiguous()  # (N, heads, y, x, x')
+        queries = q.unflatten(2, (s, s))  # (N, heads, y, x, head width)
+        rel_h = queries @ self.along_h.mT  # (N, heads, y, x, y')
+        rel_w = (queries.transpose(2, 3) @ self.along_w.mT).transpose(2, 3).contiguous()  # (N, heads, y, x, x')
 
-        # The relative part goes in as the mask. Over the whole picture it holds 4096 x 4096 values a head: on a CPU it
-        # is made for a few rows of queries at a time, so that it is still in the cache when it is used. Measured on 2
-        # cores, one block of ViT-B over the whole picture: 3.1 s as in the package, 1.0 s head by head, 0.63 s so;
-        # the same as more channels of q and k (the relative part there, and which row and column a key is in) 1.2 s.
+        # The relative part is passed as the attention mask. In global attention it has 4096 x 4096 values per head. On
+        # a CPU it is made for a few rows of queries at a time, so that it stays in the cache. Measured on 2 cores, one
+        # global block of ViT-B: 3.1 s in the package, 1.0 s head by head, 0.63 s in this form. Encoding the relative
+        # part as extra channels of q and k (with the key's row and column) took 1.2 s.
         rows, group = (s, heads) if s <= WINDOW or qkv.device.type != "cpu" else (self.rows, 1)
         batch = n if s <= WINDOW else 1
         out = torch.empty(n, s * s, heads, d // heads, dtype=qkv.dtype, device=qkv.device)
         for i, head, y in product(range(0, n, batch), range(0, heads, group), range(0, s, rows)):
-            squares, some = slice(i, i + batch), slice(head, head + group)
-            asked, at = slice(y, y + rows), slice(y * s, (y + rows) * s)
-            bias = rel_h[squares, some, asked, :, :, None] + rel_w[squares, some, asked, :, None, :]
+            squares, some_heads = slice(i, i + batch), slice(head, head + group)
+            band, tokens = slice(y, y + rows), slice(y * s, (y + rows) * s)
+            bias = rel_h[squares, some_heads, band, :, :, None] + rel_w[squares, some_heads, band, :, None, :]
             part = F.scaled_dot_product_attention(
-                q[squares, some, at], k[squares, some], v[squares, some], attn_mask=bias.flatten(4).flatten(2, 3)
+                q[squares, some_heads, tokens],
+                k[squares, some_heads],
+                v[squares, some_heads],
+                attn_mask=bias.flatten(4).flatten(2, 3),
             )
-            out[squares, at, some] = part.transpose(1, 2)
+            out[squares, tokens, some_heads] = part.transpose(1, 2)
         return out.view(n, s, s, d)
 
 
-def _what_it_is(
+def _mismatch_message(
     variant: Variant, state: Mapping[str, torch.Tensor], missing: list[str], unknown: list[str], wrong: list[str]
 ) -> str:
-    """Why a checkpoint is not of `variant`, in a line that says what it is where that can be seen."""
+    """Say in one line why a checkpoint does not fit `variant`, and which variant it is if that is known."""
     needed = next(name for name, v in VARIANTS.items() if v is variant)
     position = state.get("image_encoder.pos_embed")
     for name, other in VARIANTS.items():

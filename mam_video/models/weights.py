@@ -1,8 +1,7 @@
-"""Weight files: which are known, where they lie, how they come here, and how they are read.
+"""Manage weight files: list, download, add, verify and read them.
 
-SAM's files are fetched from the address where Meta publishes them and checked against their SHA-256. The files of
-Matting Anything are published where no program can fetch them: the user downloads them and `add`s them by path.
-Nothing here prints; progress is told through a callback.
+SAM's files are downloaded from Meta's address and checked against their SHA-256. Programs cannot download the files of
+Matting Anything: the user downloads them and `add`s them by path. Nothing here prints; a callback reports progress.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ import torch
 from mam_video.core.errors import UsageError, WeightsError
 from mam_video.core.untrusted import parse_json
 
-ENVIRONMENT = "MAM_VIDEO_WEIGHTS"  # names another folder for the files
-_INDEX = "weights.json"  # what is remembered of each file in the folder
+ENVIRONMENT = "MAM_VIDEO_WEIGHTS"  # environment variable that names another folder for the files
+_INDEX = "weights.json"  # name, size and hash of each file in the folder
 _CHUNK = 1 << 20
-_TRIES = 5  # connections for one file, each going on where the last was cut
-_TIMEOUT = 30.0  # seconds without a byte
+_TRIES = 5  # connections per file; each resumes where the last one ended
+_TIMEOUT = 30.0  # seconds without data
 
 # (bytes done, bytes in all)
 Progress = Callable[[int, int], None]
@@ -41,10 +40,10 @@ Progress = Callable[[int, int], None]
 class KnownFile:
     """A published file.
 
-    name    what users call it
-    file    its name as published
-    size    bytes, and `sha256` in hex; None where the authors' files could not be measured
-    url     where a program can fetch it, or "" where it has to be added by path
+    name    the name for users
+    file    the published file name
+    size    bytes, and `sha256` in hex; None if the authors' file could not be measured
+    url     the download address, or "" if the user must add the file by path
     """
 
     name: str
@@ -61,7 +60,7 @@ def _sam(name: str, file: str, size: int, sha256: str) -> KnownFile:
     return KnownFile(name, file, size, sha256, _META + file)
 
 
-# The suffix in the names of SAM's files is the start of their MD5.
+# The suffix in the names of SAM's files is the start of the MD5.
 KNOWN = (
     _sam(
         "sam-vit-b",
@@ -89,7 +88,7 @@ KNOWN = (
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One line of `mam-video weights list`. `sha256` is what the file should have; None where nobody knows it."""
+    """One line of `mam-video weights list`. `sha256` is the expected hash; None if it is unknown."""
 
     name: str
     path: Path
@@ -101,7 +100,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What `verify` found of one file: `problem` is empty where all is well."""
+    """The result of `verify` for one file. `problem` is empty if the file is correct."""
 
     name: str
     path: Path
@@ -110,13 +109,13 @@ class Verified:
 
 
 def folder() -> Path:
-    """Where weight files lie: the user's cache folder, or what MAM_VIDEO_WEIGHTS names. It may not exist."""
-    given = os.environ.get(ENVIRONMENT)
-    return Path(given).expanduser() if given else platformdirs.user_cache_path("mam-video") / "weights"
+    """Return the folder of weight files: MAM_VIDEO_WEIGHTS, else the user's cache folder. It may not exist."""
+    setting = os.environ.get(ENVIRONMENT)
+    return Path(setting).expanduser() if setting else platformdirs.user_cache_path("mam-video") / "weights"
 
 
 def list_weights() -> list[Listed]:
-    """The known files in their order, then those added under other names."""
+    """List the known files in their order, then the files added under other names."""
     index = _read_index()
     listed = []
     for known in KNOWN:
@@ -134,13 +133,13 @@ def list_weights() -> list[Listed]:
 
 
 def get(name: str, progress: Progress | None = None) -> Path:
-    """The file `name` in the folder, fetched where it is not there yet.
+    """Return the path of the file `name`, and download it first if it is missing.
 
-    Raises: UsageError, no such name; WeightsError, it cannot be fetched, or what came is not what it should be.
+    Raises: UsageError, the name is unknown; WeightsError, the download failed or gave a wrong file.
     """
     known = _known(name)
     if known is None:
-        raise UsageError(f"no weights are called {name}; `mam-video weights list` names them")
+        raise UsageError(f"unknown weights {name}; `mam-video weights list` lists the names")
     path = folder() / known.file
     if not known.url or known.size is None or known.sha256 is None:
         if path.is_file():
@@ -155,33 +154,35 @@ def get(name: str, progress: Progress | None = None) -> Path:
 
 
 def add(path: Path, name: str = "", *, link: bool = False, progress: Progress | None = None) -> Path:
-    """Takes a checkpoint into the folder, by a copy or a symbolic link, and remembers its hash.
+    """Add a checkpoint to the folder, as a copy or a symbolic link, and store its hash.
 
     Args:
-        path: a MAM checkpoint (or one of SAM's files, fetched by other means).
-        name: what it is (mam-vit-b, ...), or a name of your own; without it the file's name tells.
-    Returns: where it lies now.
-    Raises: UsageError, the name does not tell what it is; WeightsError, it is not what it should be.
+        path: a MAM checkpoint, or one of SAM's files that was downloaded by other means.
+        name: a known name (mam-vit-b, ...) or a new one. Without it the file's name identifies the weights.
+        link: make a symbolic link instead of a copy.
+        progress: called with the bytes done and the bytes in all.
+    Returns: the new path.
+    Raises: UsageError, the name does not identify the weights; WeightsError, the file is not the named checkpoint.
     """
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
     known = _known(name or _name_from(path.name))
     if known is None and not name:
         names = ", ".join(k.name for k in KNOWN)
-        raise UsageError(f"{path.name}: cannot tell which weights these are; say so with a name ({names}, or your own)")
+        raise UsageError(f"{path.name}: cannot identify these weights; give a name ({names}, or a new one)")
     if known is None and (name != Path(name).name or name.startswith(".")):
-        raise UsageError(f"weights cannot be called '{name}': a name holds no slashes and does not begin with a dot")
+        raise UsageError(f"'{name}' is no name for weights: it must not contain a slash or begin with a dot")
     sha256 = _sha256(path, progress)
     if known is not None and known.sha256 is not None:
         if sha256 != known.sha256:
-            raise WeightsError(f"{path}: not the published {known.file}: its SHA-256 is {sha256}; download it again")
+            raise WeightsError(f"{path}: not the published {known.file}: the SHA-256 is {sha256}; download it again")
     else:
         _check_m2m(path)
     target = folder() / (known.file if known is not None else name + path.suffix)
     _make_folder()
     try:
         if target.exists() and target.samefile(path):
-            pass  # it lies there already
+            pass  # it is already in the folder
         elif link:
             target.unlink(missing_ok=True)
             target.symlink_to(path.resolve())
@@ -196,52 +197,52 @@ def add(path: Path, name: str = "", *, link: bool = False, progress: Progress | 
 
 
 def verify(progress: Callable[[str, int, int], None] | None = None) -> list[Verified]:
-    """Reads every file in the folder again and compares its SHA-256 with the published or remembered one.
+    """Read every file in the folder and compare its SHA-256 with the published or stored one.
 
     `progress` is called with the name, the bytes done and the bytes in all.
     """
-    found = []
+    results = []
     for item in list_weights():
         if not item.present:
             continue
 
-        def told(done: int, total: int, name: str = item.name) -> None:
+        def file_progress(done: int, total: int, name: str = item.name) -> None:
             if progress is not None:
                 progress(name, done, total)
 
-        sha256 = _sha256(item.path, told)
+        sha256 = _sha256(item.path, file_progress)
         problem = ""
         if item.sha256 is None:
-            problem = f"its hash is not remembered; run `mam-video weights add {item.path}`"
+            problem = f"no hash is stored for it; run `mam-video weights add {item.path}`"
         elif sha256 != item.sha256:
-            again = f"mam-video weights {'get' if item.url else 'add'} {item.name if item.url else 'PATH'}"
-            problem = f"its SHA-256 is not {item.sha256}; delete it and run `{again}`"
-        found.append(Verified(item.name, item.path, sha256, problem))
-    return found
+            command = f"mam-video weights {'get' if item.url else 'add'} {item.name if item.url else 'PATH'}"
+            problem = f"its SHA-256 is not {item.sha256}; delete it and run `{command}`"
+        results.append(Verified(item.name, item.path, sha256, problem))
+    return results
 
 
-def resolve(given: str, default: str) -> Path:
-    """The file for a setting: a path, or a name of `list_weights`; empty stands for `default`, a name.
+def resolve(name_or_path: str, default: str) -> Path:
+    """Resolve a setting to a file. `name_or_path` is a path or a name of `list_weights`; empty means `default`, a name.
 
-    Raises: WeightsError, it is not here; the text tells the command that brings it.
+    Raises: WeightsError, the file is missing; the message names the command that gets it.
     """
-    known = _known(given or default)
-    if known is not None and not (given and Path(given).is_file()):
+    known = _known(name_or_path or default)
+    if known is not None and not (name_or_path and Path(name_or_path).is_file()):
         path = folder() / known.file
         if path.is_file():
             return path
         raise WeightsError(_how_to_get(known) if known.url else _how_to_add(known))
-    path = Path(given).expanduser()
+    path = Path(name_or_path).expanduser()
     if path.is_file():
         return path
     for item in list_weights():
-        if item.name == given and item.present:
+        if item.name == name_or_path and item.present:
             return item.path
-    raise WeightsError(f"{given}: no such weights; give a path, or a name of `mam-video weights list`")
+    raise WeightsError(f"{name_or_path}: unknown weights; give a path, or a name from `mam-video weights list`")
 
 
 def hash_of(path: Path) -> str:
-    """SHA-256 of a file in hex; from memory for a file of the folder that has not changed since it was hashed."""
+    """Compute the SHA-256 of a file in hex. For an unchanged file of the folder the stored hash is returned."""
     try:
         if path.parent == folder():
             stat = path.stat()
@@ -254,49 +255,59 @@ def hash_of(path: Path) -> str:
 
 
 def download(url: str, to: Path, size: int, sha256: str, progress: Progress | None = None) -> None:
-    """Fetches `url` to `to`, which must come to `size` bytes and `sha256`.
+    """Download `url` to `to`, and check that it has `size` bytes and `sha256`.
 
-    The bytes go to a `.part` file beside it, which a later call goes on with; under its own name the file is whole and
-    checked. A cut connection is taken up again by itself, a few times.
-    Raises: WeightsError.
+    The data go to a `.part` file, which a later call resumes. The file gets its final name when it is complete and
+    checked. A broken connection is resumed automatically, up to five times.
+    Raises: WeightsError, the disk is too small, the download ended early, or the file is wrong.
     """
     part = to.with_name(to.name + ".part")
     try:
-        have = part.stat().st_size if part.exists() else 0
+        received = part.stat().st_size if part.exists() else 0
         free = shutil.disk_usage(to.parent).free
-        if free < size - have:
-            raise WeightsError(f"{to.parent}: {(size - have) / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free")
-        why = ""
-        for _ in range(_TRIES):
-            if have < size:
-                why = _fetch(url, part, have, size, progress) or why
-                have = part.stat().st_size if part.exists() else 0
-            if have >= size:
-                break
-        if have < size:
+        if free < size - received:
             raise WeightsError(
-                f"{url}: {have} of {size} bytes came ({why or 'the connection was cut'}); run the same again to go on"
+                f"{to.parent}: needs {(size - received) / 1e6:.0f} MB, only {free / 1e6:.0f} MB are free"
             )
-        found = _sha256(part)
-        if have != size or found != sha256:
+        problem = ""
+        for _ in range(_TRIES):
+            if received < size:
+                problem = _fetch(url, part, received, size, progress) or problem
+                received = part.stat().st_size if part.exists() else 0
+            if received >= size:
+                break
+        if received < size:
+            raise WeightsError(
+                f"{url}: got {received} of {size} bytes ({problem or 'the connection broke'}); "
+                "run the same command to resume"
+            )
+        sha256_found = _sha256(part)
+        if received != size or sha256_found != sha256:
             part.unlink()
-            raise WeightsError(f"{url}: what came is not {to.name} ({have} bytes, SHA-256 {found}); nothing was kept")
+            raise WeightsError(
+                f"{url}: the download is not {to.name} ({received} bytes, SHA-256 {sha256_found}); it was deleted"
+            )
         part.replace(to)
     except OSError as error:
         raise WeightsError(f"{to}: cannot write this file ({error.strerror or error})") from None
 
 
-def _fetch(url: str, part: Path, have: int, size: int, progress: Progress | None) -> str:
-    """One connection: appends to `part` from byte `have` on. Returns why it ended early, or "". Raises if hopeless."""
+def _fetch(url: str, part: Path, received: int, size: int, progress: Progress | None) -> str:
+    """Open one connection and append to `part` from byte `received` on.
+
+    Returns: why it ended early, or "". Raises: WeightsError, the server refuses the request.
+    """
     request = urllib.request.Request(url, headers={"User-Agent": "mam-video"})
-    if have:
-        request.add_header("Range", f"bytes={have}-")
+    if received:
+        request.add_header("Range", f"bytes={received}-")
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
-            going_on = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-            done = have if going_on else 0  # a server that knows no ranges sends all from the start
-            with part.open("ab" if going_on else "wb") as out:
-                while done <= size and (chunk := answer.read(_CHUNK)):
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
+            resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(
+                f"bytes {received}-"
+            )
+            done = received if resumed else 0  # a server without range support sends the whole file
+            with part.open("ab" if resumed else "wb") as out:
+                while done <= size and (chunk := response.read(_CHUNK)):
                     out.write(chunk)
                     done += len(chunk)
                     if progress is not None:
@@ -304,8 +315,8 @@ def _fetch(url: str, part: Path, have: int, size: int, progress: Progress | None
         return ""
     except urllib.error.HTTPError as error:
         if error.code < 500:
-            raise WeightsError(f"{url}: the server answers {error.code} {error.reason}") from None
-        return f"the server answers {error.code} {error.reason}"
+            raise WeightsError(f"{url}: the server answered {error.code} {error.reason}") from None
+        return f"the server answered {error.code} {error.reason}"
     except urllib.error.URLError as error:
         return str(getattr(error.reason, "strerror", None) or error.reason)
     except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
@@ -313,12 +324,12 @@ def _fetch(url: str, part: Path, have: int, size: int, progress: Progress | None
 
 
 def read_tensors(path: Path, inside: str = "") -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint by name, on the CPU, floats as float32. No code of the file is ever run.
+    """Read the tensors of a checkpoint by name, on the CPU, floats as float32. Code in the file is never run.
 
     Args:
-        path: .safetensors, or what torch.save wrote.
-        inside: the key under which the tensors lie where the file has it (MAM's checkpoints: state_dict).
-    Raises: WeightsError, the file is missing, damaged, or holds something else than tensors.
+        path: a .safetensors file, or a file of torch.save.
+        inside: the key of the tensors, if the file has such a key (MAM's checkpoints: state_dict).
+    Raises: WeightsError, the file is missing or damaged, or holds anything but tensors.
     """
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
@@ -328,21 +339,21 @@ def read_tensors(path: Path, inside: str = "") -> dict[str, torch.Tensor]:
 
             content: Any = load_file(path, device="cpu")
         else:
-            # Mapped, not read: of a file of 2.5 GB no second copy stands in memory.
+            # Map the file: reading it would hold a second copy of 2.5 GB in memory.
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
     except pickle.UnpicklingError as error:
         if "Unsupported" in str(error):
-            raise WeightsError(f"{path}: refused: this file holds code, not only tensors") from None
+            raise WeightsError(f"{path}: refused: this file contains code, not only tensors") from None
         raise WeightsError(f"{path}: not a checkpoint, or damaged; download it again") from None
     except Exception:  # noqa: BLE001 - a damaged file can raise anything
-        raise WeightsError(f"{path}: not a checkpoint, or damaged or cut short; download it again") from None
+        raise WeightsError(f"{path}: not a checkpoint, or damaged or incomplete; download it again") from None
     if isinstance(content, Mapping) and isinstance(content.get(inside), Mapping):
         content = content[inside]
     if not isinstance(content, Mapping) or not content:
-        raise WeightsError(f"{path}: holds no tensors by name; this is not a checkpoint of SAM or MAM")
+        raise WeightsError(f"{path}: contains no named tensors; this is not a checkpoint of SAM or MAM")
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise WeightsError(f"{path}: holds more than tensors ({name}); this is not a checkpoint of SAM or MAM")
+            raise WeightsError(f"{path}: contains more than tensors ({name}); this is not a checkpoint of SAM or MAM")
     return {k: v.float() if v.is_floating_point() else v for k, v in content.items()}
 
 
@@ -361,19 +372,19 @@ def _known(name: str) -> KnownFile | None:
 
 
 def _name_from(file: str) -> str:
-    """mam-vit-b from the names under which the authors' files are about; otherwise the name as it is."""
+    """Turn the authors' file names (mam_sam_vit...) into the known form (mam_vit...); return others unchanged."""
     return file.replace("mam_sam_vit", "mam_vit")
 
 
 def _how_to_get(known: KnownFile) -> str:
     megabytes = (known.size or 0) / 1e6
-    return f"{known.file} is not here yet ({megabytes:.0f} MB); run `mam-video weights get {known.name}`"
+    return f"{known.file} is missing ({megabytes:.0f} MB); run `mam-video weights get {known.name}`"
 
 
 def _how_to_add(known: KnownFile) -> str:
     return (
-        f"{known.file} is not here yet; download it by hand from the page that SHI-Labs/Matting-Anything names in its "
-        f"INSTALL.md, then run `mam-video weights add {known.file}`"
+        f"{known.file} is missing; download it in a browser from the page that INSTALL.md of SHI-Labs/Matting-Anything "
+        f"names, then run `mam-video weights add {known.file}`"
     )
 
 
@@ -401,7 +412,7 @@ def _read_index() -> dict[str, dict[str, Any]]:
     try:
         index = parse_json((folder() / _INDEX).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}  # hashes of published files are known anyway, and others are remembered again by `add`
+        return {}  # the hashes of published files are known; `add` stores the others again
     return {k: v for k, v in index.items() if isinstance(v, dict)} if isinstance(index, dict) else {}
 
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from mam_video.core.arrays import RGB8, Flow, Grey8, Mask
 from mam_video.core.frames import Frame
 from mam_video.core.geometry import Box
 from mam_video.core.settings import MotionSettings
@@ -56,9 +57,9 @@ class Motion:
     source: int
     target: int
     frame_size: tuple[int, int]
-    forward: np.ndarray = field(repr=False)
-    backward: np.ndarray = field(repr=False)
-    _trusted: dict[bool, np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
+    forward: Flow = field(repr=False)
+    backward: Flow = field(repr=False)
+    _trusted: dict[bool, Mask] = field(default_factory=dict, init=False, repr=False, compare=False)
     _camera: dict[tuple[Box | None, bool], np.ndarray] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -124,7 +125,7 @@ class Motion:
         gap = there + _sampled_along(home, there)
         return np.asarray(cv2.magnitude(gap[..., 0], gap[..., 1]))
 
-    def trusted(self, *, back: bool = False) -> np.ndarray:
+    def trusted(self, *, back: bool = False) -> Mask:
         """Return where both flows agree, (h, w) bool over the target frame's picture (`back`: the source's).
 
         Source: the criterion of Sundaram, Brox and Keutzer (ECCV 2010), |f + b|^2 < 0.01 (|f|^2 + |b|^2) + 0.5. Places
@@ -134,7 +135,7 @@ class Motion:
             self._trusted[back] = self._find_trusted(back)
         return self._trusted[back]
 
-    def _find_trusted(self, back: bool) -> np.ndarray:
+    def _find_trusted(self, back: bool) -> Mask:
         there, home = (self.forward, self.backward) if back else (self.backward, self.forward)
         reply = _sampled_along(home, there)
         gap = there + reply
@@ -205,7 +206,7 @@ class Motion:
         grid = np.stack(np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)), axis=2)
         return np.asarray(cv2.perspectiveTransform(grid, matrix) - grid, np.float32)
 
-    def apart(self, box: Box | None = None, *, back: bool = False) -> np.ndarray:
+    def apart(self, box: Box | None = None, *, back: bool = False) -> Flow:
         """Return the motion relative to the camera: the flow minus `camera`, in the same shape and units.
 
         It is the target frame's motion from source to target; with `back` the source frame's.
@@ -266,7 +267,7 @@ def with_motion(
 _SMALLEST = 64  # side of the smallest picture that every preset of DIS takes
 
 
-def _motion_picture(rgb: np.ndarray, side: int) -> np.ndarray:
+def _motion_picture(rgb: RGB8, side: int) -> Grey8:
     """Return a grey picture, (h, w) uint8, with a longer side of at most `side`; never enlarged."""
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     h, w = grey.shape
@@ -277,7 +278,7 @@ def _motion_picture(rgb: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA))
 
 
-def _sampled_along(values: np.ndarray, flow: np.ndarray) -> np.ndarray:
+def _sampled_along(values: np.ndarray, flow: Flow) -> np.ndarray:
     """Sample `values`, (h, w, 2), where `flow`, (h, w, 2), leads from each pixel."""
     h, w = flow.shape[:2]
     map_x = flow[..., 0] + np.arange(w, dtype=np.float32)

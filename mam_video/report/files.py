@@ -1,4 +1,4 @@
-"""Results as files: whole or not at all."""
+"""Write small result files completely or not at all."""
 
 from __future__ import annotations
 
@@ -11,12 +11,19 @@ from mam_video.core.errors import MediaError
 
 
 def write_json(path: Path, content: Any, what: str) -> None:
-    """Write `content`, which is called `what` in errors, beside `path` and rename it. Raises: MediaError."""
+    """Write `content` as JSON to `path`. Errors call it `what`.
+
+    A hidden file beside `path` is written first and then renamed.
+    Raises: MediaError, the file cannot be written.
+    """
     write_text(path, json.dumps(content, indent=1) + "\n", what)
 
 
 def write_text(path: Path, content: str, what: str) -> None:
-    """The same of a text, as UTF-8; what UTF-8 cannot hold (of odd file names) becomes a question mark."""
+    """Write `content` as UTF-8 to `path`, as `write_json` does.
+
+    Characters that UTF-8 cannot encode (they occur in file names) become question marks.
+    """
     beside = path.with_name(f".{path.name}.part-{secrets.token_hex(4)}")
     try:
         beside.write_text(content, encoding="utf-8", errors="replace")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-_NAMED = 20  # frames; of more it is told how many
+_MAX_LISTED = 20  # frames listed by number; further ones are counted
 
 
 def broken_frames(frames: Sequence[int], *, of_sequence: bool) -> list[str]:
@@ -51,11 +51,13 @@ def prompted_frames(frames: Sequence[int]) -> list[str]:
 
 
 def subjects_together(outputs: Sequence[str], subjects: Sequence[str], placeholder: str) -> list[str]:
-    """Tell which outputs hold several subjects together; `placeholder` in a name gives each its own."""
+    """Tell which outputs hold several subjects together, and that `placeholder` in a name separates them."""
     if not outputs or len(subjects) < 2:
         return []
     hold = "holds" if len(outputs) == 1 else "hold"
-    return [f"{', '.join(outputs)} {hold} {', '.join(subjects)} together; {placeholder} in a name gives each its own"]
+    return [
+        f"{', '.join(outputs)} {hold} {', '.join(subjects)} together; for a file each put {placeholder} in the name"
+    ]
 
 
 def resumed(frames: int) -> list[str]:
@@ -68,5 +70,5 @@ def _frames(frames: Sequence[int]) -> str:
 
 
 def _list(frames: Sequence[int]) -> str:
-    more = f" and {len(frames) - _NAMED} more" if len(frames) > _NAMED else ""
-    return ", ".join(map(str, frames[:_NAMED])) + more
+    more = f" and {len(frames) - _MAX_LISTED} more" if len(frames) > _MAX_LISTED else ""
+    return ", ".join(map(str, frames[:_MAX_LISTED])) + more

@@ -1,4 +1,7 @@
-"""The report as one page that opens anywhere: nothing is fetched, and its size does not grow with the clip."""
+"""Render the report as one HTML page that works offline.
+
+The page loads no other file. Its size does not grow with the length of the clip.
+"""
 
 from __future__ import annotations
 
@@ -20,53 +23,62 @@ from mam_video.report.run import FlaggedRange, RunReport
 from mam_video.report.sentences import sentences
 from mam_video.report.thumbnails import Thumbnail, Thumbnails
 
-FILES = ("run.json", "report.html")  # what `save_report` writes
-_COLUMNS = 1000  # of timeline and curves: a column holds one frame or more
-_HEIGHT = 100
-_SHOWN_RANGES = 200
-# A state's columns in the timeline go to the worst of its frames.
+FILES = ("run.json", "report.html")  # the files that `save_report` writes
+_COLUMNS = 1000  # maximum number of columns of timeline and curves; a column holds one frame or more
+_HEIGHT = 100  # height of a curve, in SVG units
+_SHOWN_RANGES = 200  # maximum number of rows in the table of ranges
+# States from good to bad. A timeline column of several frames shows the worst state.
 _ORDER = ("tracked", "prompted", "recovered", "uncertain", "cut", "lost")
 
 
 def escape(text: str) -> str:
-    """A text for the page: nothing in it is markup, and what a reader would not see is shown."""
+    """Escape a text for HTML. Invisible characters are written as visible codes."""
     return html_escape(printable(text))
 
 
-def save_report(report: RunReport, looks: Thumbnails, folder: Path) -> None:
-    """Write `run.json` and `report.html` into `folder`, made where missing; earlier ones go. Raises: MediaError."""
+def save_report(report: RunReport, thumbnails: Thumbnails, folder: Path) -> None:
+    """Write `run.json` and `report.html` into `folder`, and replace older ones.
+
+    The folder is made if it is missing; its parent must exist.
+    Raises: MediaError, the folder or a file cannot be written.
+    """
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise MediaError(f"{folder}: cannot make the report's folder ({error.strerror or error})") from error
     report.save(folder / FILES[0])
-    write_text(folder / FILES[1], page(report, looks), "the report")
+    write_text(folder / FILES[1], page(report, thumbnails), "the report")
 
 
 def check_folder(name: str) -> None:
-    """Raises UsageError where a report cannot be a folder of this name."""
+    """Check that `name` can be the folder of a report.
+
+    Raises: UsageError, the name belongs to a file, or its parent folder does not exist.
+    """
     folder = Path(name)
     if folder.suffix.lower() in (".json", ".html") or (folder.exists() and not folder.is_dir()):
-        raise UsageError(f"--report {name}: is the name of a file; give a folder, for run.json and report.html")
+        raise UsageError(f"--report {name}: this names a file; give a folder for run.json and report.html")
     parent = folder.resolve().parent
     if not parent.is_dir():
         raise UsageError(f"{name}: the folder {parent} does not exist")
 
 
-def page(report: RunReport, looks: Thumbnails) -> str:
-    """The whole page, as HTML."""
+def page(report: RunReport, thumbnails: Thumbnails) -> str:
+    """Render the whole page as HTML."""
     records = report.records
     flagged = report.flagged
     clip = report.clip
     template = Template(resources.files("mam_video.report").joinpath("page.html").read_text(encoding="utf-8"))
-    found = looks.found
+    pictures = thumbnails.found
     seconds = report.frame_seconds
     curves = [
-        _curve("Score", "how good the model thinks its mask is, 0 to 1", [r.score for r in records], top=1.0),
-        _curve("Area", "of the mask, % of the frame", [100 * r.area for r in records]),
-        _curve("Agreement", "of matte and mask, 0 to 1", [r.agreement for r in records], top=1.0),
-        _curve("Flicker", "change beyond the motion, % of the subject", [_percent(r.flicker) for r in records]),
-        _curve("Seconds", "a frame", list(seconds)),
+        _curve("Score", "the model's own estimate of mask quality, 0 to 1", [r.score for r in records], top=1.0),
+        _curve("Area", "mask area, % of the frame", [100 * r.area for r in records]),
+        _curve("Agreement", "IoU of matte and mask, 0 to 1", [r.agreement for r in records], top=1.0),
+        _curve(
+            "Flicker", "alpha change not explained by motion, % of the subject", [_percent(r.flicker) for r in records]
+        ),
+        _curve("Seconds", "time per frame", list(seconds)),
     ]
     return template.substitute(
         title=escape(clip.path.name),
@@ -77,39 +89,39 @@ def page(report: RunReport, looks: Thumbnails) -> str:
         timeline=_timeline(records),
         curves="".join(curves),
         axis=_axis(report),
-        looks=_looks(found, flagged, report),
-        first="" if looks.first is None else _figure(looks.first, report),
+        cards=_cards(pictures, flagged, report),
+        first="" if thumbnails.first is None else _figure(thumbnails.first, report),
         ranges=_ranges(flagged, report),
         details=_details(report),
         columns=_columns_json(report),
     )
 
 
-def correction(report: RunReport, look: Thumbnail) -> str:
-    """The command that asks for the same run with the subject shown in this frame, as a shell takes it.
+def correction(report: RunReport, thumbnail: Thumbnail) -> str:
+    """Return the shell command that repeats the run with a new prompt on this frame.
 
-    Where Python asked for the run there is no command to repeat: the option alone.
+    A run started from Python has no command; then only the `--prompt` option is returned.
     """
-    number = _number(look.record.index, report)
-    box = look.proposal or look.record.box.clipped(report.clip.size) or look.record.box
-    whose = f"{look.record.subject}@" if look.record.subject else ""
+    number = _number(thumbnail.record.index, report)
+    box = thumbnail.proposal or thumbnail.record.box.clipped(report.clip.size) or thumbnail.record.box
+    whose = f"{thumbnail.record.subject}@" if thumbnail.record.subject else ""
     option = ["--prompt", f"{whose}{number}:box={_whole(box, report.clip.size)}"]
-    given = list(report.command)
-    while "--track" in given:  # what is followed from a file is not tracked again
-        place = given.index("--track")
-        del given[place : place + 2]
-    again = [] if not given or "--overwrite" in given else ["--overwrite"]
-    return shlex.join([*given, *option, *again])
+    arguments = list(report.command)
+    while "--track" in arguments:  # a saved track would not be tracked again
+        position = arguments.index("--track")
+        del arguments[position : position + 2]
+    overwriting = [] if not arguments or "--overwrite" in arguments else ["--overwrite"]
+    return shlex.join([*arguments, *option, *overwriting])
 
 
 def _whole(box: Box, size: tuple[int, int]) -> str:
-    """In whole pixels, so that it is quick to read and to type; never empty."""
+    """Format a box in whole pixels, at least one pixel wide and high. `size` is (H, W)."""
     x0, y0 = int(box.x0), int(box.y0)
     return f"{x0},{y0},{min(max(round(box.x1), x0 + 1), size[1])},{min(max(round(box.y1), y0 + 1), size[0])}"
 
 
 def _number(index: int, report: RunReport) -> int:
-    """What the user calls the frame: its file's number, or its index."""
+    """Return the frame number: the number in the file's name for a sequence, else the index."""
     return report.clip.frame_number(index)
 
 
@@ -123,13 +135,16 @@ def _percent(value: float | None) -> float | None:
 
 
 def _spans(count: int) -> list[tuple[int, int]]:
-    """First and one past the last place of each column: as many columns as frames, at most `_COLUMNS`."""
+    """Divide `count` frames into at most `_COLUMNS` columns. Returns (start, stop) of each, half-open."""
     columns = max(min(count, _COLUMNS), 1)
     return [(k * count // columns, (k + 1) * count // columns) for k in range(columns)]
 
 
 def _timeline(records: Sequence[Record]) -> str:
-    """Rectangles of one colour, neighbours joined; a column of several frames has the worst one's. Lines at cuts."""
+    """Draw the states as coloured rectangles, with a line at each cut.
+
+    Neighbouring columns of one state share a rectangle. A column of several frames shows the worst state.
+    """
     spans = _spans(len(records))
     states = [str(max((r.state for r in records[a:b]), key=lambda s: _ORDER.index(s))) for a, b in spans if a < b]
     parts, start = [], 0
@@ -148,18 +163,18 @@ def _timeline(records: Sequence[Record]) -> str:
     )
 
 
-def _curve(name: str, says: str, values: Sequence[float | None], top: float | None = None) -> str:
-    """A band between least and largest value of each column: no peak is lost however long the clip is."""
+def _curve(name: str, description: str, values: Sequence[float | None], top: float | None = None) -> str:
+    """Draw a curve as the band between the minimum and maximum of each column, so that no peak is lost."""
     known = [v for v in values if v is not None]
     if not known:
         return ""
-    most = top if top is not None else max(known) * 1.05 or 1.0
+    top_value = top if top is not None else max(known) * 1.05 or 1.0
     spans = _spans(len(values))
     runs: list[list[tuple[float, float, float]]] = [[]]
     for k, (a, b) in enumerate(spans):
-        here = [v for v in values[a:b] if v is not None]
-        if here:
-            runs[-1].append((k + 0.5, _y(max(here), most), _y(min(here), most)))
+        column_values = [v for v in values[a:b] if v is not None]
+        if column_values:
+            runs[-1].append((k + 0.5, _y(max(column_values), top_value), _y(min(column_values), top_value)))
         elif runs[-1]:
             runs.append([])
     paths = []
@@ -167,28 +182,32 @@ def _curve(name: str, says: str, values: Sequence[float | None], top: float | No
         highs = [f"{x:g},{high:g}" for x, high, _ in run]
         lows = [f"{x:g},{low:g}" for x, _, low in reversed(run)]
         paths.append(f'<path d="M{"L".join(highs)}{"L" + "L".join(lows)}Z"/>')
-    text = f"{name}: {says}; from {min(known):.3g} to {max(known):.3g}"
+    text = f"{name}: {description}; from {min(known):.3g} to {max(known):.3g}"
     return (
-        f'<figure class="curve"><figcaption><b>{name}</b> {says}<span class="value" data-curve="{name.lower()}"></span>'
-        f'</figcaption><svg viewBox="0 0 {len(spans)} {_HEIGHT}" preserveAspectRatio="none" role="img" '
+        f'<figure class="curve"><figcaption><b>{name}</b> {description}'
+        f'<span class="value" data-curve="{name.lower()}"></span></figcaption>'
+        f'<svg viewBox="0 0 {len(spans)} {_HEIGHT}" preserveAspectRatio="none" role="img" '
         f'aria-label="{escape(text)}"><line class="grid" x1="0" x2="{len(spans)}" y1="{_HEIGHT / 2}" '
-        f'y2="{_HEIGHT / 2}"/>{"".join(paths)}</svg><span class="most">{most:.3g}</span></figure>'
+        f'y2="{_HEIGHT / 2}"/>{"".join(paths)}</svg><span class="most">{top_value:.3g}</span></figure>'
     )
 
 
-def _y(value: float, most: float) -> float:
-    return round(_HEIGHT - 2 - (_HEIGHT - 4) * min(max(value / most, 0.0), 1.0), 1)
+def _y(value: float, top_value: float) -> float:
+    return round(_HEIGHT - 2 - (_HEIGHT - 4) * min(max(value / top_value, 0.0), 1.0), 1)
 
 
 def _axis(report: RunReport) -> str:
-    """A few frame numbers along the clip."""
+    """Label the time axis with up to five frame numbers."""
     records = report.records
     places = sorted({round(k * (len(records) - 1) / 4) for k in range(5)})
     return "".join(f"<span>{escape(_label(records[p].index, report))}</span>" for p in places)
 
 
 def _columns_json(report: RunReport) -> str:
-    """What the pointer reads off: of each column the worst frame's label and values. Safe inside a script element."""
+    """Return what the pointer shows for each column as JSON: label and values of its worst frame.
+
+    The text is safe inside a script element.
+    """
     rows = []
     for a, b in _spans(len(report.records)):
         place = max(range(a, b), key=lambda k: _ORDER.index(report.records[k].state), default=None)
@@ -211,50 +230,50 @@ def _verdict(flagged: Sequence[FlaggedRange], count: int) -> str:
         return f'<p class="verdict good">No frame of {count} was flagged.</p>'
     frames = len({index for r in flagged for index in range(r.first, r.last + 1)})
     ranges = "one range" if len(flagged) == 1 else f"{len(flagged)} ranges"
-    return f'<p class="verdict flagged">Thumbnail at {ranges}: {frames} of {count} frames were flagged.</p>'
+    return f'<p class="verdict flagged">Please check {ranges}: {frames} of {count} frames were flagged.</p>'
 
 
-def _figure(look: Thumbnail, report: RunReport) -> str:
-    """The picture as a button that shows it large."""
-    r = look.record
+def _figure(thumbnail: Thumbnail, report: RunReport) -> str:
+    """Render a thumbnail as a button that enlarges it."""
+    r = thumbnail.record
     text = f"{_label(r.index, report)}: {r.state}, plate with box and matte"
-    data = base64.b64encode(look.jpeg).decode()
+    data = base64.b64encode(thumbnail.jpeg).decode()
     return (
         f'<button type="button" class="picture" aria-label="{escape(text)}; show large">'
-        f'<img src="data:image/jpeg;base64,{data}" width="{look.size[1]}" height="{look.size[0]}" alt="{escape(text)}">'
-        "</button>"
+        f'<img src="data:image/jpeg;base64,{data}" width="{thumbnail.size[1]}" height="{thumbnail.size[0]}" '
+        f'alt="{escape(text)}"></button>'
     )
 
 
-def _card(look: Thumbnail, report: RunReport) -> str:
-    r = look.record
+def _card(thumbnail: Thumbnail, report: RunReport) -> str:
+    r = thumbnail.record
     reasons = "; ".join(sentences(r.findings))
     return (
-        f'<article class="look" data-frame="{r.index}">{_figure(look, report)}'
+        f'<article class="card" data-frame="{r.index}">{_figure(thumbnail, report)}'
         f'<h3><i class="s-{r.state}"></i>{escape(_label(r.index, report))} · {r.state}</h3>'
         f"<p>{escape(reasons)}</p>"
-        f'<div class="command"><code tabindex="0">{escape(correction(report, look))}</code>'
+        f'<div class="command"><code tabindex="0">{escape(correction(report, thumbnail))}</code>'
         f'<button type="button" class="copy">Copy</button></div></article>'
     )
 
 
-def _looks(found: Sequence[Thumbnail], flagged: Sequence[FlaggedRange], report: RunReport) -> str:
-    if not found:
+def _cards(pictures: Sequence[Thumbnail], flagged: Sequence[FlaggedRange], report: RunReport) -> str:
+    if not pictures:
         return ""
-    says = (
-        "Tinted: the matte. Yellow: its box. Dashed blue: the last box that was believed, which the command proposes; "
-        "set it right for the frame before you run it."
+    description = (
+        "Pink: the matte. Yellow: the box around it. Dashed blue: the last reliable box. The command below a picture "
+        "uses the dashed box: change its four numbers to fit this frame, then run it."
     )
-    cards = "".join(_card(look, report) for look in found)
-    more = _more(found, flagged)
-    return f'<h2>Frames to look at</h2><p class="soft">{says}</p>{more}<section class="looks">{cards}</section>'
+    cards = "".join(_card(thumbnail, report) for thumbnail in pictures)
+    more = _more(pictures, flagged)
+    return f'<h2>Frames to check</h2><p class="soft">{description}</p>{more}<section class="cards">{cards}</section>'
 
 
-def _more(found: Sequence[Thumbnail], flagged: Sequence[FlaggedRange]) -> str:
-    shown = sum(look.begins for look in found)
+def _more(pictures: Sequence[Thumbnail], flagged: Sequence[FlaggedRange]) -> str:
+    shown = sum(thumbnail.begins for thumbnail in pictures)
     if shown >= len(flagged):
         return ""
-    return f"<p>Pictures are of {shown} of {len(flagged)} ranges, the worst; the table lists the ranges.</p>"
+    return f"<p>Pictures show the worst {shown} of {len(flagged)} ranges; the table lists the ranges.</p>"
 
 
 def _ranges(flagged: Sequence[FlaggedRange], report: RunReport) -> str:
@@ -268,10 +287,10 @@ def _ranges(flagged: Sequence[FlaggedRange], report: RunReport) -> str:
         for r in flagged[:_SHOWN_RANGES]
     )
     rest = len(flagged) - _SHOWN_RANGES
-    more = f"<p>And {rest} more: run.json lists them all.</p>" if rest > 0 else ""
+    more = f"<p>{rest} more ranges are listed in run.json.</p>" if rest > 0 else ""
     head = "<tr><th>State</th><th>First</th><th>Last</th><th>Frames</th><th>Why</th></tr>"
     table = f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
-    return f'<h2>Ranges to look at</h2><div class="scroll">{table}</div>{more}'
+    return f'<h2>Ranges to check</h2><div class="scroll">{table}</div>{more}'
 
 
 def _facts(report: RunReport) -> str:
@@ -288,7 +307,7 @@ def _facts(report: RunReport) -> str:
 
 
 def _details(report: RunReport) -> str:
-    """Outputs, notes, weights, stages and settings, for whoever asks later how a matte came to be."""
+    """Render the details of the run: outputs, notes, command, stage times, weights and settings."""
     stages = [(name, f"{s:.2f} s") for name, s in report.seconds.items()]
     outputs = [(str(p), "; ".join(map(str, report.checks.get(p, []))) or "not read back") for p in report.outputs]
     settings = [

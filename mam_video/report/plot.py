@@ -1,4 +1,4 @@
-"""Scores drawn over time, one panel a metric. Needs matplotlib, of the optional dependencies `evaluate`."""
+"""Plot scores over time, one panel per metric. Needs matplotlib, which the extra `evaluate` installs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ import numpy as np
 from mam_video.core.errors import MediaError, need_extra
 
 _INK, _FAINT = "#333333", "#d8d8d8"
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by the colour-blind too
+# Colour-blind readers can distinguish these.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
 def need_plot() -> None:
-    """Raises UsageError where matplotlib is not installed: to be asked before long work."""
+    """Check that matplotlib is installed. Call it before long work.
+
+    Raises: UsageError, matplotlib is missing.
+    """
     need_extra("matplotlib", "evaluate", "drawing")
 
 
@@ -26,13 +30,14 @@ def draw_scores(
     marked: Sequence[tuple[str, int]] = (),
     title: str = "",
 ) -> None:
-    """Draw a PNG (or SVG or PDF, by the name) of metrics over frames.
+    """Plot metrics over frames into a PNG, SVG or PDF, chosen by the suffix of `path`.
 
     Args:
-        clips: metric -> a value a frame (NaN leaves a gap), by clip; all have the same metrics.
-        labels: what to write beside each metric's panel.
-        marked: clip and 0-based place of frames to mark with a dot.
-    Raises: UsageError, no matplotlib; MediaError, the file cannot be written.
+        clips: by clip name: metric -> one value per frame (NaN leaves a gap). All clips have the same metrics.
+        labels: the axis label of each metric.
+        marked: clip name and 0-based index of the frames to mark with a dot.
+        title: the title of the figure; empty for none.
+    Raises: UsageError, matplotlib is missing; MediaError, the file cannot be written.
     """
     need_plot()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -43,15 +48,15 @@ def draw_scores(
     figure = Figure(figsize=(9, 0.9 + 1.5 * len(metrics)), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(len(metrics), 1, sharex=True, squeeze=False)[:, 0]
-    told_apart = len(clips) <= len(_COLOURS)
+    distinct = len(clips) <= len(_COLOURS)
     for panel, metric in zip(panels, metrics, strict=True):
         for (name, values), colour in zip(clips.items(), _COLOURS * (len(clips) // len(_COLOURS) + 1), strict=False):
             series = np.asarray(values[metric], np.float64)
-            colour = colour if told_apart else "#9a9a9a"
+            colour = colour if distinct else "#9a9a9a"
             marker = "." if len(series) <= 2 else None
             panel.plot(np.arange(len(series)), series, color=colour, lw=1.3, marker=marker, label=name or None)
-            places = [i for clip, i in marked if clip == name]
-            panel.plot(places, series[places], "o", ms=4, color=colour if told_apart else _COLOURS[1])
+            marks = [i for clip, i in marked if clip == name]
+            panel.plot(marks, series[marks], "o", ms=4, color=colour if distinct else _COLOURS[1])
         panel.set_ylabel(labels.get(metric, metric), color=_INK)
         panel.grid(axis="y", color=_FAINT, lw=0.6)
         panel.spines[["top", "right"]].set_visible(False)
@@ -62,12 +67,12 @@ def draw_scores(
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     if title:
         panels[0].set_title(title, loc="left", fontsize=10, color=_INK)
-    if told_apart and len(clips) > 1:
+    if distinct and len(clips) > 1:
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-    beside = path.with_name(f".{path.name}.part-{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}.part-{secrets.token_hex(4)}")
     try:
-        figure.savefig(beside, dpi=110, format=path.suffix.lstrip(".").lower() or "png")
-        beside.replace(path)
+        figure.savefig(temporary, dpi=110, format=path.suffix.lstrip(".").lower() or "png")
+        temporary.replace(path)
     except (OSError, ValueError) as error:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise MediaError(f"{path}: cannot be drawn ({error})") from error

@@ -1,4 +1,4 @@
-"""What a run tells afterwards: one record a frame, where the time went, what it was made with."""
+"""The report of a run: one record per frame, time by stage, settings, weights and checks."""
 
 from __future__ import annotations
 
@@ -13,66 +13,72 @@ from mam_video.core.reasons import Finding
 from mam_video.core.settings import Settings
 from mam_video.core.timecode import Timecode
 from mam_video.media.base import ClipInfo
-from mam_video.media.movie.verify import Check
+from mam_video.media.expected import Check
 from mam_video.report.files import write_json
 from mam_video.report.sentences import grouped, sentence, sentences
 from mam_video.tracking.types import worst_of
 
-VERSION = 2  # of run.json's layout, docs/report.md
+VERSION = 2  # version of the layout of run.json, see docs/report.md
 _WORSE = [State.RECOVERED, State.UNCERTAIN, State.CUT, State.LOST]  # flagged states, the worst last
 
 
 class FlaggedRange(NamedTuple):
-    """Neighbouring frames that an artist should look at: first and last index, both inclusive."""
+    """Neighbouring flagged frames. First and last index are both inclusive."""
 
     first: int
     last: int
-    state: State  # the worst of them
+    state: State  # the worst state of the range
     findings: tuple[Finding, ...]
-    subject: str = ""  # whose, where there are several
+    subject: str = ""  # the subject's name if there are several, else empty
 
     def __str__(self) -> str:
         return self.message(None)
 
     def message(self, numbers: Sequence[int] | None, start: Timecode | None = None) -> str:
-        """In a line; of a sequence by the numbers of its files, and by timecode where the first frame's is known."""
+        """Describe the range in one line.
+
+        Args:
+            numbers: the frame number of each index of a sequence; None for a movie.
+            start: timecode of the first frame; None if unknown.
+        """
         first, last = (self.first, self.last) if numbers is None else (numbers[self.first], numbers[self.last])
         frames = f"frame {first}" if first == last else f"frames {first}-{last}"
         if start is not None:
             label = str(start + self.first)
             frames += f" [{label}]" if self.first == self.last else f" [{label} - {start + self.last}]"
-        whose = f", {self.subject}" if self.subject else ""
+        owner = f", {self.subject}" if self.subject else ""
         why = "; ".join(self.reasons)
-        return f"{frames}{whose}: {self.state}" + (f" ({why})" if why else "")
+        return f"{frames}{owner}: {self.state}" + (f" ({why})" if why else "")
 
     @property
     def reasons(self) -> list[str]:
-        """A sentence for each kind of finding; findings that differ only in their numbers share one."""
+        """Return a sentence for each kind of finding. Findings that differ only in their numbers share one."""
         return sentences(self.findings)
 
     @property
     def codes(self) -> list[str]:
-        """The stable code of each of `reasons`."""
+        """Return the stable code of each of `reasons`."""
         return [str(group[0].reason) for group in grouped(self.findings)]
 
     def as_dict(self) -> dict[str, Any]:
-        """As run.json and the lines for render managers have it."""
+        """Return the entry for run.json and for `--progress json`."""
         where = {"first": self.first, "last": self.last, **({"subject": self.subject} if self.subject else {})}
         return {**where, "state": str(self.state), "codes": self.codes, "reasons": self.reasons}
 
 
 @dataclass
 class RunReport:
-    """Filled while a run goes on; whole when it ends.
+    """The report of a run. It is filled during the run and complete at its end.
 
-    records  one a frame; of several subjects that of the one that is worst off
-    parts    of several subjects: the records of each frame, one for each; else empty
-    command  the arguments of the command line that asked for it, program first; empty where Python did
-    seconds  by stage, added up over threads: stages overlap
-    frame_stages  the same of each frame: what was done while it was waited for, partly for the frames after it
-    checks   of each output that was read back: what was compared with what was promised
-    notes    what was assumed or could not be kept, a line each
-    wall     seconds from opening the clip to closing the last file, without loading the model
+    records        one record per frame; with several subjects the record of the worst one
+    parts          with several subjects: the records of each frame, one per subject; else empty
+    frame_seconds  seconds between writing the previous frame and this one
+    frame_stages   seconds by stage in that time; a part of the work was for later frames
+    command        the command line, program first; empty for a run started from Python
+    seconds        seconds by stage, summed over threads; stages overlap
+    wall           seconds from opening the clip to closing the last file, without loading the model
+    notes          assumptions, and properties that could not be preserved, one line each
+    checks         for each output that was read back: the comparison with the expected properties
     """
 
     clip: ClipInfo
@@ -90,28 +96,28 @@ class RunReport:
     wall: float = 0.0
     notes: list[str] = field(default_factory=list)
     checks: dict[Path, list[Check]] = field(default_factory=dict)
-    _told: dict[str, float] = field(default_factory=dict, repr=False)
+    _seconds_before: dict[str, float] = field(default_factory=dict, repr=False)
 
     @property
     def flagged(self) -> list[FlaggedRange]:
-        """The ranges to look at, in order."""
+        """Return the flagged ranges in the order of their first frames."""
         if not self.parts:
             return flagged_ranges(self.records)
         each = [flagged_ranges(records) for records in zip(*self.parts, strict=True)]
-        return sorted((found for ranges in each for found in ranges), key=lambda found: found.first)
+        return sorted((r for ranges in each for r in ranges), key=lambda r: r.first)
 
     @property
     def failed_checks(self) -> list[str]:
-        """What was read back and is not as promised, a line each."""
+        """Return a line for each check of a written file that failed."""
         return [f"{path}: {check}" for path, checks in self.checks.items() for check in checks if not check.good]
 
     @property
     def fps(self) -> float:
-        """Frames a second, file to file."""
+        """Return frames per second, file to file."""
         return len(self.records) / self.wall if self.wall > 0 else 0.0
 
     def summary(self) -> str:
-        """One line: frames, time, speed, and the stages that took most of it."""
+        """Summarise frames, time, speed and time by stage in one line."""
         spent = ", ".join(f"{name} {s / max(len(self.records), 1) * 1000:.0f}" for name, s in self.seconds.items())
         return (
             f"{len(self.records)} frames in {self.wall:.1f} s, {self.fps:.2f} fps file to file "
@@ -119,7 +125,7 @@ class RunReport:
         )
 
     def add(self, matted: Matted, seconds: float, stages: Mapping[str, float]) -> None:
-        """One more frame is written, `seconds` after the one before; `stages` as for `add_stages`."""
+        """Add a frame that was written `seconds` after the previous one; `stages` as for `add_stages`."""
         self.records.append(matted.record)
         if matted.parts:
             self.parts.append(tuple(part.record for part in matted.parts))
@@ -142,13 +148,16 @@ class RunReport:
         self.records[k] = worst_of(records) if len(records) > 1 else records[0]
 
     def add_stages(self, seconds: Mapping[str, float]) -> None:
-        """One more frame is written; `seconds` by stage so far, empty where it was written by an earlier run."""
-        before, self._told = self._told, dict(seconds)
-        spent = {name: round(s - before.get(name, 0.0), 4) for name, s in self._told.items()}
+        """Add the stage times of a written frame.
+
+        `seconds` is the total by stage so far; empty if an earlier run wrote the frame.
+        """
+        before, self._seconds_before = self._seconds_before, dict(seconds)
+        spent = {name: round(s - before.get(name, 0.0), 4) for name, s in self._seconds_before.items()}
         self.frame_stages.append({name: s for name, s in spent.items() if s > 0})
 
     def states(self) -> dict[str, int]:
-        """How many frames have each state; states of no frame are left out."""
+        """Count the frames by state. States without frames are omitted."""
         return dict(Counter(str(r.state) for r in self.records))
 
     def as_dict(self) -> dict[str, Any]:
@@ -178,7 +187,7 @@ class RunReport:
             "fps": round(self.fps, 3),
             "stage_seconds": {name: round(s, 3) for name, s in self.seconds.items()},
             "states": self.states(),
-            "flagged": [found.as_dict() for found in self.flagged],
+            "flagged": [flagged_range.as_dict() for flagged_range in self.flagged],
             "frames": [
                 {
                     "index": r.index,
@@ -199,28 +208,28 @@ class RunReport:
                     "seconds": round(s, 4),
                     "stage_seconds": stages,
                 }
-                for own, s, stages in zip(
+                for entries, s, stages in zip(
                     self.parts or [(r,) for r in self.records], self.frame_seconds, self.frame_stages, strict=True
                 )
-                for r in own
+                for r in entries
             ],
         }
 
     def save(self, path: Path) -> None:
-        """Write as JSON; whole or not at all."""
+        """Write the report as JSON, completely or not at all. Raises: MediaError."""
         write_json(path, self.as_dict(), "the report")
 
 
 def flagged_ranges(records: Iterable[Record]) -> list[FlaggedRange]:
-    """Neighbouring flagged frames of one shot as ranges."""
-    found: list[FlaggedRange] = []
+    """Join neighbouring flagged frames of one shot into ranges."""
+    ranges: list[FlaggedRange] = []
     run: list[Record] = []
     for record in [*records, None]:
         if run and (record is None or record.cut or not record.state.flagged):
             worst = max((r.state for r in run), key=_WORSE.index)
             findings = tuple(finding for r in run for finding in r.findings)
-            found.append(FlaggedRange(run[0].index, run[-1].index, worst, findings, run[0].subject))
+            ranges.append(FlaggedRange(run[0].index, run[-1].index, worst, findings, run[0].subject))
             run = []
         if record is not None and record.state.flagged:
             run.append(record)
-    return found
+    return ranges

@@ -40,11 +40,11 @@ def sentence(group: list[Finding]) -> str:
     """Return the sentence for findings of one kind."""
     first = group[0]
     values = [finding.value for finding in group if finding.value is not None]
-    whose = f"{first.subject}: " if first.subject else ""
-    return whose + (first.text or _said(first, values))
+    owner = f"{first.subject}: " if first.subject else ""
+    return owner + (first.text or _sentence_of_code(first, values))
 
 
-def _said(finding: Finding, values: list[float]) -> str:
+def _sentence_of_code(finding: Finding, values: list[float]) -> str:
     if plain := _PLAIN.get(finding.reason):
         return plain
     if finding.reason is Reason.MEETS_SUBJECT:

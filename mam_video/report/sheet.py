@@ -1,4 +1,4 @@
-"""Contact sheets: a few frames as plate, alpha and composites, to be looked at. Numbers miss what eyes see."""
+"""Contact sheets: plate, mask, alpha and composites of a few frames, for a check by eye."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from PIL import Image
 from mam_video.core.frames import Frame, Matted
 from mam_video.prompts.prompt import Prompt
 
-_WIDTH = 480  # of one picture
-_BOX, _ON, _BESIDE = (90, 220, 255), (80, 230, 90), (255, 80, 60)
-_LIGHT, _DARK = (232, 60, 200), (24, 24, 28)  # backgrounds that show what a single one hides
+_WIDTH = 480  # pixels, width of one picture
+_BOX, _ON_SUBJECT, _ON_BACKGROUND = (90, 220, 255), (80, 230, 90), (255, 80, 60)
+_LIGHT, _DARK = (232, 60, 200), (24, 24, 28)  # two backgrounds; errors that one hides show on the other
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One frame's pictures, (h, w, 3) uint8 RGB of one size: plate with its box, mask, alpha, and two composites."""
+    """The pictures of one frame, each (h, w, 3) uint8 RGB of one size: plate with box, mask, alpha, two composites."""
 
     pictures: tuple[np.ndarray, ...]
 
 
 def row_of(matted: Matted, width: int = _WIDTH) -> Row:
-    """The pictures of one frame, shrunk to `width` pixels, so that rows can be kept while the clip goes by."""
+    """Make the pictures of one frame at `width` pixels, small enough to hold many in memory."""
     frame, alpha, record = matted.frame, matted.alpha, matted.record
     plate = frame.rgb8.copy()
     h, w = frame.size
@@ -44,7 +44,10 @@ def row_of(matted: Matted, width: int = _WIDTH) -> Row:
 
 
 def prompted(frame: Frame, prompt: Prompt, label: str, width: int = _WIDTH) -> np.ndarray:
-    """(h, w, 3) uint8 RGB of `width` pixels: a frame with a prompt's box, its points on the subject and beside it."""
+    """Draw a prompt on its frame: the box, points on the subject and points on the background.
+
+    Returns: (h, w, 3) uint8 RGB, `width` pixels wide.
+    """
     h, w = frame.size
     size = (width, max(round(h * width / w), 1))
     picture = cv2.resize(frame.rgb8, size, interpolation=cv2.INTER_AREA if width < w else cv2.INTER_LINEAR)
@@ -53,16 +56,16 @@ def prompted(frame: Frame, prompt: Prompt, label: str, width: int = _WIDTH) -> n
         x0, y0, x1, y1 = prompt.box.xyxy
         cv2.rectangle(picture, (round(x0 * sx), round(y0 * sy)), (round(x1 * sx) - 1, round(y1 * sy) - 1), _BOX, 2)
     for point in prompt.points:
-        place = round(point.x * sx), round(point.y * sy)
-        cv2.circle(picture, place, 6, (0, 0, 0), -1)
-        cv2.circle(picture, place, 5, _ON if point.subject else _BESIDE, -1)
+        centre = round(point.x * sx), round(point.y * sy)
+        cv2.circle(picture, centre, 6, (0, 0, 0), -1)
+        cv2.circle(picture, centre, 5, _ON_SUBJECT if point.subject else _ON_BACKGROUND, -1)
     for colour, thick in (((0, 0, 0), 3), (_BOX, 1)):
         cv2.putText(picture, label, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, thick, cv2.LINE_AA)
     return np.asarray(picture)
 
 
 def save_grid(pictures: Sequence[np.ndarray], columns: int, path: Path) -> None:
-    """Pictures of one size in rows of `columns`, as PNG."""
+    """Save pictures of one size as a PNG with `columns` pictures per row."""
     columns = min(columns, len(pictures))
     blank = np.full_like(pictures[0], 255)
     cells = [*pictures, *[blank] * (-len(pictures) % columns)]
@@ -70,14 +73,17 @@ def save_grid(pictures: Sequence[np.ndarray], columns: int, path: Path) -> None:
 
 
 def over_colour(frame: Frame, alpha: np.ndarray, colour: tuple[int, int, int] | np.ndarray) -> np.ndarray:
-    """The plate over a plain colour or a picture (H, W, 3), (H, W, 3) uint8: F a + B (1 - a) in code values."""
+    """Composite the plate over a colour or a picture (H, W, 3): F a + B (1 - a) in code values.
+
+    Returns: (H, W, 3) uint8.
+    """
     a = alpha[..., None]
-    laid = frame.rgb8.astype(np.float32) * a + np.array(colour, np.float32) * (1 - a)
-    return np.rint(laid).astype(np.uint8)
+    composited = frame.rgb8.astype(np.float32) * a + np.array(colour, np.float32) * (1 - a)
+    return np.rint(composited).astype(np.uint8)
 
 
 def save_sheet(rows: Sequence[Row], path: Path) -> None:
-    """Rows below each other, as PNG."""
+    """Save the rows below each other as a PNG."""
     gap = 4
     lines = []
     for row in rows:

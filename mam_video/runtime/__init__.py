@@ -1,1 +1,1 @@
-"""Threads, time and files that end well; nothing here knows what a matte is."""
+"""Threads, timing, and files that are committed or rolled back. Nothing here knows what a matte is."""

@@ -1,4 +1,4 @@
-"""A crash-safe file that only grows, and the hidden folders beside an output."""
+"""An append-only log that survives a crash, and the hidden checkpoint folder beside an output."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from typing import Any, Final
 from mam_video.core.errors import MediaError
 from mam_video.runtime.os_errors import writing
 
-_ENTRY: Final = struct.Struct("<QI")  # length, check sum of length and content
+_ENTRY: Final = struct.Struct("<QI")  # length in bytes, checksum of length and content
 
 
 class AppendLog:
-    """Entries, appended one by one and read again by their place. Not for two processes at once.
+    """Entries of bytes, appended one by one and read by position. Only one process may use a log at a time.
 
-    Raises: MediaError, where the file cannot be read or written.
+    Opening a log drops a damaged or incomplete last entry.
+    Raises: MediaError, the file cannot be read or written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,22 +37,22 @@ class AppendLog:
     def __len__(self) -> int:
         return len(self._ends) - 1
 
-    def __getitem__(self, place: int) -> bytes:
+    def __getitem__(self, position: int) -> bytes:
         with writing(self.path):
-            data = self._read(self._ends[place], self._ends[place + 1])
+            data = self._read(self._ends[position], self._ends[position + 1])
         if data is None:
-            raise MediaError(f"{self.path}: entry {place} is damaged; start the run anew without --resume")
+            raise MediaError(f"{self.path}: entry {position} is damaged; start the run anew without --resume")
         return data
 
     def __iter__(self) -> Iterator[bytes]:
-        return (self[place] for place in range(len(self)))
+        return (self[position] for position in range(len(self)))
 
     def append(self, data: bytes) -> None:
-        entry = _ENTRY.pack(len(data), _sum(data)) + data
+        entry = _ENTRY.pack(len(data), _checksum(data)) + data
         with writing(self.path):
-            left = memoryview(entry)
-            while left:  # a raw write may take less than it was given
-                left = left[self._file.write(left) or 0 :]
+            rest = memoryview(entry)
+            while rest:  # a raw write may write only a part
+                rest = rest[self._file.write(rest) or 0 :]
         self._ends.append(self._ends[-1] + len(entry))
 
     def cut(self, count: int) -> None:
@@ -65,31 +66,31 @@ class AppendLog:
         self._file.close()
 
     def _read(self, start: int, end: int) -> bytes | None:
-        """The content of the entry at `start`; None where no whole one lies before `end`."""
+        """Read the entry at byte `start`. Returns None if no complete entry ends before byte `end`."""
         self._file.seek(start)
         head = self._file.read(_ENTRY.size) if start + _ENTRY.size <= end else b""
         if len(head) < _ENTRY.size:
             return None
-        length, check = _ENTRY.unpack(head)
+        length, checksum = _ENTRY.unpack(head)
         if length > end - start - _ENTRY.size:
             return None
         data = bytearray()
-        while len(data) < length and (more := self._file.read(length - len(data))):
-            data += more
-        return bytes(data) if len(data) == length and _sum(data) == check else None
+        while len(data) < length and (chunk := self._file.read(length - len(data))):
+            data += chunk
+        return bytes(data) if len(data) == length and _checksum(data) == checksum else None
 
 
-def _sum(data: bytes | bytearray) -> int:
+def _checksum(data: bytes | bytearray) -> int:
     return zlib.crc32(data, zlib.crc32(len(data).to_bytes(8, "little")))
 
 
 def checkpoint_beside(path: Path, part: str = "") -> Path:
-    """The hidden folder of an output; `part` tells ranges of one sequence apart."""
+    """Return the hidden checkpoint folder of an output. `part` distinguishes ranges of one sequence."""
     return path.with_name(f".{path.name}{part}.resume")
 
 
 def flushed(path: Path) -> None:
-    """Wait until the disk has a file."""
+    """Flush a file to the disk and wait for it (fsync)."""
     number = os.open(path, os.O_RDWR)
     try:
         os.fsync(number)
@@ -98,17 +99,17 @@ def flushed(path: Path) -> None:
 
 
 def identity(files: list[Path]) -> dict[str, Any]:
-    """What tells these files from others without reading them: names, sizes and times of change."""
-    whole = hashlib.sha256()
+    """Identify files without reading them, by names, sizes and modification times. Raises: MediaError."""
+    digest = hashlib.sha256()
     size = 0
     for path in files:
         try:
-            state = path.stat()
+            file_stat = path.stat()
         except OSError as error:
             raise MediaError(f"{path}: cannot be read ({error.strerror or error})") from error
-        size += state.st_size
-        whole.update(os.fsencode(f"{path.name}\0{state.st_size}\0{state.st_mtime_ns}\0"))
-    return {"files": len(files), "bytes": size, "names and times of change": whole.hexdigest()[:16]}
+        size += file_stat.st_size
+        digest.update(os.fsencode(f"{path.name}\0{file_stat.st_size}\0{file_stat.st_mtime_ns}\0"))
+    return {"files": len(files), "bytes": size, "names and times of change": digest.hexdigest()[:16]}
 
 
 def remove(folder: Path) -> None:

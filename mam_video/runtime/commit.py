@@ -1,13 +1,13 @@
-"""Give finished files their names, and never over a file that another run has put there.
+"""Commit finished files: rename each from its hidden name to its final name, never over another run's file.
 
-A file's name is given by a rename within its folder, so that a process that is killed leaves either the old file or the
-new one. Runs find each other in two ways, both by locks that end with their process:
+The rename stays within the folder, so a killed process leaves either the old file or the new one. Locks that end with
+their process detect other runs at two moments:
 
-- At the start: a hidden file or folder under construction is locked, and a second run of the same name is refused.
-- At the end: names are given with the folder locked. Where a file stands that did not stand there at the start, or is
-  not the one that stood there, the run is refused.
+- At the start: the hidden file or folder is locked. A second run with the same output name is refused.
+- At the end: the folder is locked during the rename. The run is refused if the final name is now taken by a file that
+  was not there at the start.
 
-Where a file system has no locks, or no hard links, the check at the end is still made, just before the rename.
+On a file system without locks or hard links the check at the end is still made, just before the rename.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ Stamp = tuple[int, int, int, int]  # device, inode, size in bytes, time of chang
 
 
 def stamp(path: Path) -> Stamp | None:
-    """What tells a file from another one of its name; None where nothing stands there. Links are not followed."""
+    """Identify a file, to notice that another file has taken its name. None if there is no file; follows no links."""
     try:
-        state = path.lstat()
+        file_stat = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
+    return file_stat.st_dev, file_stat.st_ino, file_stat.st_size, file_stat.st_mtime_ns
 
 
 class Lock:
-    """An advisory lock on a file or a folder that exists; it ends with `close`, or with the process."""
+    """An advisory lock on an existing file or folder. It ends with `close` or with the process."""
 
     def __init__(self, path: Path, *, wait: bool = False) -> None:
-        """Raises: BlockingIOError, another holder has it, and `wait` is not asked for."""
+        """Lock `path`. Raises: BlockingIOError, another process holds the lock and `wait` is False."""
         self._number = -1
         try:
             import fcntl
-        except ImportError:  # Windows: no such locks
+        except ImportError:  # Windows has no fcntl
             return
         try:
             number = os.open(path, os.O_RDONLY)
-        except OSError:  # what may not be read cannot be locked
+        except OSError:  # an unreadable file cannot be locked
             return
         try:
             fcntl.flock(number, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -68,7 +68,7 @@ class Lock:
 
 
 def in_use(path: Path) -> bool:
-    """Whether a living run holds the lock of a hidden file or folder."""
+    """Return whether a running process holds the lock of a hidden file or folder."""
     try:
         Lock(path).close()
     except BlockingIOError:
@@ -76,56 +76,61 @@ def in_use(path: Path) -> bool:
     return False
 
 
-_HELD = threading.local()  # .folders: (device, inode) of those that this thread has locked
+_LOCKED = threading.local()  # .folders: (device, inode) of the folders that this thread has locked
 
 
 @contextmanager
 def folders_locked(folders: Iterable[Path]) -> Iterator[None]:
-    """Keep other runs from giving names in these folders. May be nested in one thread.
+    """Keep other runs from committing files in these folders. Calls may be nested in one thread.
 
-    Folders are locked in one order for all runs, so that two runs never wait for each other.
+    All runs lock folders in the same order, so there is no deadlock.
     """
-    held: set[tuple[int, int]] = getattr(_HELD, "folders", set())
-    _HELD.folders = held
-    found: dict[tuple[int, int], Path] = {}
+    locked: set[tuple[int, int]] = getattr(_LOCKED, "folders", set())
+    _LOCKED.folders = locked
+    folder_of: dict[tuple[int, int], Path] = {}
     for folder in folders:
         with suppress(OSError):
-            state = folder.stat()
-            found[state.st_dev, state.st_ino] = folder
-    new = sorted(found.keys() - held)
+            file_stat = folder.stat()
+            folder_of[file_stat.st_dev, file_stat.st_ino] = folder
+    unlocked = sorted(folder_of.keys() - locked)
     with ExitStack() as stack:
-        for key in new:
-            stack.callback(Lock(found[key], wait=True).close)
-        held.update(new)
+        for key in unlocked:
+            stack.callback(Lock(folder_of[key], wait=True).close)
+        locked.update(unlocked)
         try:
             yield
         finally:
-            held.difference_update(new)
+            locked.difference_update(unlocked)
 
 
 def check_untouched(hidden: Path, final: Path, before: Stamp | None) -> None:
-    """Raises: MediaError, a file stands under `final` that is not the one of `before`, nor `hidden` itself."""
-    now = stamp(final)
-    if now is not None and now != before and not _same(hidden, now):
-        raise _taken(final)
+    """Check that no other run has written `final`.
+
+    Args:
+        before: stamp of `final` when the run began; None if it did not exist.
+    Raises: MediaError, `final` is neither the file of `before` nor `hidden` itself.
+    """
+    current = stamp(final)
+    if current is not None and current != before and not _same(hidden, current):
+        raise _written_by_another_run(final)
 
 
 def give_name(hidden: Path, final: Path, before: Stamp | None) -> None:
-    """Rename a finished file; `before` is what stood under the final name when the run began.
+    """Rename a finished file to its final name. `before` is the stamp of `final` when the run began.
 
-    Raises: MediaError, as `check_untouched`; OSError, it cannot be renamed.
+    Raises: MediaError, as `check_untouched`; OSError, the rename failed.
     """
     check_untouched(hidden, final, before)
-    now = stamp(final)
-    if now is not None and _same(hidden, now):  # linked by a run that was killed before it removed the hidden name
+    current = stamp(final)
+    if current is not None and _same(hidden, current):  # a killed run had linked it and not removed the hidden name
         hidden.unlink()
-    elif now is not None:
+    elif current is not None:
         hidden.replace(final)
     else:
         try:
             final.hardlink_to(hidden)
         except FileExistsError:
-            raise _taken(final) from None
+            raise _written_by_another_run(final) from None
         except OSError:  # a file system without hard links
             hidden.replace(final)
         else:
@@ -133,26 +138,26 @@ def give_name(hidden: Path, final: Path, before: Stamp | None) -> None:
 
 
 def _same(hidden: Path, final: Stamp) -> bool:
-    there = stamp(hidden)
-    return there is not None and there[:2] == final[:2]
+    hidden_stamp = stamp(hidden)
+    return hidden_stamp is not None and hidden_stamp[:2] == final[:2]
 
 
-def _taken(final: Path) -> MediaError:
+def _written_by_another_run(final: Path) -> MediaError:
     return MediaError(
-        f"{final}: another run has written this file since this run began, and it was left as it is; choose another "
-        "name, or run again with --overwrite"
+        f"{final}: another run wrote this file after this run began; it was left unchanged. Choose another name, or "
+        "run again with --overwrite"
     )
 
 
 def hidden_beside(path: Path) -> Path:
-    """A name of its own for a file that grows until it gets the name `path`."""
+    """Make a unique hidden name beside `path` for a file that is being written."""
     return path.with_name(f".{path.stem}.part-{secrets.token_hex(4)}{path.suffix}")
 
 
 def refuse_running(path: Path) -> None:
-    """Raises: UsageError, a living run is writing the file `path` now."""
-    head = f".{path.stem}.part-"
+    """Refuse to start while another run writes `path`. Raises: UsageError."""
+    prefix = f".{path.stem}.part-"
     with suppress(OSError), os.scandir(path.parent) as entries:
-        names = [e.name for e in entries if e.name.startswith(head) and e.name.endswith(path.suffix)]
-        if any(len(n) == len(head) + 8 + len(path.suffix) and in_use(path.parent / n) for n in names):
-            raise UsageError(f"{path}: another run is writing this file now; wait for it, or choose another name")
+        names = [e.name for e in entries if e.name.startswith(prefix) and e.name.endswith(path.suffix)]
+        if any(len(n) == len(prefix) + 8 + len(path.suffix) and in_use(path.parent / n) for n in names):
+            raise UsageError(f"{path}: another run is writing this file; wait until it ends, or choose another name")

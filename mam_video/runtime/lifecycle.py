@@ -45,13 +45,13 @@ class TwoPhaseOutput(Transactional):
         """Complete the file under its hidden name."""
 
     @abstractmethod
-    def publish(self) -> None:
+    def commit(self) -> None:
         """Give the finished file its name."""
 
     def close(self) -> None:
         try:
             self.finish()
-            self.publish()
+            self.commit()
         except BaseException:
             self.abort()
             raise

@@ -11,18 +11,18 @@ from mam_video.core.errors import MediaError
 
 
 def reason(error: BaseException) -> str:
-    """What a foreign error says, on one line and without its number."""
+    """Describe an error in one line, without its error number."""
     if getattr(error, "errno", None) == errno.ENOSPC:
-        return "no space left on the disk; make room, or write elsewhere"
+        return "no space left on the disk; free some space, or write elsewhere"
     if getattr(error, "errno", None) in (errno.EFBIG, errno.EDQUOT):
-        return "the file may not grow any more (quota or file size limit); write elsewhere"
+        return "the file has reached a quota or a file size limit; write elsewhere"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(str(text).split())
 
 
 @contextmanager
 def writing(path: Path, *foreign: type[Exception]) -> Iterator[None]:
-    """Raise one MediaError that names `path` in place of OSError, MemoryError and `foreign` errors."""
+    """Turn OSError, MemoryError and `foreign` errors into one MediaError that names `path`."""
     errors: tuple[type[Exception], ...] = (OSError, MemoryError, *foreign)
     try:
         yield

@@ -1,1 +1,1 @@
-"""Models and clips for tests, ours and those of other packages."""
+"""Clips with known truth, for tests of this package and of others."""

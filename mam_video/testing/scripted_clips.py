@@ -1,37 +1,32 @@
-"""Scripted clips whose truth is known in every frame: what is seen of the subject, and where its look-alike is.
+"""Scripted clips with known truth in every frame: the visible part of the subject and of its distractor.
 
-A drawn animal (or any cut-out) goes over a textured ground; things stand in front of it, the camera pans, cuts, fades
-or is blinded. The tests use them small and in the fake model's colour;
-`pipelines/measure/evaluate_states.py` uses them larger and in natural colours.
+A drawn animal (or any cut-out) moves over a textured background. Walls and poles occlude it; the camera pans, cuts,
+dissolves or meets a flash. The tests use small clips in the colour of the colour model.
+`pipelines/measure/evaluate_states.py` uses larger ones in natural colours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-import torch
 
-from mam_video.core.frames import Frame, State
-from mam_video.core.geometry import Box
-from mam_video.core.reasons import Finding
-from mam_video.core.settings import Settings
-from mam_video.models.base import Model
-from mam_video.motion.flow import with_motion
-from mam_video.prompts.prompt import Prompt
-from mam_video.tracking.tracker import track
-from mam_video.tracking.types import TrackedFrame
+from mam_video.core.frames import Frame
 
 Picture = np.ndarray  # (H, W, 3) float32, RGB 0..255
 
 
 class Place(NamedTuple):
-    """Where a subject stands: its centre in shares of the picture's width and height, its height in heights of the
-    picture, its turn in degrees."""
+    """Where a subject stands.
+
+    x, y    its centre, in shares of the picture's width and height
+    height  in heights of the picture
+    turn    rotation in degrees
+    """
 
     x: float
     y: float
@@ -43,9 +38,9 @@ class Place(NamedTuple):
 class Shot:
     """One frame and its truth.
 
-    seen   (H, W) bool, what is seen of the subject
-    share  of the subject's whole area that is seen, 0..1
-    other  (H, W) bool, what is seen of a look-alike
+    seen   (H, W) bool, the visible part of the subject
+    share  the visible share of the subject's whole area, 0..1
+    other  (H, W) bool, the visible part of the distractor
     """
 
     rgb: np.ndarray = field(repr=False)
@@ -56,7 +51,7 @@ class Shot:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A clip by its name: what happens in it, drawn again whenever it is asked for."""
+    """A named clip. Each call of `shots` draws it again."""
 
     name: str
     shots: Callable[[], Iterator[Shot]]
@@ -67,9 +62,9 @@ class Script:
 
 
 def drawn_animal(seed: int, colour: tuple[int, int, int] | None = None) -> np.ndarray:
-    """An animal, (256, 256, 4) float32 RGBA 0..255: textured, with legs, head, ears and tail.
+    """Draw a textured animal with legs, head, ears and tail: (256, 256, 4) float32 RGBA 0..255.
 
-    With `colour` it is all of that colour, lighter and darker in places, as the fake model can find it.
+    With `colour` all of it has that colour, lighter and darker in places, so that the colour model finds it.
     """
     rng = np.random.default_rng(seed)
     if colour is None:
@@ -109,7 +104,7 @@ def drawn_animal(seed: int, colour: tuple[int, int, int] | None = None) -> np.nd
 
 
 def drawn_ground(seed: int, size: tuple[int, int], grey: bool) -> Picture:
-    """A textured ground of `size` (H, W): patches, stones and grain; grey for the fake model."""
+    """Draw a textured ground of `size` (H, W) with patches, stones and grain; grey for the colour model."""
     rng = np.random.default_rng(seed)
     h, w = size
     unit = h / 270
@@ -129,7 +124,7 @@ def drawn_ground(seed: int, size: tuple[int, int], grey: bool) -> Picture:
 
 
 def _noise(size: tuple[int, int], blur: float, rng: np.random.Generator) -> np.ndarray:
-    """(H, W) float64 in 0..1."""
+    """Draw smooth noise, (H, W) float64 in 0..1."""
     h, w = size
     step = max(int(blur / 3), 1)
     coarse = rng.normal(size=(h // step + 2, w // step + 2)).astype(np.float32)
@@ -139,14 +134,14 @@ def _noise(size: tuple[int, int], blur: float, rng: np.random.Generator) -> np.n
 
 
 class Stage:
-    """Draws one scene: a ground wider than the picture, a subject and what stands around it.
+    """Draws one scene: a ground wider than the picture, a subject, and what occludes it.
 
     Args:
         size: (H, W) of the frames.
-        seed: of everything that is drawn.
+        seed: the seed of all drawing.
         colour: RGB of the subject, over grey grounds; None: natural colours.
-        subjects: cut-outs (h, w, 4) RGBA 0..255 in place of the drawn animals: the subject and its look-alike.
-        ground: a picture (h, w, 3) in place of the drawn ground.
+        subjects: cut-outs (h, w, 4) RGBA 0..255 of the subject and its distractor, instead of drawn animals.
+        ground: a picture (h, w, 3), instead of the drawn ground.
     """
 
     def __init__(
@@ -178,7 +173,7 @@ class Stage:
         return Stage(self.size, self.seed + 500, self.colour)
 
     def backdrop(self, pan: tuple[float, float] = (0.0, 0.0)) -> Picture:
-        """The ground, `pan` (x, y) in shares of the picture away from its middle."""
+        """Return the ground, moved by `pan` (x, y) in shares of the picture from its middle."""
         h, w = self.size
         gh, gw = self.ground.shape[:2]
         matrix = np.array([[1, 0, -((gw - w) / 2 + pan[0] * w)], [0, 1, -((gh - h) / 2 + pan[1] * h)]], np.float32)
@@ -194,7 +189,15 @@ class Stage:
         pan: tuple[float, float] = (0.0, 0.0),
         finish: Callable[[Picture], Picture] | None = None,
     ) -> Shot:
-        """One frame. `walls` (from x, to x), in shares of the width, stand in front of everything, top to bottom."""
+        """Draw one frame.
+
+        Args:
+            subject, other: places of the subject and the distractor; None: not in the scene.
+            other_in_front: whether the distractor occludes the subject.
+            walls: (from x, to x) in shares of the width; each occludes everything over the full height.
+            pan: as for `backdrop`.
+            finish: a function applied to the picture before grain is added.
+        """
         h, w = self.size
         rgb = self.backdrop(pan)
         nothing = np.zeros((h, w), np.float32)
@@ -204,7 +207,7 @@ class Stage:
         for which, place in layers:
             if place is None:
                 continue
-            colours, alpha, full = self._laid(self.subjects[which], place)
+            colours, alpha, full = self._place_cutout(self.subjects[which], place)
             rgb = rgb + alpha[..., None] * (colours - rgb)
             alphas[1 - which] = alphas[1 - which] * (1 - alpha)
             alphas[which] = alpha
@@ -224,8 +227,11 @@ class Stage:
             alphas[1] > 0.5,
         )  # fmt: skip
 
-    def _laid(self, cutout: np.ndarray, place: Place) -> tuple[np.ndarray, np.ndarray, float]:
-        """Colours (H, W, 3), alpha (H, W) and the whole area in pixels, parts outside the picture included."""
+    def _place_cutout(self, cutout: np.ndarray, place: Place) -> tuple[np.ndarray, np.ndarray, float]:
+        """Place a cut-out in the frame.
+
+        Returns: colours (H, W, 3), alpha (H, W), and the whole area in pixels, including parts outside the frame.
+        """
         h, w = self.size
         ch, _ = cutout.shape[:2]
         scale = place.height * h / ch
@@ -234,18 +240,19 @@ class Stage:
         matrix = cv2.getRotationMatrix2D((nw / 2, nh / 2), place.turn, scale * ch / nh)
         matrix[:, 2] += (place.x * w - nw / 2, place.y * h - nh / 2)
         near = np.dstack([near[..., :3] * near[..., 3:] / 255, near[..., 3] / 255])
-        laid = cv2.warpAffine(near, matrix, (w, h), flags=cv2.INTER_LINEAR)
-        alpha = laid[..., 3]
-        colours = laid[..., :3] / np.maximum(alpha, 1e-3)[..., None]
+        warped = cv2.warpAffine(near, matrix, (w, h), flags=cv2.INTER_LINEAR)
+        alpha = warped[..., 3]
+        colours = warped[..., :3] / np.maximum(alpha, 1e-3)[..., None]
         full = float((near[..., 3] > 0.5).sum()) * (scale * ch / nh) ** 2
         return colours, alpha, full
 
 
-# What happens. Frames are counted from 0; the subject walks to the right unless said otherwise.
+# The scripts. Frames are counted from 0. The subject walks to the right if the docstring says nothing else.
 
 
+# One long function on purpose: each script is a nested generator, and they share `stage` and `stride`.
 def scripts(make: Callable[[int], Stage], seed: int = 0) -> list[Script]:
-    """Every script, on stages that `make(seed)` builds."""
+    """Return every script, on stages that `make(seed)` builds."""
 
     def stage() -> Stage:
         return make(seed)
@@ -275,7 +282,7 @@ def scripts(make: Callable[[int], Stage], seed: int = 0) -> list[Script]:
             yield on.shot(Place(0.35 + 0.008 * i, 0.5, 0.55, stride(i)), finish=blurred)
 
     def light() -> Iterator[Shot]:
-        """The light goes down to a third and comes back."""
+        """Dim the light to a third and restore it."""
         on = stage()
         for i in range(40):
             dim = np.float32(1 - 0.65 * np.sin(np.pi * i / 39) ** 2)
@@ -291,33 +298,33 @@ def scripts(make: Callable[[int], Stage], seed: int = 0) -> list[Script]:
             yield on.shot(Place(0.5, 0.5, 0.5, 2.5 * i), pan=(0.004 * i, 0.0))
 
     def scale() -> Iterator[Shot]:
-        """From a tenth of the picture's height to all of it."""
+        """Let the subject grow from a tenth of the picture's height to all of it."""
         on = stage()
         for i in range(48):
             yield on.shot(Place(0.5, 0.5, 0.1 * 10 ** (i / 47), 0.5 * stride(i)))
 
     def hidden() -> Iterator[Shot]:
-        """It goes behind a wall, where it is out of sight for 20 frames."""
+        """Let the subject walk behind a wall, invisible for 20 frames."""
         on = stage()
         for i in range(70):
             yield on.shot(Place(0.16 + 0.0125 * i, 0.5, 0.42, stride(i)), walls=((0.38, _wall_end),))
 
     def hidden_beside() -> Iterator[Shot]:
-        """It turns round behind the wall, out of sight for 20 frames, while its look-alike stands in sight."""
+        """Let the subject turn back behind a wall, invisible for 20 frames, while its distractor is visible."""
         on = stage()
         for i in range(60):
             x = 0.12 + 0.016 * min(i, 30 - abs(i - 30))
             yield on.shot(Place(x, 0.5, 0.36, stride(i)), other=Place(0.87, 0.5, 0.36), walls=((0.3, 0.68),))
 
     def away() -> Iterator[Shot]:
-        """It leaves to the right, is away for 20 frames and comes back at the same side."""
+        """Let the subject leave to the right, stay away for 20 frames and return on the same side."""
         on = stage()
         for i in range(76):
             x = 0.66 + 0.02 * i if i < 38 else 0.66 + 0.02 * (75 - i)
             yield on.shot(Place(x, 0.5, 0.45, stride(i)))
 
     def elsewhere() -> Iterator[Shot]:
-        """It leaves to the right and comes back from the left."""
+        """Let the subject leave to the right and return from the left."""
         on = stage()
         for i in range(70):
             x = 0.66 + 0.025 * i if i < 30 else -0.35 + 0.025 * (i - 38)
@@ -333,7 +340,7 @@ def scripts(make: Callable[[int], Stage], seed: int = 0) -> list[Script]:
             )
 
     def cut() -> Iterator[Shot]:
-        """Another scene without it, for 20 frames, and back."""
+        """Cut to a scene without the subject for 20 frames, and back."""
         on, off = stage(), stage().other_scene()
         for i in range(56):
             if 18 <= i < 38:
@@ -342,7 +349,10 @@ def scripts(make: Callable[[int], Stage], seed: int = 0) -> list[Script]:
                 yield on.shot(Place(0.4 + 0.005 * i, 0.5, 0.5, stride(i)))
 
     def dissolve() -> Iterator[Shot]:
-        """The same, with 8 frames of dissolve either way. It counts as seen as long as it is the greater part."""
+        """Dissolve over 8 frames to a scene without the subject, and back.
+
+        The subject counts as visible while its scene has at least half of the mixture.
+        """
         on, off = stage(), stage().other_scene()
         for i in range(64):
             rest = float(np.clip(max((22 - i) / 8, (i - 42) / 8), 0, 1))
@@ -352,7 +362,7 @@ def scripts(make: Callable[[int], Stage], seed: int = 0) -> list[Script]:
             yield Shot(rgb, shown.seen & there, shown.share * there, shown.other)
 
     def flash() -> Iterator[Shot]:
-        """A camera's flash, two frames long, twice."""
+        """Add two camera flashes of two frames each."""
         on = stage()
         for i in range(40):
             bright = {12: 2.0, 13: 1.4, 27: 2.0, 28: 1.4}.get(i, 1.0)
@@ -363,7 +373,7 @@ def scripts(make: Callable[[int], Stage], seed: int = 0) -> list[Script]:
             yield on.shot(Place(0.3 + 0.009 * i, 0.5, 0.5, stride(i)), finish=lit if bright > 1 else None)
 
     def pole() -> Iterator[Shot]:
-        """It passes behind a pole that hides up to half of it."""
+        """Let the subject pass behind a pole that hides up to half of it."""
         on = stage()
         for i in range(60):
             yield on.shot(Place(0.15 + 0.012 * i, 0.5, 0.5, stride(i)), walls=((0.46, 0.56),))
@@ -395,129 +405,4 @@ def scripts(make: Callable[[int], Stage], seed: int = 0) -> list[Script]:
     return [Script(name, shots) for name, shots in acts]
 
 
-_wall_end = 0.38 + 0.2355 + 0.25  # 20 frames of walking, and the animal's own length
-
-
-# What the tracker says of it, against the truth
-
-GONE, SEEN = 0.05, 0.2  # shares of the subject
-WRONG, GOOD = 0.5, 0.7  # J below, and from which on
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A frame: what was said of it, and what is true.
-
-    other  J with the look-alike
-    """
-
-    state: State
-    j: float
-    share: float
-    other: float
-    findings: tuple[Finding, ...]
-
-    @property
-    def gone(self) -> bool:
-        return self.share < GONE
-
-    @property
-    def wrong(self) -> bool:
-        return self.j < WRONG
-
-    @property
-    def good(self) -> bool:
-        return not self.gone and self.j >= GOOD
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """Counts of frames, so that clips can be added up. Prompted frames do not count.
-
-    A flag on a good frame is one too many: "good" are those in which the subject is seen, with J of 0.7 and more.
-    """
-
-    lost_said: int  # of those that are gone or of which a fifth is seen
-    lost_true: int
-    gone: int
-    wrong: int
-    wrong_flagged: int
-    good: int
-    good_flagged: int
-    swapped_silently: int
-
-    @classmethod
-    def of(cls, frames: Iterable[Judged]) -> Figures:
-        judged = [f for f in frames if f.state is not State.PROMPTED]
-        lost = [f for f in judged if f.state is State.LOST and (f.gone or f.share >= SEEN)]
-        wrong, good = [f for f in judged if f.wrong], [f for f in judged if f.good]
-        return cls(
-            len(lost), sum(f.gone for f in lost), sum(f.gone for f in judged),
-            len(wrong), sum(f.state.flagged for f in wrong), len(good), sum(f.state.flagged for f in good),
-            sum(f.other > max(f.j, WRONG) and not f.state.flagged for f in judged),
-        )  # fmt: skip
-
-    def __add__(self, more: Figures) -> Figures:
-        ours, theirs = asdict(self), asdict(more)
-        return Figures(**{key: ours[key] + theirs[key] for key in ours})
-
-    @property
-    def lost_precision(self) -> float:
-        return self.lost_true / self.lost_said if self.lost_said else 1.0
-
-    @property
-    def lost_recall(self) -> float:
-        return self.lost_true / self.gone if self.gone else 1.0
-
-    @property
-    def flag_recall(self) -> float:
-        return self.wrong_flagged / self.wrong if self.wrong else 1.0
-
-    @property
-    def false_flags(self) -> float:
-        """Share of the good frames that are flagged."""
-        return self.good_flagged / self.good if self.good else 0.0
-
-
-def followed(script: Script, model: Model, settings: Settings) -> Iterator[tuple[TrackedFrame, Shot, Judged]]:
-    """A clip followed from the true box of its first frame: what was found in each frame, its truth, both compared."""
-    first = next(script.shots())
-    moved = with_motion(script.frames(), settings.motion)
-    prompt = Prompt(tight_box(first.seen))
-    found = track(moved, model, prompt, settings=settings.track, view=settings.view, batch=settings.model.batch or 1)
-    for tracked, shot in zip(found, script.shots(), strict=True):
-        mask = mask_of(tracked)
-        other = overlap(mask, shot.other) if shot.other.any() else 0.0
-        record = tracked.record
-        yield tracked, shot, Judged(record.state, overlap(mask, shot.seen), shot.share, other, record.findings)
-
-
-def tight_box(mask: np.ndarray) -> Box:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
-
-
-def mask_of(tracked: TrackedFrame) -> np.ndarray:
-    """(H, W) bool: the track's mask at the frame's resolution."""
-    logits = torch.from_numpy(tracked.logits.astype(np.float32))[None, None]
-    return tracked.crop.paste(tracked.crop.to_rectangle(logits)[0, 0].numpy() > 0, tracked.frame.size)
-
-
-def overlap(mask: np.ndarray, truth: np.ndarray) -> float:
-    """J, the intersection over union; 1 where both are empty."""
-    union = float((mask | truth).sum())
-    return float((mask & truth).sum()) / union if union else 1.0
-
-
-def recovery(frames: list[Judged]) -> list[int]:
-    """Of each time the subject was gone and came back: frames from the first in which a fifth of it is seen to the
-    next that is not wrong; the rest of the clip where there is none."""
-    waits = []
-    gone = False
-    for index, frame in enumerate(frames):
-        if gone and frame.share >= SEEN:
-            gone = False
-            rest = frames[index:]
-            waits.append(next((k for k, f in enumerate(rest) if not f.wrong and f.state is not State.LOST), len(rest)))
-        gone = gone or frame.gone
-    return waits
+_wall_end = 0.38 + 0.2355 + 0.25  # 20 frames of walking, and the animal's length

@@ -1,4 +1,4 @@
-"""`python -m mam_video.training` is `mam-video train`."""
+"""Run `python -m mam_video.training`, the same command as `mam-video train`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mam_video.training.recipes import add_arguments, parse_changes, train
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a recipe; returns the exit code."""
+    """Run a recipe. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m mam_video.training", description="Run a training recipe.")
     add_arguments(parser)
     options = parser.parse_args(arguments)

@@ -1,9 +1,9 @@
-"""A quicker backward of 5x5 depthwise convolutions on CPUs that compute in bfloat16.
+"""Speed up the backward pass of 5x5 depthwise convolutions on CPUs that compute in bfloat16.
 
-oneDNN has a fast kernel for the weights' gradient of 3x3 depthwise convolutions, and none for 5x5: that one gradient
-took more than half of a training step. A 5x5 gradient is four 3x3 ones, of the input moved by two pixels each way;
-their middle row and column are the same sums. Measured on 2 cores of an AMD EPYC with AVX512-BF16: 5 to 10 times as
-fast.
+oneDNN has a fast kernel for the weight gradient of 3x3 depthwise convolutions, but not of 5x5. That gradient took more
+than half of a training step. A 5x5 gradient consists of four 3x3 gradients, with the input shifted by two pixels each
+way. They agree in the shared middle row and column. Measured on 2 cores of an AMD EPYC with AVX512-BF16: 5 to 10 times
+as fast.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class _Depthwise5(torch.autograd.Function):
             for dx in (0, 2):
                 part = padded[:, :, dy : dy + rows, dx : dx + columns].contiguous(memory_format=torch.channels_last)
                 mask = [False, True, False]
-                found = _backward(g, part, small, None, [s, s], [0, 0], [1, 1], False, [0, 0], n, mask)[1]
-                gw[:, :, dy : dy + 3, dx : dx + 3] = found
+                part_gradient = _backward(g, part, small, None, [s, s], [0, 0], [1, 1], False, [0, 0], n, mask)[1]
+                gw[:, :, dy : dy + 3, dx : dx + 3] = part_gradient
         return gx, gw, gb, None, None
 
 
@@ -54,13 +54,13 @@ def _forward(self: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) ->
     if not torch.is_grad_enabled() or not torch.is_autocast_enabled(x.device.type):
         return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
     half = torch.get_autocast_dtype(x.device.type)
-    given = (x.to(half), weight.to(half), None if bias is None else bias.to(half))
-    out: Tensor = _Depthwise5.apply(*given, self.stride[0], int(self.padding[0]))
+    arguments = (x.to(half), weight.to(half), None if bias is None else bias.to(half))
+    out: Tensor = _Depthwise5.apply(*arguments, self.stride[0], int(self.padding[0]))
     return out
 
 
 def quicken(net: nn.Module) -> None:
-    """Gives every 5x5 depthwise convolution of `net` the quicker backward, which it takes under autocast."""
+    """Give every 5x5 depthwise convolution of `net` the faster backward pass, used under autocast."""
     for m in net.modules():
         if isinstance(m, nn.Conv2d) and m.groups == m.in_channels > 1 and m.kernel_size == (5, 5):
             m._conv_forward = types.MethodType(_forward, m)  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""Losses for masks and alphas. Tensors (B, 1, H, W); weights of the same shape say which pixels count."""
+"""Losses for masks and alphas. Tensors are (B, 1, H, W); a weight of the same shape says which pixels count."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from torch import Tensor
 
 
 def mask_loss(logits: Tensor, truth: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy plus Dice, a scalar; and each picture's soft IoU (B,), without gradient.
+    """Compute cross-entropy plus Dice loss, a scalar, and the IoU of each picture (B,), without gradient.
 
-    Where a truth is empty Dice says nothing and is left out.
+    Pictures with an empty truth have no Dice loss.
     """
     count = weight.sum().clamp(min=1)
     entropy = (F.binary_cross_entropy_with_logits(logits, truth, reduction="none") * weight).sum() / count
     p, t = logits.sigmoid() * weight, truth * weight
-    inter = (p * t).sum((1, 2, 3))
-    both = p.sum((1, 2, 3)) + t.sum((1, 2, 3))
-    there = (t.sum((1, 2, 3)) > 0).float()
-    dice = ((1 - (2 * inter + 1) / (both + 1)) * there).sum() / there.sum().clamp(min=1)
+    soft_intersection = (p * t).sum((1, 2, 3))
+    soft_sum = p.sum((1, 2, 3)) + t.sum((1, 2, 3))
+    has_truth = (t.sum((1, 2, 3)) > 0).float()
+    dice = ((1 - (2 * soft_intersection + 1) / (soft_sum + 1)) * has_truth).sum() / has_truth.sum().clamp(min=1)
     with torch.no_grad():
         hard, true = (logits > 0).float() * weight, (truth > 0.5).float() * weight
-        cut = (hard * true).sum((1, 2, 3))
-        union = (hard + true).sum((1, 2, 3)) - cut
-        iou = torch.where(union > 0, cut / union.clamp(min=1), torch.ones_like(union))
+        intersection = (hard * true).sum((1, 2, 3))
+        union = (hard + true).sum((1, 2, 3)) - intersection
+        iou = torch.where(union > 0, intersection / union.clamp(min=1), torch.ones_like(union))
     return entropy + dice, iou
 
 
 def l1(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """Mean absolute difference over the weight."""
+    """Compute the weighted mean absolute difference."""
     return ((prediction - truth).abs() * weight).sum() / (weight.sum() + 1e-8)
 
 
@@ -36,17 +36,18 @@ _BINOMIAL = (1.0, 4.0, 6.0, 4.0, 1.0)
 
 
 def _blur(x: Tensor, gain: float = 1.0) -> Tensor:
+    from kornia.filters import filter2d  # here, since it takes half a second to import
+
     row = torch.tensor(_BINOMIAL, dtype=x.dtype, device=x.device)
     kernel = (row[:, None] * row[None]) * (gain / 256)
-    n = x.shape[1]
-    return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), kernel.expand(n, 1, 5, 5), groups=n)
+    return filter2d(x, kernel[None], border_type="reflect")
 
 
 def laplacian_pyramid(x: Tensor, levels: int) -> list[Tensor]:
-    """What each halving loses, finest first; each level of the size before its halving.
+    """Compute the bands of a Laplacian pyramid, finest first. A band has the size before its halving.
 
-    Enlarging puts zeros between the pixels and blurs them with four times the kernel. Source: Burt and Adelson 1983, as
-    the matting losses since Hou and Liu 2019 use it.
+    To enlarge, zeros are put between the pixels and blurred with four times the kernel.
+    Source: Burt and Adelson 1983, in the form of the matting losses since Hou and Liu 2019.
     """
     bands = []
     for _ in range(levels):
@@ -59,7 +60,7 @@ def laplacian_pyramid(x: Tensor, levels: int) -> list[Tensor]:
 
 
 def laplacian_loss(prediction: Tensor, truth: Tensor, weight: Tensor, levels: int = 5) -> Tensor:
-    """The pyramids' weighted mean absolute differences, level i counting 2^i."""
+    """Sum the weighted mean absolute differences of the pyramid's bands; level i has the factor 2^i."""
     total = prediction.new_zeros(())
     for i, band in enumerate(laplacian_pyramid(prediction - truth, levels)):
         total = total + 2**i * l1(band, torch.zeros_like(band), weight)

@@ -1,4 +1,4 @@
-"""Training recipes by name: which config, which trainer. The one way in, for the command line and for `-m`."""
+"""Find and run training recipes by name. The command line and `python -m mam_video.training` start here."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mam_video.core.tables import parse_value, read_toml, suggestion
 
 
 def recipes() -> list[str]:
-    """Names of the training configs that the package ships."""
+    """List the training configs in the package."""
     return sorted(p.name.removesuffix(".toml") for p in (configs_folder() / "training").iterdir()
                   if p.name.endswith(".toml"))  # fmt: skip
 
 
 def find_config(name_or_path: str | Path) -> Path:
-    """A TOML file, or the shipped recipe of that name. Raises: UsageError, there is no recipe of that name."""
+    """Find a TOML file, or the recipe of that name in the package. Raises: UsageError, there is no such recipe."""
     path = Path(name_or_path)
     if path.suffix == ".toml" or path.exists():
         return path
@@ -33,10 +33,10 @@ def train(config: str | Path, *, resume: bool = False, changes: Mapping[str, Any
     """Run a recipe to its end.
 
     Args:
-        config: a TOML file, or the name of a shipped recipe. Paths in it are relative to the working directory.
-        resume: go on from the run that lies in the config's `out`.
-        changes: keys of the config in place of the file's.
-    Raises: MamVideoError, the config or what it names is wrong, or there is no run to resume.
+        config: a TOML file, or the name of a recipe in the package. Its paths are relative to the working directory.
+        resume: continue the run in the config's `out`.
+        changes: values that replace those of the config's keys.
+    Raises: MamVideoError, the config or a file it names is wrong, or there is no run to resume.
     """
     path = find_config(config)
     try:
@@ -52,16 +52,16 @@ def train(config: str | Path, *, resume: bool = False, changes: Mapping[str, Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What a training command takes."""
+    """Add the arguments of a training command."""
     parser.add_argument("config", metavar="CONFIG", help=f"a TOML file, or a recipe: {', '.join(recipes())}")
-    parser.add_argument("--resume", action="store_true", help="go on from the run in the config's `out`")
+    parser.add_argument("--resume", action="store_true", help="continue the run in the config's `out`")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the config; may be repeated"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="replace a value of the config; may be repeated"
     )
 
 
 def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
-    """From the texts of `--set`. Raises: UsageError, one is not of the form KEY=VALUE."""
+    """Parse the texts of `--set`. Raises: UsageError, one is not of the form KEY=VALUE."""
     changes: dict[str, Any] = {}
     for text in texts:
         key, equals, value = text.partition("=")

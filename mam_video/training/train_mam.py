@@ -1,21 +1,20 @@
-"""The published recipe of Matting Anything: M2M trained on composites beside a SAM that stays as it is.
+"""Train M2M by the published recipe of Matting Anything: on composites, with a frozen SAM.
 
-Half of the samples are composites of foregrounds with alpha over backgrounds; the other half are pictures with an alpha
-of their own (RefMatte's). The loss of each output is L1 plus a five-level Laplacian pyramid's, counted where the stage
-of the schedule says: first everywhere, then in the mask's inside or the trimap's unknown part by a coin, at last in
-that unknown part or in the prediction's own.
+Half of the samples are composites of foregrounds with alpha over backgrounds. The other half are pictures with an alpha
+of their own (RefMatte). The loss of each output is L1 plus a five-level Laplacian loss. A schedule says where it
+counts: first everywhere; then, by a coin toss, inside the mask or in the trimap's unknown region; at last, by a coin
+toss, in that unknown region or in the one of the prediction.
 
-Source: Li, Jain and Shi, "Matting Anything", arXiv 2306.05399, and the public code that belongs to it. Differs: the
-pyramid and the averages are ours; the widths of the unknown parts are drawn from this module's own random numbers; the
-box is taken from the truth, as there, and SAM offers its three masks, of which the best scored is taken.
+Source: Li, Jain and Shi, "Matting Anything", arXiv 2306.05399, and its public code. The box comes from the truth, as
+there, and the best scored of SAM's three masks is used. Differs: our own pyramid and averages; the widths of the
+unknown regions come from this module's random numbers.
 """
 
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +29,20 @@ from mam_video.models.m2m import M2M, STRIDE, Alphas
 from mam_video.models.merge import unknown_from_alpha
 from mam_video.models.sam import VARIANTS, Sam, normalised
 from mam_video.models.weights import read_tensors
+from mam_video.training.checkpoints import save_run
 from mam_video.training.data.composites import composite, over
 from mam_video.training.data.pictures import read_rgb
 from mam_video.training.losses import l1, laplacian_loss
 from mam_video.training.synth.layers import box_of
-from mam_video.training.trainer_base import Numbers, load_run, optimizer_to, save_run
+from mam_video.training.trainer_base import Trainer, TrainerConfig
 
 LEVEL_WEIGHTS = {"os1": 2 / 5, "os4": 1 / 5, "os8": 1 / 5}
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MamConfig:
-    """See configs/training/mam.toml, which explains each."""
+class MamConfig(TrainerConfig):
+    """The settings of a training; configs/training/mam.toml explains each."""
 
     variant: str = "vit-b"
     sam_weights: str = ""
@@ -51,17 +51,13 @@ class MamConfig:
     whole: str = ""
     backgrounds: tuple[str, ...] = ()
     out: str = "runs/mam"
-    seed: int = 1
     size: int = 1024
     batch: int = 10
     steps: int = 20_000
     warm_up: int = 4_000
-    rate: float = 1e-3
     log_every: int = 50
     save_every: int = 2_000
-    threads: int = 2
     workers: int = 2
-    device: str = "cpu"
 
     def __post_init__(self) -> None:
         for name in ("foregrounds", "backgrounds", "shares"):
@@ -69,16 +65,16 @@ class MamConfig:
         if self.size % STRIDE or not 64 <= self.size <= 1024:
             raise MamVideoError(f"size must be a multiple of {STRIDE} from 64 to 1024, is {self.size}")
         if self.shares and len(self.shares) != len(self.foregrounds):
-            raise MamVideoError("shares must have one number for each folder of foregrounds")
+            raise MamVideoError("`shares` must have one number per folder in `foregrounds`")
         if self.variant not in VARIANTS:
             raise MamVideoError(f"variant must be one of {', '.join(VARIANTS)}, is {self.variant}")
 
 
 class Samples(torch.utils.data.Dataset[dict[str, np.ndarray]]):
-    """Sample number i: picture (S, S, 3) uint8, alpha and unknown (1, S, S) float32, box (4,) in pixels.
+    """Samples by number: picture (S, S, 3) uint8, alpha and unknown (1, S, S) float32, box (4,) float32 in pixels.
 
-    Each folder of foregrounds holds `fg/NAME` and `alpha/NAME.png`; the folder of whole pictures `img/` and `alpha/`;
-    a folder of backgrounds pictures.
+    Each folder of foregrounds holds `fg/NAME` and `alpha/NAME.png`. The folder of whole pictures holds `img/` and
+    `alpha/`. A folder of backgrounds holds pictures.
     """
 
     def __init__(self, config: MamConfig) -> None:
@@ -87,7 +83,7 @@ class Samples(torch.utils.data.Dataset[dict[str, np.ndarray]]):
         self.whole = _paired(Path(config.whole), "img") if config.whole else []
         self.backgrounds = [_pictures_in(Path(b)) for b in config.backgrounds]
         if not self.foregrounds or not self.backgrounds:
-            raise MamVideoError("name at least one folder in `foregrounds` and in `backgrounds`")
+            raise MamVideoError("`foregrounds` and `backgrounds` must name at least one folder each")
         self.shares = list(config.shares) or [1.0] * len(self.foregrounds)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
@@ -96,19 +92,19 @@ class Samples(torch.utils.data.Dataset[dict[str, np.ndarray]]):
         if self.whole and rng.random() < 0.5:
             colour_path, alpha_path = rng.choice(self.whole)
             picture, alpha = _read_pair(colour_path, alpha_path)
-            picture, alpha = self._cropped(rng, *_bent_over(rng, picture, alpha))
+            picture, alpha = self._cropped(rng, *_augmented(rng, picture, alpha))
         else:
             pool = rng.choices(self.foregrounds, self.shares)[0]
-            colour, alpha = _bent_over(rng, *_read_pair(*rng.choice(pool)))
+            colour, alpha = _augmented(rng, *_read_pair(*rng.choice(pool)))
             if rng.random() < 0.5:
                 other, second = _read_pair(*rng.choice(pool))
                 h, w = alpha.shape
                 alpha, joined = over(alpha, colour, cv2.resize(second, (w, h)), cv2.resize(other, (w, h)))
                 colour = joined.astype(np.float32)
             colour, alpha = self._cropped(rng, _jittered(rng, colour), alpha)
-            ground = read_rgb(rng.choice(rng.choice(self.backgrounds)))
+            background = read_rgb(rng.choice(rng.choice(self.backgrounds)))
             side = self.config.size
-            picture = composite(alpha, colour, cv2.resize(ground, (side, side), interpolation=cv2.INTER_LINEAR))
+            picture = composite(alpha, colour, cv2.resize(background, (side, side), interpolation=cv2.INTER_LINEAR))
         alpha = np.clip(alpha, 0, 1).astype(np.float32)
         side = self.config.size
         box = box_of(alpha > 0.5)
@@ -123,7 +119,7 @@ class Samples(torch.utils.data.Dataset[dict[str, np.ndarray]]):
         }
 
     def _cropped(self, rng: random.Random, picture: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A square of the config's size about an unknown pixel, from a picture enlarged to hold one."""
+        """Crop a square of the config's size around a random unknown pixel. A smaller picture is enlarged first."""
         side = self.config.size
         h, w = alpha.shape
         scale = max(side / min(h, w), 1.0)
@@ -143,31 +139,31 @@ class Samples(torch.utils.data.Dataset[dict[str, np.ndarray]]):
 
 def _pictures_in(folder: Path) -> list[Path]:
     try:
-        found = sorted(p for p in folder.iterdir() if p.suffix.lower() in _PICTURES)
+        paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in _PICTURES)
     except OSError as e:
         raise MamVideoError(f"{folder}: cannot read this folder of pictures ({e.strerror})") from e
-    if not found:
-        raise MamVideoError(f"{folder}: holds no pictures")
-    return found
+    if not paths:
+        raise MamVideoError(f"{folder}: contains no pictures")
+    return paths
 
 
 def _paired(folder: Path, kind: str) -> list[tuple[Path, Path]]:
     alphas = {p.stem: p for p in _pictures_in(folder / "alpha")}
     pairs = [(p, alphas[p.stem]) for p in _pictures_in(folder / kind) if p.stem in alphas]
     if not pairs:
-        raise MamVideoError(f"{folder}: no picture of {kind}/ has its alpha of the same name in alpha/")
+        raise MamVideoError(f"{folder}: no picture in {kind}/ has an alpha of the same name in alpha/")
     return pairs
 
 
 def _read_pair(colour: Path, alpha: Path) -> tuple[np.ndarray, np.ndarray]:
     picture, grey = read_rgb(colour), cv2.imread(str(alpha), cv2.IMREAD_GRAYSCALE)
     if grey is None or grey.shape != picture.shape[:2]:
-        raise MamVideoError(f"{alpha}: does not fit {colour}")
+        raise MamVideoError(f"{alpha}: cannot be read, or its size is not that of {colour}")
     return picture.astype(np.float32), grey.astype(np.float32) / 255
 
 
-def _bent_over(rng: random.Random, picture: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Turned (large pictures only), scaled, sheared and flipped, with a kind of resampling drawn at random."""
+def _augmented(rng: random.Random, picture: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rotate (large pictures only), scale, shear and flip at random, with a random resampling filter."""
     h, w = alpha.shape
     angle = np.deg2rad(rng.uniform(-30, 30)) if max(h, w) >= 1024 else 0.0
     sx, sy = (rng.uniform(0.8, 1.5) * rng.choice([-1, 1]) for _ in range(2))
@@ -182,7 +178,7 @@ def _bent_over(rng: random.Random, picture: np.ndarray, alpha: np.ndarray) -> tu
 
 
 def _jittered(rng: random.Random, colour: np.ndarray) -> np.ndarray:
-    """Hue, saturation and value a little off. (H, W, 3) float32 0..255."""
+    """Vary hue, saturation and value a little. (H, W, 3) float32 0..255 in and out."""
     hsv = cv2.cvtColor(np.clip(colour, 0, 255).astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
     hsv[..., 0] = (hsv[..., 0] + rng.uniform(-40, 40)) % 360
     for channel in (1, 2):
@@ -193,79 +189,89 @@ def _jittered(rng: random.Random, colour: np.ndarray) -> np.ndarray:
 
 
 def trimap_unknown(rng: random.Random, alpha: np.ndarray) -> np.ndarray:
-    """(H, W) bool: what an eroded subject and an eroded background leave between them."""
-    most = max(30, 30 * min(alpha.shape) // 2048) - 1
+    """Make a random trimap: True between the eroded subject and the eroded background. Returns: (H, W) bool."""
+    largest_kernel = max(30, 30 * min(alpha.shape) // 2048) - 1
     subject, background = (alpha > 1 - 1e-5).astype(np.uint8), (alpha < 1e-5).astype(np.uint8)
-    sure = []
+    certain_masks = []
     for mask in (subject, background):
-        k = rng.randint(1, most)
-        sure.append(cv2.erode(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (k, k))))
-    out: np.ndarray = (sure[0] | sure[1]) == 0
+        k = rng.randint(1, largest_kernel)
+        certain_masks.append(cv2.erode(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (k, k))))
+    out: np.ndarray = (certain_masks[0] | certain_masks[1]) == 0
     return out
 
 
 def level_loss(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """L1 plus the five-level Laplacian loss, over the weight."""
+    """Compute L1 plus the five-level Laplacian loss, both weighted by `weight`."""
     return l1(prediction, truth, weight) + laplacian_loss(prediction, truth, weight, levels=5)
 
 
 def weight_maps(
     alphas: Alphas, mask: Tensor, unknown: Tensor, step: int, warm_up: int, rng: random.Random
 ) -> dict[str, Tensor]:
-    """Where each output counts, (B, 1, S, S): the schedule of self-refinement.
+    """Compute where the loss of each output counts at `step`: the schedule of self-refinement.
 
-    mask: the guide mask at the picture's size, 0..1. unknown: the trimap's, 0 or 1.
+    Args:
+        mask: the guide mask at the picture's size, 0..1.
+        unknown: the unknown region of the trimap, 0 or 1.
+    Returns: weights (B, 1, S, S) float32 by output.
     """
     ones = torch.ones_like(unknown)
     if step < warm_up:
         return {"os8": ones, "os4": ones, "os1": ones}
-    heads = rng.random() < 0.5
+    coin = rng.random() < 0.5
     if step < 3 * warm_up:
-        chosen = (mask >= 1).float() if heads else unknown
+        chosen = (mask >= 1).float() if coin else unknown
         return {"os8": ones, "os4": chosen, "os1": chosen}
-    if heads:
+    if coin:
         return {"os8": ones, "os4": unknown, "os1": unknown}
     return {
         "os8": ones,
-        "os4": _own_unknown(alphas.os8, rng.randint(2, 29)),
-        "os1": _own_unknown(alphas.os4, rng.randint(2, 14)),
+        "os4": _unknown_of_prediction(alphas.os8, rng.randint(2, 29)),
+        "os1": _unknown_of_prediction(alphas.os4, rng.randint(2, 14)),
     }
 
 
-def _own_unknown(alpha: Tensor, width: int) -> Tensor:
+def _unknown_of_prediction(alpha: Tensor, width: int) -> Tensor:
     maps = [unknown_from_alpha(a[0].detach(), width, two_sided=True) for a in alpha]
     return torch.stack([torch.as_tensor(m) for m in maps])[:, None].to(alpha).float()
 
 
-class MamTrainer:
+class MamTrainer(Trainer[MamConfig]):
+    """Trains M2M; SAM stays as it is."""
+
+    prefetch = 2
+    net: M2M
+
     def __init__(self, config: MamConfig, sam: Sam | None = None) -> None:
-        """`sam` is taken as it is where given; else it is read from the config's `sam_weights`."""
-        self.config = config
-        self.device = torch.device(config.device)
-        torch.manual_seed(config.seed)
-        torch.set_num_threads(config.threads)
+        """Set up a training. `sam` is used unchanged; without it SAM is read from the config's `sam_weights`."""
+        super().__init__(config)
         if sam is None:
             if not config.sam_weights:
-                raise MamVideoError("sam_weights: name the file of SAM's weights; see `mam-video weights get`")
+                raise MamVideoError("`sam_weights` must name the file of SAM's weights; see `mam-video weights get`")
             sam = Sam.from_state(VARIANTS[config.variant], read_tensors(Path(config.sam_weights))).accelerate()
         self.sam = sam.to(self.device)
         self.net = M2M().to(self.device).train()
         trained = [p for p in self.net.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(trained, lr=config.rate, betas=(0.5, 0.999))
-        self.step = 0
-        self.usual_norm = 0.0
+        self.usual_norm = 0.0  # running mean of the gradient's norm; 0 before the first step
+
+    def open_data(self) -> Samples:
+        return Samples(self.config)
 
     def rate(self) -> float:
-        """Up in a line over the warm-up, then down along a cosine."""
+        """Return the learning rate: a linear warm-up, then a cosine decay."""
         c = self.config
         if self.step < c.warm_up:
             return c.rate * (self.step + 1) / c.warm_up
         share = (self.step - c.warm_up) / max(c.steps - c.warm_up, 1)
         return c.rate * 0.5 * (1 + float(np.cos(np.pi * min(share, 1.0))))
 
+    def rates(self) -> list[float]:
+        return [self.rate()]
+
     @torch.no_grad()
     def guided(self, pictures: Sequence[np.ndarray], boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """SAM's embedding, the normalised pictures and the guide masks of a batch, cut to the pictures' content."""
+        """Run SAM on a batch. Returns embeddings, normalised pictures and guide masks, cropped to the pictures."""
         side = self.config.size
         cells = side // STRIDE
         square = torch.stack([normalised(p) for p in pictures]).to(self.device)
@@ -278,10 +284,8 @@ class MamTrainer:
         mask = torch.stack(masks)[:, None, :small, :small]
         return embedding[:, :, :cells, :cells].float(), square[:, :, :side, :side], mask
 
-    def learn(self, batch: dict[str, Tensor]) -> float:
-        """One step; returns the loss."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate()
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, list[float]]:
+        """Compute the loss of a batch of samples. There are no other measures."""
         embedding, picture, mask = self.guided(list(batch["picture"].numpy()), batch["box"])
         truth, unknown = batch["alpha"].to(self.device), batch["unknown"].to(self.device)
         alphas = self.net(embedding, picture, mask)
@@ -291,55 +295,23 @@ class MamTrainer:
         loss = truth.new_zeros(())
         for name, share in LEVEL_WEIGHTS.items():
             loss = loss + share * level_loss(getattr(alphas, name), truth, weights[name])
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        trained = [p for p in self.net.parameters() if p.requires_grad]
+        return loss, []
+
+    def clip_gradients(self, parameters: list[Tensor]) -> None:
+        """Limit the gradient's norm to twice its running mean."""
         bound = 2 * self.usual_norm if self.usual_norm else 1e9
-        norm = float(torch.nn.utils.clip_grad_norm_(trained, bound))
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, bound))
         self.usual_norm = 0.999 * self.usual_norm + 0.001 * norm if self.usual_norm else norm
-        self.optimizer.step()
-        self.step += 1
-        return float(loss.detach())
 
-    def run(self, *, resume: bool = False) -> None:
-        config, out = self.config, Path(self.config.out)
-        if resume:
-            self.restore(load_run(out / "run.pt"))
-        loader = torch.utils.data.DataLoader(
-            Samples(config),
-            config.batch,
-            sampler=Numbers(self.step * config.batch),
-            num_workers=config.workers,
-            prefetch_factor=2 if config.workers else None,
-        )
-        began, seen = time.monotonic(), []
-        for batch in loader:
-            if self.step >= config.steps:
-                break
-            seen.append(self.learn(batch))
-            if self.step % config.log_every == 0:
-                pace = (time.monotonic() - began) / len(seen)
-                print(f"step {self.step} loss {np.mean(seen):.4f} rate {self.rate():.2e} {pace:.2f} s", flush=True)
-                began, seen = time.monotonic(), []
-            if self.step % config.save_every == 0 or self.step == config.steps:
-                self.save()
+    def log_text(self, means: np.ndarray) -> str:
+        return f"loss {means[0]:.4f} rate {self.rate():.2e}"
 
-    def save(self) -> None:
-        """run.pt to go on from, and mam.pth in the layout of the published checkpoints."""
-        out = Path(self.config.out)
-        save_run(
-            out / "run.pt",
-            step=self.step,
-            net=self.net.state_dict(),
-            optimizer=self.optimizer.state_dict(),
-            usual_norm=self.usual_norm,
-            config={k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.config).items()},
-        )
-        save_run(out / "mam.pth", iter=self.step, state_dict=self.net.state_dict())
+    def export(self) -> None:
+        """Write mam.pth in the layout of the published checkpoints."""
+        save_run(self.out / "mam.pth", iter=self.step, state_dict=self.net.state_dict())
 
-    def restore(self, parts: dict[str, Any]) -> None:
-        self.step = parts["step"]
+    def extra_state(self) -> dict[str, Any]:
+        return {"usual_norm": self.usual_norm}
+
+    def restore_extra(self, parts: dict[str, Any]) -> None:
         self.usual_norm = parts["usual_norm"]
-        self.net.load_state_dict(parts["net"])
-        self.optimizer.load_state_dict(parts["optimizer"])
-        optimizer_to(self.optimizer, self.device)

@@ -20,7 +20,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mam_video import Box, Frame, MamVideoError, Prompt, Settings, UsageError, load_model
+from mam_video import Frame, MamVideoError, Prompt, Settings, UsageError, load_model
+from mam_video.core.geometry import tight_box
 from mam_video.matting.pipeline import batch_size, matte, upsample
 from mam_video.matting.temporal_filter import MovingMatte, smooth
 from mam_video.metrics import dtssd, mad
@@ -93,15 +94,10 @@ def composite(name: str, subject: np.ndarray, ground: np.ndarray, rng: np.random
     return KnownClip(name, frames, alphas)
 
 
-def tight_box(alpha: np.ndarray) -> Box:
-    rows, columns = np.flatnonzero((alpha > 0.5).any(1)), np.flatnonzero((alpha > 0.5).any(0))
-    return Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
-
-
 def matted(clip: KnownClip, settings: Settings) -> list[MovingMatte]:
     model = load_model(settings.model)
     moved = with_motion(clip.frames, settings.motion)
-    prompt, size = Prompt(tight_box(clip.alphas[0])), batch_size(model, settings)
+    prompt, size = Prompt(tight_box(clip.alphas[0] > 0.5)), batch_size(model, settings)
     tracked = track(moved, model, prompt, settings=settings.track, view=settings.view, batch=size)
     crops = matte(tracked, model, settings, StageTimer())
     return list(upsample(crops, settings, StageTimer()))

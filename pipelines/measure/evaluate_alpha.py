@@ -29,7 +29,7 @@ import torch
 from mam_video import metrics
 from mam_video.core.errors import MamVideoError
 from mam_video.core.frames import Frame
-from mam_video.core.geometry import Box
+from mam_video.core.geometry import tight_box
 from mam_video.core.settings import Settings
 from mam_video.matting.pipeline import matte, matte_frames, upsample
 from mam_video.models.base import Model
@@ -59,11 +59,6 @@ def grey(path: Path) -> np.ndarray:
         raise MamVideoError(f"{path}: cannot read this picture")
     out: np.ndarray = picture.astype(np.float32) / 255
     return out
-
-
-def tight_box(mask: np.ndarray) -> Box:
-    xs, ys = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
-    return Box(float(xs[0]), float(ys[0]), float(xs[-1] + 1), float(ys[-1] + 1))
 
 
 def matted(model: Model, settings: Settings, case: Case) -> tuple[np.ndarray, np.ndarray]:

@@ -34,7 +34,7 @@ import torch
 from mam_video.core.crop import Crop
 from mam_video.core.errors import MamVideoError, UsageError
 from mam_video.core.frames import Frame, State
-from mam_video.core.geometry import Box
+from mam_video.core.geometry import tight_box
 from mam_video.core.settings import Settings
 from mam_video.models.base import Model
 from mam_video.models.registry import load_model
@@ -63,11 +63,6 @@ def read_frames(paths: list[Path], start: int = 0) -> Iterator[Frame]:
 def read_mask(path: Path) -> np.ndarray:
     """(H, W) bool."""
     return np.asarray(np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)) > 127)
-
-
-def tight_box(mask: np.ndarray) -> Box:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
 
 
 def mask_of(logits: np.ndarray, view: Crop, size: tuple[int, int]) -> np.ndarray:

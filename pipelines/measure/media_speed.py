@@ -78,8 +78,8 @@ def transcode(plate: Path, to: Path) -> None:
             for frame in ahead(clip.frames(), 4, "decode")
         )
         with open_writer(str(to), clip.info, settings) as writer:
-            for picture in ordered_map(writer.prepare, matted, 2):
-                writer.put(picture)
+            for picture in ordered_map(writer.convert, matted, 2):
+                writer.encode(picture)
 
 
 def _measured(work: Callable[[], object]) -> tuple[float, float]:

@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("--part", default="0.5,0.1,0.75,0.5", help="x0,y0,x1,y1 to enlarge, as shares of the picture")
     options = parser.parse_args()
     rgb = cv2.cvtColor(cv2.imread(str(options.picture)), cv2.COLOR_BGR2RGB)
-    alpha = np.asarray(cv2.imread(str(options.alpha), cv2.IMREAD_GRAYSCALE), np.float32) / 255
+    alpha = np.asarray(cv2.imread(str(options.alpha), cv2.IMREAD_GRAYSCALE), np.float32) / np.float32(255)
     x0, y0, x1, y1 = (float(v) for v in options.part.split(","))
     h, w = alpha.shape
     part = np.s_[int(y0 * h) : int(y1 * h), int(x0 * w) : int(x1 * w)]

@@ -48,8 +48,8 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
             sound.mux(stream.encode(silence))
         sound.mux(stream.encode(None))
     with av.open(str(folder / "none.mkv"), "w") as movie:  # a video track that holds no frame
-        movie.add_stream("ffv1", rate=24).width = 64
-        movie.streams[0].height = 64
+        track = movie.add_stream("ffv1", rate=24)
+        track.width = track.height = 64
         movie.start_encoding()
     code = main(["matte", str(good), "--box", BOX, "--model", "fake-colour", "-o", str(folder / "t.mov"), "--quiet",
                  "--save-track", str(folder / "good.track")])  # fmt: skip

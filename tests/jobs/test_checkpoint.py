@@ -428,11 +428,11 @@ def kill_and_go_on(folder: Path, kills: int) -> None:
         _, said = process.communicate()
         killed += process.returncode == -signal.SIGKILL
         # The run before it may have been killed when all had their names and what was kept was being removed.
-        complete = process.returncode == 2 and b"exist; give --overwrite" in said
+        complete = process.returncode == 2 and b"exist" in said and b"give --overwrite" in said
         assert complete or process.returncode in (0, -signal.SIGKILL), said.decode()
         assert ended() or process.returncode == -signal.SIGKILL
     done = subprocess.run(arguments("cut"), capture_output=True, check=False)
-    complete = done.returncode == 2 and b"exist; give --overwrite" in done.stderr
+    complete = done.returncode == 2 and b"exist" in done.stderr and b"give --overwrite" in done.stderr
     assert complete or done.returncode == 0, done.stderr.decode()
     assert ended()
 

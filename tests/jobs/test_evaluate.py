@@ -16,6 +16,7 @@ from mam_video import metrics
 from mam_video.core.errors import UsageError
 from mam_video.jobs import evaluate as evaluate_module
 from mam_video.jobs.evaluate import Judging, evaluate, evaluate_instances
+from mam_video.jobs.pairing import Named
 from tests.clips import make_clip, soft_disc
 from tests.metrics.test_metrics import REFERENCE, needs_reference
 
@@ -132,7 +133,7 @@ def test_only_a_few_pairs_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
     living: list[weakref.ref[np.ndarray]] = []
     most = 0
 
-    def pairs() -> Iterator[evaluate_module.Named]:
+    def pairs() -> Iterator[Named]:
         nonlocal most
         for i in range(200):
             pair = np.zeros((4, 4), np.float32), np.zeros((4, 4), np.float32)

@@ -18,7 +18,7 @@ from mam_video.jobs.matte_clip import matte_clip
 from mam_video.matting.pipeline import matte_frames
 from mam_video.media import open_clip
 from mam_video.media.movie.reader import MovieReader
-from mam_video.media.movie.verify import promise_of_plate, verify_movie
+from mam_video.media.movie.verify import expected_of_plate, verify_movie
 from mam_video.media.view_transforms import SRGB
 from mam_video.models.colour_model import ColourModel
 from mam_video.prompts.prompt import Prompt
@@ -290,7 +290,7 @@ def test_a_variable_clip_at_a_constant_rate_on_request(tmp_path: Path, part: tup
     (note,) = [note for note in report.notes if "25 frames a second" in note]
     assert "dropped" in note and "repeated" in note and "\n" not in note
     with open_clip(plate) as reader:
-        promise = promise_of_plate(reader, FrameRange.of(part), Fraction(25))
+        promise = expected_of_plate(reader, FrameRange.of(part), Fraction(25))
     assert all(check.good for check in verify_movie(tmp_path / "m.mov", promise, every_frame=True))
     given = times[first : part[1] + 1 if part else None]
     count = len(promise.times)

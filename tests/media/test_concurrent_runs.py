@@ -131,7 +131,7 @@ def test_a_file_that_someone_else_puts_there_stays(tmp_path: Path) -> None:
     (tmp_path / "other").replace(target)
     (tmp_path / "go").touch()
     code, said = run.end()
-    assert code == 1 and "m.mkv: another run has written this file" in said
+    assert code == 1 and "m.mkv: another run wrote this file" in said
     assert target.read_text() == "newer" and no_litter(tmp_path)
 
 

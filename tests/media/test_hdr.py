@@ -13,10 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from mam_video.core.settings import InputSettings, OutputSettings
-from mam_video.media import open_clip, open_writer, pixel_formats, transfers
+from mam_video.media import notes, open_clip, open_writer, pixel_formats, transfers
 from mam_video.media.light import Light, Mastering, light_of
-from mam_video.media.open import notes
-from mam_video.media.view_transforms import VideoLook
+from mam_video.media.view_transforms import VideoTransform
 from tests.clips import make_clip, matted, ramp
 from tests.media.sequence_clips import read_exr
 
@@ -58,7 +57,7 @@ def test_hlg_has_the_published_values() -> None:
     ],
 )
 def test_linear_light_of_codes(name: str, codes: tuple[float, ...], light: tuple[float, ...]) -> None:
-    found = VideoLook(name, "bt2020").linear(grey_codes(*codes))
+    found = VideoTransform(name, "bt2020").linear(grey_codes(*codes))
     assert np.allclose(found[0, :, 1], light, rtol=0.002, atol=1e-5)
 
 
@@ -74,10 +73,10 @@ def test_matrices_are_those_of_the_standards() -> None:
 @pytest.mark.parametrize("name", ["pq", "hlg"])
 @pytest.mark.parametrize("peak", [400.0, 1000.0, 4000.0])
 def test_what_is_shown_grows_and_keeps_greys(name: str, peak: float) -> None:
-    shown = VideoLook(name, "bt2020", peak).display(grey_codes(*np.linspace(0, 1, 500)))[0].astype(int)
+    shown = VideoTransform(name, "bt2020", peak).display(grey_codes(*np.linspace(0, 1, 500)))[0].astype(int)
     assert np.ptp(shown, 1).max() <= 64  # a quarter of a step of 8 bits: grey stays grey
     assert (np.diff(shown[:, 1]) >= -1).all() and shown[0].max() == 0 and shown[-1].min() > 65000
-    white = VideoLook(name, "bt2020", peak).display(grey_codes(0.75 if name == "hlg" else 0.5807))[0, 0, 1]
+    white = VideoTransform(name, "bt2020", peak).display(grey_codes(0.75 if name == "hlg" else 0.5807))[0, 0, 1]
     assert 0.8 < white / 65535 <= 1  # reference white is bright, whatever lies above it
 
 
@@ -247,7 +246,7 @@ def test_a_frame_without_metadata_says_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("transfer", "options"), [("smpte2084", "npl=203"), ("arib-std-b67", "npl=1000")])
 def test_display_light_is_that_of_zscale(tmp_path: Path, transfer: str, options: str) -> None:
     """zimg brings PQ and HLG to display light; of HLG it is our scene light to the power of gamma."""
-    look = VideoLook("pq" if transfer == "smpte2084" else "hlg", "bt2020")
+    look = VideoTransform("pq" if transfer == "smpte2084" else "hlg", "bt2020")
     rgb = ramp(32, 48)
     red, green, blue = (rgb[..., k] for k in range(3))
     raw = b"".join(plane.astype("<u2").tobytes() for plane in (green, blue, red))

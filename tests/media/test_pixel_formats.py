@@ -48,7 +48,7 @@ def test_full_chroma_is_exact_but_for_rounding(name: str, bits: int, full: bool,
     planes = [codes((37, 53), bits, seed) for seed in range(3)]
     rgb = pixel_formats.Decoding(matrix, full)(as_frame(planes, name, 53, 37))
     assert rgb.dtype == np.uint16
-    assert np.abs(rgb - slow_rgb(*planes, bits, full, matrix)).max() <= ROUNDING
+    assert np.abs(rgb - slow_rgb(*planes, bits, full, matrix)).max() <= ROUNDING  # type: ignore[call-arg]
 
 
 def slow_upsampled(plane: NDArray, across: int, down: int, height: int, width: int) -> NDArray:
@@ -126,7 +126,7 @@ def test_rgb_to_yuv_and_back_is_within_half_a_code(matrix: str) -> None:
     planes = pixel_formats.yuv444(rgb, matrix, 16)
     back = pixel_formats.Decoding(matrix, False)(as_frame(planes, "yuv444p16le", 50, 40))
     assert np.abs(back.astype(int) - rgb).max() <= 3  # half a code of 16-bit limited range in each of Y, U, V
-    exact = slow_rgb(*pixel_formats.yuv444(rgb, matrix, 10), 10, False, matrix)
+    exact = slow_rgb(*pixel_formats.yuv444(rgb, matrix, 10), 10, False, matrix)  # type: ignore[call-arg]
     assert np.abs(exact - rgb).max() <= 0.5 * 65535 * (1 / 876 + 1.89 / 896) + ROUNDING
 
 
@@ -223,13 +223,15 @@ def test_chroma_is_interpolated_from_where_its_tag_puts_it(
     assert np.abs(rgb - slow_rgb(planes[0], u, v, bits, False, "bt709")).max() <= CHROMA
 
 
-@pytest.mark.parametrize("siting", list(PLACES))
-@pytest.mark.parametrize(("codec", "pixel_format"), [
-    ("libx264", "yuv420p"), ("libx264", "yuv420p10le"), ("ffv1", "yuv420p"), ("ffv1", "yuv420p16le"),
+@pytest.mark.parametrize(("codec", "pixel_format", "siting"), [
+    (codec, pixel_format, siting)
+    for codec, pixel_format in (
+        ("libx264", "yuv420p"), ("libx264", "yuv420p10le"), ("ffv1", "yuv420p"), ("ffv1", "yuv420p16le"),
+    )
+    for siting in PLACES
+    if codec != "ffv1" or not siting.startswith("bottom")  # Matroska has no tag for these
 ])  # fmt: skip
 def test_the_siting_tag_of_a_movie_is_found(tmp_path: Path, codec: str, pixel_format: str, siting: str) -> None:
-    if codec == "ffv1" and siting.startswith("bottom"):
-        pytest.skip("Matroska cannot say it")
     clip = make_clip(
         tmp_path / "plate.mkv", [ramp(48, 64)] * 2, codec=codec, pixel_format=pixel_format,
         options={"chroma_sample_location": siting},

@@ -531,7 +531,7 @@ def test_webp_by_pillow(tmp_path: Path) -> None:
         for frame in reader.frames():
             writer.write(matted(frame, alpha))
     with Image.open(tmp_path / "m.webp") as film:
-        assert (film.n_frames, film.size) == (5, (WIDTH, HEIGHT))
+        assert (getattr(film, "n_frames", 1), film.size) == (5, (WIDTH, HEIGHT))
         for k, length in enumerate((42, 41, 42, 42, 42)):
             film.seek(k)
             got = np.asarray(film.convert("RGBA")).astype(int)

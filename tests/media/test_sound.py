@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from mam_video.core.settings import OutputSettings
-from mam_video.media import open_clip
-from mam_video.media.open import notes, open_writer
+from mam_video.media import notes, open_clip, open_writer
 from tests.clips import matted, ramp
 
 needs_ffmpeg: Callable[..., Any] = pytest.mark.skipif(
@@ -211,7 +210,7 @@ def silent(path: Path) -> Path:
 @pytest.mark.parametrize("audio", ["copy", "pcm"])
 @pytest.mark.parametrize("suffix", ["mov", "mp4", "mkv", "webm"])
 def test_a_stream_without_packets_is_told(audio: str, suffix: str, tmp_path: Path) -> None:
-    from mam_video.media.movie.verify import promise_of_writer, verify_movie
+    from mam_video.media.movie.verify import verify_movie
 
     source = silent(tmp_path / "in.mkv")
     reader = open_clip(source)
@@ -219,7 +218,7 @@ def test_a_stream_without_packets_is_told(audio: str, suffix: str, tmp_path: Pat
         for frame in reader.frames():
             writer.write(matted(frame, np.ones(frame.size, np.float32)))
     assert len(writer.notes) == 1  # type: ignore[attr-defined]
-    checks = verify_movie(tmp_path / f"m.{suffix}", promise_of_writer(writer))  # type: ignore[arg-type]
+    checks = verify_movie(tmp_path / f"m.{suffix}", writer.expected())  # type: ignore[arg-type]
     assert all(check.good for check in checks), checks
 
 

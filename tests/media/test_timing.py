@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from mam_video.core.errors import MediaError, UsageError
+from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import InputSettings, OutputSettings
 from mam_video.core.timecode import frame_range
 from mam_video.media import open_clip, open_writers
@@ -25,7 +26,7 @@ from mam_video.media.movie.container_layout import pictures_in_png
 from mam_video.media.movie.rates import USUAL, rate_of_stamps
 from mam_video.media.movie.reader import MovieReader
 from mam_video.media.movie.timeline import continued
-from mam_video.media.movie.verify import promise_of_plate, verify_movie
+from mam_video.media.movie.verify import expected_of_plate, verify_movie
 from mam_video.media.sequence.pattern import find_sequence
 from mam_video.media.sequence.png_tiff_jpeg import encode_tiff
 from tests.clips import matted, soft_disc
@@ -90,7 +91,7 @@ def test_a_transport_stream_whose_clock_restarts(tmp_path: Path, offsets: tuple[
         starts = [packets[k] - float(times[25 * k // 42]) for k in range(0, len(packets), 42)]
         assert max(starts) - min(starts) < 1e-5  # each recording's sound lies beside its pictures as it did
         assert max(b - a for a, b in pairwise(packets)) < 0.03
-    checks = verify_movie(matte, promise_of_plate(reader))
+    checks = verify_movie(matte, expected_of_plate(reader))
     assert all(check.good for check in checks), [str(check) for check in checks]
 
 
@@ -184,7 +185,7 @@ def test_timecode_of_matroska_in_mov(tmp_path: Path, rate: str, label: str) -> N
     assert str(reader.info.timecode) == label and reader.info.rate == Fraction(rate)
     matte = written(path, tmp_path / "m.mov")
     assert probed(matte, "v", "stream_tags=timecode") == [[label]]
-    checks = verify_movie(matte, promise_of_plate(reader))
+    checks = verify_movie(matte, expected_of_plate(reader))
     assert all(check.good for check in checks), [str(check) for check in checks]
 
 
@@ -196,7 +197,7 @@ def test_an_animated_png_is_a_movie(tmp_path: Path, rate: str) -> None:
     assert pictures_in_png(path) == 12 == len(probed(path, "v", "packet=pts"))
     with open_clip(path) as reader:
         assert len(list(reader.frames())) == 12
-        checks = verify_movie(written(path, tmp_path / "m.mov"), promise_of_plate(reader))
+        checks = verify_movie(written(path, tmp_path / "m.mov"), expected_of_plate(reader))
     assert all(check.good for check in checks), [str(check) for check in checks]
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
@@ -271,7 +272,7 @@ def test_numbers_below_zero(tmp_path: Path, below: str, digits: int) -> None:
             assert list(reader.info.numbers or ()) == [-2, -1, 0, 1, 2], text
             assert [int(frame.rgb8[0, 0, 0]) for frame in reader.frames()] == [80, 90, 100, 110, 120]
     with open_clip(tmp_path / "m.####.png", fps) as reader:
-        assert frame_range("-1-1", None, Fraction(24), reader.info.numbers) == (1, 3)
+        assert frame_range("-1-1", None, Fraction(24), reader.info.numbers) == FrameRange(1, 4)
         with open_writers([str(tmp_path / "o.####.png")], reader.info, OutputSettings()) as group:
             for frame in reader.frames():
                 group.write(matted(frame, soft_disc(*frame.size)))

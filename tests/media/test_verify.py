@@ -15,8 +15,9 @@ from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import OutputSettings
 from mam_video.core.timecode import Timecode
 from mam_video.media import ClipInfo, Colour, kinds, open_writers
+from mam_video.media.expected import ExpectedMedia
 from mam_video.media.movie.reader import MovieReader
-from mam_video.media.movie.verify import ExpectedMedia, promise_of_plate, verify_movie, with_alpha
+from mam_video.media.movie.verify import expected_of_plate, verify_movie
 from tests.clips import NTSC_FILM, make_clip, matted, ramp, soft_disc
 from tests.media.test_append_log import with_sound
 
@@ -36,8 +37,8 @@ def written(path: Path, kind: str, size: tuple[int, int] = (95, 127), times: lis
             alpha = soft_disc(*size) * np.float32(0.5 + 0.1 * k)
             alphas.append((float(alpha.min()), float(alpha.max())))
             group.write(matted(Frame(k, pts, info.time_base, ramp(*size, k)), alpha))
-    ((_, promise),) = group.promises()
-    return with_alpha(promise, alphas)
+    ((_, promise),) = group.expected()
+    return promise.with_alpha(alphas)
 
 
 @pytest.mark.parametrize("every_frame", [False, True])
@@ -105,14 +106,14 @@ def test_a_matte_against_its_plate(tmp_path: Path) -> None:
         with group:
             for frame in reader.frames(first, last + 1):
                 group.write(matted(frame, soft_disc(*frame.size)))
-        checks = verify_movie(tmp_path / name, promise_of_plate(reader, FrameRange.of(frames)), every_frame=True)
+        checks = verify_movie(tmp_path / name, expected_of_plate(reader, FrameRange.of(frames)), every_frame=True)
         assert all(check.good for check in checks), [str(check) for check in checks]
-    short = verify_movie(tmp_path / "part.mov", promise_of_plate(reader))
+    short = verify_movie(tmp_path / "part.mov", expected_of_plate(reader))
     assert {check.what for check in short if not check.good} == {"frames"}
 
 
 def test_another_clip_is_not_its_plate(tmp_path: Path) -> None:
     written(tmp_path / "m.mov", "prores")
     other = MovieReader(make_clip(tmp_path / "other.mov", [ramp(48, 64)] * 6))
-    wrong = {check.what for check in verify_movie(tmp_path / "m.mov", promise_of_plate(other)) if not check.good}
+    wrong = {check.what for check in verify_movie(tmp_path / "m.mov", expected_of_plate(other)) if not check.good}
     assert {"size", "timestamps", "rate", "timecode", "sample aspect"} <= wrong

@@ -17,15 +17,16 @@ from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import OutputSettings
 from mam_video.core.timecode import Timecode
 from mam_video.media import ClipInfo, kinds, open_clip, open_writers, verify_output
+from mam_video.media.expected import ExpectedSequence
 from mam_video.media.formats import LAYERS
-from mam_video.media.sequence.verify import SequencePromise, files_of_name, sequence_promise_of_plate, verify_sequence
+from mam_video.media.sequence.verify import expected_sequence_of_plate, files_of_name, verify_sequence
 from tests.clips import make_clip, matted, ramp, soft_disc
 from tests.media.sequence_clips import hdr, read_exr, write_cv, write_exr
 
 NTSC = Fraction(30000, 1001)
 # exr-layers takes several subjects: tests/cli/test_subjects.py.
 SEQUENCES = [(k.name, k.suffixes[0]) for k in kinds() if k.family in ("exr", "png", "tiff", "dpx") and k.name != LAYERS]
-Written = tuple[Path, SequencePromise, list[tuple[float, float]]]
+Written = tuple[Path, ExpectedSequence, list[tuple[float, float]]]
 
 
 def written(folder: Path, kind: str, suffix: str, **more: Any) -> Written:
@@ -40,12 +41,12 @@ def written(folder: Path, kind: str, suffix: str, **more: Any) -> Written:
             assert info.timecode is not None
             label = str(info.timecode + k)
             group.write(matted(Frame(k, k, 1 / NTSC, ramp(48, 64, k), timecode=label), alpha))
-    ((path, promise),) = group.promises()
-    assert isinstance(promise, SequencePromise)
+    ((path, promise),) = group.expected()
+    assert isinstance(promise, ExpectedSequence)
     return path, promise, alphas
 
 
-def wrong(folder: Path, suffix: str, promise: SequencePromise) -> list[str]:
+def wrong(folder: Path, suffix: str, promise: ExpectedSequence) -> list[str]:
     checks = verify_sequence(files_of_name(f"{folder}/m.%04d{suffix}"), promise, every_frame=True)
     assert all("\n" not in check.says and check.says for check in checks)
     return [check.what for check in checks if not check.good]
@@ -138,10 +139,10 @@ def test_a_matte_against_its_plate(tmp_path: Path, suffix: str) -> None:
             with open_writers([output], reader.info, OutputSettings(), part=frames is not None) as group:
                 for frame in reader.frames(first, last + 1):
                     group.write(matted(frame, soft_disc(*frame.size)))
-            promise = sequence_promise_of_plate(reader, FrameRange.of(frames), suffix)
+            promise = expected_sequence_of_plate(reader, FrameRange.of(frames), suffix)
             checks = verify_sequence(files_of_name(output), promise, every_frame=True)
             assert all(check.good for check in checks), [str(check) for check in checks]
-        short = verify_sequence(files_of_name(output), sequence_promise_of_plate(reader, None, suffix))
+        short = verify_sequence(files_of_name(output), expected_sequence_of_plate(reader, None, suffix))
         assert {check.what for check in short if not check.good} == {"frames", "numbers"}
 
 
@@ -150,12 +151,12 @@ def test_another_sequence_is_not_its_matte(tmp_path: Path) -> None:
     for k in range(4):
         write_cv(tmp_path / f"p.{1001 + k}.png", np.zeros((30, 40, 3), np.uint8))
     reader = open_clip(tmp_path / "p.%04d.png")
-    assert set(wrong(tmp_path, ".png", sequence_promise_of_plate(reader, None, ".png"))) == {
+    assert set(wrong(tmp_path, ".png", expected_sequence_of_plate(reader, None, ".png"))) == {
         "frames",
         "numbers",
         "size",
     }
     plain = verify_sequence(
-        files_of_name(str(tmp_path / "p.%04d.png")), sequence_promise_of_plate(reader, None, ".png")
+        files_of_name(str(tmp_path / "p.%04d.png")), expected_sequence_of_plate(reader, None, ".png")
     )
     assert {check.what for check in plain if not check.good} == {"depth"}  # 8 bits are not what is written

@@ -599,8 +599,8 @@ def test_frames_may_be_prepared_in_threads(tmp_path: Path) -> None:
     pairs = pictures(8)
     frames = [matted(Frame(k, k, Fraction(1, 25), rgb), alpha) for k, (rgb, alpha) in enumerate(pairs)]
     with open_writers([f"{tmp_path}/a.mkv", f"{tmp_path}/a.%d.png"], clip_info(), DEFAULTS) as group:
-        for prepared in ordered_map(group.prepare, frames, 3):
-            group.put(prepared)
+        for prepared in ordered_map(group.convert, frames, 3):
+            group.encode(prepared)
     for (rgb, _), frame in zip(pairs, open_clip(tmp_path / "a.mkv").frames(), strict=True):
         assert (frame.rgb == rgb).all()
 

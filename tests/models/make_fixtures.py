@@ -197,7 +197,7 @@ def make_whole(state: dict[str, torch.Tensor]) -> None:
         content = alpha[..., :h, :w].float()
         levels.append(F.interpolate(content, size=PICTURE, mode="bilinear", align_corners=False)[0, 0].numpy())
     for name, (guidance, box_clean, two_sided) in SETTINGS.items():
-        merged = slow_merge.merge(*levels, mask, guidance, box_clean, two_sided, (10, 20, 10))
+        merged = slow_merge.merge(*levels, mask, guidance, box_clean, two_sided, (10, 20, 10))  # type: ignore[call-arg]
         soft = float(((merged > 0.02) & (merged < 0.98)).mean())
         assert soft > 0.02, f"{name}: the alpha is hardly soft anywhere ({soft:.3f})"
         arrays[f"alpha/{name}"] = np.rint(merged * 65535).astype(np.uint16)

@@ -157,7 +157,7 @@ def test_asked_with_a_mask_alone_it_answers_and_with_nothing_it_does_not() -> No
     moved = np.full((256, 256), -5, np.float32)
     moved[60:140, 60:140] = 5
     assert model().segment(embedding, 0, ViewPrompt(logits=moved)).logits.shape == (3, 256, 256)
-    with pytest.raises(ValueError, match="empty prompt"):
+    with pytest.raises(ValueError, match="prompt is empty"):
         model().segment(embedding, 0, ViewPrompt())
 
 
@@ -220,7 +220,7 @@ def test_devices_and_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
     assert devices.resolve_precision("auto", cpu) == torch.float32
     with pytest.raises(DeviceError, match="no native bfloat16"):
         devices.resolve_precision("bfloat16", cpu)
-    with pytest.raises(DeviceError, match="not for a CPU"):
+    with pytest.raises(DeviceError, match="a CPU does not support"):
         devices.resolve_precision("float16", cpu)
     monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: True)
     assert devices.resolve_precision("auto", cpu) == torch.bfloat16

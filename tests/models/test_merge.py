@@ -90,7 +90,7 @@ def test_merges_of_a_part_equal_those_of_the_whole(guidance: Any, box_clean: boo
         found = merge.merge_levels(os8, os4, os1, mask, settings)
         assert found.dtype == np.float32
         np.testing.assert_array_equal(found, expected, err_msg=name)
-        on_device = merge.merge_levels(*(torch.from_numpy(m) for m in (os8, os4, os1, mask)), settings)
+        on_device = merge.merge_levels(*(torch.from_numpy(m) for m in (os8, os4, os1, mask)), settings)  # type: ignore[call-arg]
         np.testing.assert_array_equal(on_device.numpy(), expected, err_msg=name)
         for before, after in zip(given, (os8, os4, os1, mask), strict=True):
             np.testing.assert_array_equal(before, after)  # nothing is written to
@@ -131,5 +131,5 @@ def test_a_gpu_merges_to_the_same_bits() -> None:
     mask = ALPHAS["disc"] > 0.5
     for guidance in ("mask", "alpha"):
         settings = MatteSettings(guidance=guidance)  # type: ignore[arg-type]
-        found = merge.merge_levels(*(torch.from_numpy(m).cuda() for m in (*maps, mask)), settings)
-        np.testing.assert_array_equal(found.cpu().numpy(), merge.merge_levels(*maps, mask, settings))
+        found = merge.merge_levels(*(torch.from_numpy(m).cuda() for m in (*maps, mask)), settings)  # type: ignore[call-arg]
+        np.testing.assert_array_equal(found.cpu().numpy(), merge.merge_levels(*maps, mask, settings))  # type: ignore[call-arg]

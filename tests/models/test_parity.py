@@ -73,7 +73,7 @@ def test_m2m(case: str, folded: bool) -> None:
     with torch.inference_mode():
         guide = torch.from_numpy(data[f"{case}/mask"])
         alphas = m2m(*inputs, guide)
-        exact = m2m_float64(trained_m2m().state_dict(), *inputs, guide)
+        exact = m2m_float64(trained_m2m().state_dict(), inputs[0], inputs[1], guide)
     for name, alpha, true in zip(alphas._fields, alphas, exact, strict=True):
         theirs = Truth.of(true, data[f"{case}/{name}"])  # the authors' float32
         assert theirs.most < 1e-4, f"{name}: this is not what float32 rounds"  # of alphas in [0, 1]
@@ -134,7 +134,7 @@ def test_whole_merges(setting: str, kind: str) -> None:
             ]
         maps: list[Any] = [t[0, 0] if kind == "torch" else t[0, 0].numpy() for t in tensors]
         mask = data[f"merge/{case}/mask"].reshape(full_h, full_w) > 0
-        found = merge.merge_levels(*maps, torch.from_numpy(mask) if kind == "torch" else mask, SETTINGS[setting])
+        found = merge.merge_levels(*maps, torch.from_numpy(mask) if kind == "torch" else mask, SETTINGS[setting])  # type: ignore[call-arg]
         difference = np.abs(np.asarray(found) - expected.reshape(full_h, full_w))
         # exactly; where the maps were enlarged first, to the rounding of that
         assert difference.max() <= (1e-6 if (h, w) != (full_h, full_w) else 0), case

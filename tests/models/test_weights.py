@@ -109,7 +109,7 @@ def test_a_cut_connection_is_gone_on_with(site: Site, known: weights.KnownFile) 
 
 def test_a_later_call_goes_on_with_the_part(site: Site, known: weights.KnownFile, home: Path) -> None:
     site.cut = [600_000, *[0] * 4]
-    with pytest.raises(WeightsError, match=r"600000 of 3072000 bytes came .*run the same again") as failed:
+    with pytest.raises(WeightsError, match=r"600000 of 3072000 bytes .*run the same command") as failed:
         weights.get("sam-test")
     assert "\n" not in str(failed.value)
     assert [p.name for p in home.iterdir()] == ["sam.pth.part"]
@@ -126,7 +126,7 @@ def test_a_server_without_ranges_starts_over(site: Site, known: weights.KnownFil
 def test_what_is_not_the_file_is_not_kept(site: Site, home: Path, tmp_path: Path, wrong: str) -> None:
     home.mkdir()
     size = {"hash": 0, "longer": -10, "shorter": 10}[wrong] + len(CONTENT)
-    with pytest.raises(WeightsError, match=r"only|what came is not|bytes came"):
+    with pytest.raises(WeightsError, match=r"only|the download is not|got .* bytes"):
         weights.download(site.url, home / "x.pth", size, SHA256 if wrong != "hash" else "0" * 64)
     assert not (home / "x.pth").exists()
     if wrong != "shorter":  # a file that is too short may still grow
@@ -135,7 +135,7 @@ def test_what_is_not_the_file_is_not_kept(site: Site, home: Path, tmp_path: Path
 
 def test_a_missing_file_or_server_is_one_line(site: Site, known: weights.KnownFile, home: Path) -> None:
     site.status = 404
-    with pytest.raises(WeightsError, match="answers 404"):
+    with pytest.raises(WeightsError, match="answered 404"):
         weights.get("sam-test")
     assert len(site.asked) == 1  # asking again is of no use
     home.mkdir(exist_ok=True)
@@ -145,13 +145,13 @@ def test_a_missing_file_or_server_is_one_line(site: Site, known: weights.KnownFi
 
 def test_a_full_disk_is_told_before(site: Site, home: Path) -> None:
     home.mkdir()
-    with pytest.raises(WeightsError, match="MB are needed"):
+    with pytest.raises(WeightsError, match=r"needs .* MB"):
         weights.download(site.url, home / "x", 1 << 60, SHA256)
     assert site.asked == []
 
 
 def test_unknown_names_and_mam_by_name(known: weights.KnownFile) -> None:
-    with pytest.raises(UsageError, match="no weights are called"):
+    with pytest.raises(UsageError, match="unknown weights"):
         weights.get("sam-xl")
     with pytest.raises(WeightsError, match=r"INSTALL\.md.*weights add mam_vitb\.pth"):
         weights.get("mam-vit-b")
@@ -172,9 +172,9 @@ def test_add_remembers_the_hash(known: weights.KnownFile, tmp_path: Path, home: 
 
 def test_add_under_a_name_of_ones_own(known: weights.KnownFile, tmp_path: Path, home: Path) -> None:
     source = checkpoint(tmp_path / "best.pth")
-    with pytest.raises(UsageError, match="cannot tell which weights"):
+    with pytest.raises(UsageError, match="cannot identify these weights"):
         weights.add(source)
-    with pytest.raises(UsageError, match="no slashes"):
+    with pytest.raises(UsageError, match="must not contain a slash"):
         weights.add(source, "../escape")
     path = weights.add(source, "hair")
     assert path == home / "hair.pth"
@@ -211,7 +211,7 @@ def test_missing_weights_name_the_command(home: Path) -> None:
         weights.resolve("", "sam-vit-b")
     with pytest.raises(WeightsError, match=r"mam-video weights add mam_vith\.pth"):
         weights.resolve("", "mam-vit-h")
-    with pytest.raises(WeightsError, match=r"nowhere\.pth: no such weights"):
+    with pytest.raises(WeightsError, match=r"nowhere\.pth: unknown weights"):
         weights.resolve("nowhere.pth", "sam-vit-b")
 
 
@@ -240,7 +240,7 @@ def test_code_in_a_file_is_refused_and_never_run(tmp_path: Path) -> None:
         with pytest.raises(WeightsError, match=name) as refused:
             weights.read_tensors(tmp_path / name)
         assert "\n" not in str(refused.value)
-    with pytest.raises(WeightsError, match="holds code"):
+    with pytest.raises(WeightsError, match="contains code"):
         weights.read_tensors(tmp_path / "trap.pth")
     assert not mark.exists()
 

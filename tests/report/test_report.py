@@ -85,7 +85,7 @@ def test_nothing_flagged_is_said(plate: Path, tmp_path: Path, capsys: pytest.Cap
     assert matte(plate, tmp_path, "--range", "0-4", "--strict") == 0
     assert "no frame was flagged" in capsys.readouterr().out
     text = (tmp_path / "report" / "report.html").read_text()
-    assert "No frame of 5 was flagged." in text and 'class="look"' not in text
+    assert "No frame of 5 was flagged." in text and 'class="card"' not in text
 
 
 def test_ranges_are_told_with_timecode() -> None:
@@ -119,7 +119,7 @@ def test_the_page_in_a_browser(plate: Path, tmp_path: Path) -> None:
     text = file.read_text()
     assert all(link.startswith("data:") for link in re.findall(r"""\b(?:src|href)="([^"]*)""", text))
     assert "@import" not in text and "url(" not in text
-    click = """document.querySelector(".look .picture").click();
+    click = """document.querySelector(".card .picture").click();
         const asked = performance.getEntriesByType("resource").filter((e) => !e.name.startsWith("data:"));
         document.title = [dialog.open, columns.length, asked.length].join(" ");"""
     shown, log = opened(file, click)

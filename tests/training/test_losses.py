@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mam_video.training.losses import l1, laplacian_loss, laplacian_pyramid, mask_loss
+from mam_video.training.losses import _blur, l1, laplacian_loss, laplacian_pyramid, mask_loss
 
 pytestmark = pytest.mark.numeric
 
@@ -60,3 +60,19 @@ def test_laplacian_loss_weighs_coarse_levels_more() -> None:
     coarse[..., 16:48, 16:48] = 0.1
     ones = torch.ones_like(truth)
     assert float(laplacian_loss(coarse, truth, ones)) > float(laplacian_loss(fine, truth, ones)) > 0
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 16, 16), (2, 3, 37, 53), (4, 1, 128, 128)])
+def test_blurs_and_gradients_are_those_of_a_plain_convolution(shape: tuple[int, ...]) -> None:
+    """kornia filters the tensors; trainings must stay repeatable bit for bit."""
+    row = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0])
+    kernel = (row[:, None] * row[None]) / 256
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(2))
+    ours, plain = values.clone().requires_grad_(), values.clone().requires_grad_()
+    blurred = _blur(ours)
+    padded = torch.nn.functional.pad(plain, (2, 2, 2, 2), mode="reflect")
+    expected = torch.nn.functional.conv2d(padded, kernel.expand(shape[1], 1, 5, 5), groups=shape[1])
+    blurred.square().sum().backward()
+    expected.square().sum().backward()
+    assert torch.equal(blurred, expected)
+    assert ours.grad is not None and plain.grad is not None and torch.equal(ours.grad, plain.grad)

@@ -16,30 +16,47 @@ Content = Literal["rgba", "alpha", "preview"]
 
 
 class MovieCodec(Protocol):
-    """What a movie kind makes of a matted frame: planes in its pixel format. Pure, so that threads can share it."""
+    """Planes of a matted frame in a codec's pixel format. Pure, so that threads can share it.
+
+    codec         FFmpeg's name of the encoder
+    pixel_format  FFmpeg's name
+    options       of the encoder
+    colour        tags of what is written
+    backdrop      what the pictures are composited over
+    """
 
     codec: str
     pixel_format: str
     options: dict[str, str]
     colour: Colour
-    stands_alone: bool  # whether no picture needs another one, so that files can be joined at any frame
-    shows_alpha: bool  # whether the matte can be read from it: its alpha, or its gray
-    for_eyes: bool  # whether it is given display-referred pixels always, and not the codes of a log plate
-    backdrop: Background | None  # what the pictures are laid over
+    backdrop: Background | None
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """(H, W) as coded."""
+        """Return (H, W) as coded."""
         ...
 
     def planes(self, rgb: np.ndarray, alpha: np.ndarray, index: int) -> list[np.ndarray]:
-        """Of (H, W, 3) uint16, (H, W) float32 and the frame's index: an array for every plane, in the codec's codes."""
+        """Return an array for every plane, in the codec's codes.
+
+        Args:
+            rgb: (H, W, 3) uint16; alpha: (H, W) float32 in [0, 1]; index: of the frame.
+        """
+        ...
+
+
+class CodecFactory(Protocol):
+    """How a row of the table of formats makes its codec."""
+
+    def __call__(
+        self, content: Content, source: Colour, height: int, width: int, backdrop: Background | None = None
+    ) -> MovieCodec:
+        """`source`: colour tags of the pixels; `backdrop`: what a preview is composited over."""
         ...
 
 
 class FullFrameCodec:
-    stands_alone = True
-    shows_alpha = True
-    for_eyes = False
+    """A codec of any size of picture, without a backdrop."""
+
     backdrop: Background | None = None
 
     def size(self, height: int, width: int) -> tuple[int, int]:
@@ -58,7 +75,9 @@ class ProResCodec(FullFrameCodec):
     profile = "4444"
     table = "auto"  # the profile's own
 
-    def __init__(self, content: Content, source: Colour, height: int, width: int) -> None:
+    def __init__(
+        self, content: Content, source: Colour, height: int, width: int, backdrop: Background | None = None
+    ) -> None:
         self._alpha_only = content == "alpha"
         self.pixel_format = "yuv444p10le" if self._alpha_only else "yuva444p10le"
         self.options = {
@@ -92,7 +111,9 @@ class Ffv1Codec(FullFrameCodec):
 
     codec = "ffv1"
 
-    def __init__(self, content: Content, source: Colour, height: int, width: int) -> None:
+    def __init__(
+        self, content: Content, source: Colour, height: int, width: int, backdrop: Background | None = None
+    ) -> None:
         self._alpha_only = content == "alpha"
         self.pixel_format = "gray16le" if self._alpha_only else "gbrap16le"
         self.options = {"level": "3", "slicecrc": "1", "g": "1"}
@@ -112,10 +133,10 @@ class Vp9Codec(FullFrameCodec):
     """VP9 for the web: 8-bit 4:2:0 with an alpha of 8 bits in WebM's side channel, both lossy."""
 
     codec = "libvpx-vp9"
-    stands_alone = False
-    for_eyes = True
 
-    def __init__(self, content: Content, source: Colour, height: int, width: int) -> None:
+    def __init__(
+        self, content: Content, source: Colour, height: int, width: int, backdrop: Background | None = None
+    ) -> None:
         self._alpha_only = content == "alpha"
         self.pixel_format = "yuv420p" if self._alpha_only else "yuva420p"
         self.options = {
@@ -135,15 +156,14 @@ class PreviewCodec:
     column (the last one repeated), since 4:2:0 has none."""
 
     codec = "libx264"
-    stands_alone = False
-    for_eyes = True
     pixel_format = "yuv420p"
 
-    def __init__(self, content: Content, source: Colour, height: int, width: int, backdrop: Background | None) -> None:
+    def __init__(
+        self, content: Content, source: Colour, height: int, width: int, backdrop: Background | None = None
+    ) -> None:
         """`backdrop`: what the subject lies over; None for the matte alone."""
         self.options = {"crf": "18", "preset": "veryfast"}
         self.colour = replace(source, range="tv", matrix=pixel_formats.writable_matrix(source, height, width))
-        self.shows_alpha = content == "alpha"
         self.backdrop = backdrop
 
     def size(self, height: int, width: int) -> tuple[int, int]:

@@ -50,13 +50,13 @@ def walked(path: Path, names: str) -> Found:
 
 
 def is_animated_webp(path: Path) -> bool:
-    """Whether a file is a WebP of several pictures."""
+    """Return whether a file is a WebP of several pictures."""
     head = _head(path, 21)
     return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & _ANIMATED_WEBP)
 
 
 def pictures_in_png(path: Path) -> int:
-    """How many pictures an animated PNG says to have; 1 of any other file."""
+    """Return how many pictures an animated PNG says to have; 1 of any other file."""
     if _head(path, 8) != PNG_SIGNATURE:
         return 1
     try:
@@ -73,7 +73,7 @@ def pictures_in_png(path: Path) -> int:
 
 
 def ends_inside(path: Path) -> bool:
-    """Whether a Matroska file without a length, a live recording, ends in the middle of an element."""
+    """Return whether a Matroska file without a length, a live recording, ends in the middle of an element."""
     size = path.stat().st_size
     with path.open("rb", buffering=512) as file:
         at, within = 0, False
@@ -101,7 +101,7 @@ def ends_inside(path: Path) -> bool:
 
 
 def lacks_index(path: Path) -> bool:
-    """Whether a MOV or MP4 has media data but no whole `moov`: a recording never finished, or cut off."""
+    """Return whether a MOV or MP4 has media data but no whole `moov`: a recording never finished, or cut off."""
     try:
         with path.open("rb", buffering=512) as file:
             size = path.stat().st_size
@@ -186,7 +186,7 @@ def _walk_flv(file: BinaryIO, size: int) -> Found:
 
 
 def _number_in_script(data: bytes, name: bytes) -> int:
-    """A number of FLV's onMetaData; 0 where it is not there."""
+    """Return a number of FLV's onMetaData; 0 where it is not there."""
     at = data.find(len(name).to_bytes(2, "big") + name + b"\0")
     start = at + 2 + len(name) + 1
     if at < 0 or start + 8 > len(data):
@@ -227,7 +227,7 @@ def _walk_gif(file: BinaryIO, size: int) -> Found:
 
 
 def _palette(flags: int) -> int:
-    """Bytes of the table of colours that a GIF's flags announce."""
+    """Return bytes of the table of colours that a GIF's flags announce."""
     return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
 
 

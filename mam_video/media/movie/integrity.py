@@ -22,7 +22,10 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
+
+from av.container import InputContainer
+from av.video.stream import VideoStream
 
 from mam_video.media.ffmpeg_compat import fraction, ticks
 from mam_video.media.movie.container_layout import ends_inside, walked
@@ -57,8 +60,8 @@ _CHILDREN: Final[dict[str, dict[int, str]]] = {
 }
 
 
-def cut_off(path: Path, container: Any, stream: Any) -> str | None:
-    """How the file falls short, in words, or None where nothing shows it to be cut off."""
+def cut_off(path: Path, container: InputContainer, stream: VideoStream) -> str | None:
+    """Return how the file falls short, in words, or None where nothing shows it to be cut off."""
     if not path.is_file():
         return None
     size = path.stat().st_size
@@ -85,7 +88,7 @@ def cut_off(path: Path, container: Any, stream: Any) -> str | None:
     return None if place is None else f"the file is damaged at byte {place:,}"
 
 
-def joined(path: Path, container: Any) -> bool:
+def joined(path: Path, container: InputContainer) -> bool:
     """Whether another recording lies behind the first one in a file that FFmpeg reads to its end all the same."""
     if not path.is_file():
         return False
@@ -100,7 +103,7 @@ def joined(path: Path, container: Any) -> bool:
         return end is None or end < path.stat().st_size
 
 
-def unread(path: Path, container: Any) -> list[str]:
+def unread(path: Path, container: InputContainer) -> list[str]:
     """Lines about what lies in the file and is not read, or is missing at the end of one that promises nothing."""
     if not path.is_file():
         return []
@@ -122,8 +125,8 @@ def unread(path: Path, container: Any) -> list[str]:
     return []
 
 
-def hidden(container: Any, stream: Any) -> tuple[int, int] | None:
-    """How many frames will be shown, and how many the header counts, where a MOV or MP4 shows fewer; else None.
+def hidden(container: InputContainer, stream: VideoStream) -> tuple[int, int] | None:
+    """Return how many frames will be shown, and how many the header counts, where a MOV or MP4 shows fewer; else None.
 
     An edit list may leave frames out on purpose; a damaged one, or a damaged index, does it too.
     """
@@ -133,7 +136,7 @@ def hidden(container: Any, stream: Any) -> tuple[int, int] | None:
     return (shown, stream.frames) if 0 < shown < stream.frames else None
 
 
-def promised_end(container: Any, stream: Any) -> Fraction | None:
+def promised_end(container: InputContainer, stream: VideoStream) -> Fraction | None:
     """When the video should end, in seconds, where the container says so of this very stream; else None.
 
     Matroska's demuxer skips what it cannot parse, so damage in the middle can swallow the rest. Its DURATION tag is
@@ -148,8 +151,8 @@ def promised_end(container: Any, stream: Any) -> Fraction | None:
     if found := _CLOCK.fullmatch(tag.strip()):
         hours, minutes, seconds = found.groups()
         return 3600 * int(hours) + 60 * int(minutes) + Fraction(seconds)
-    if len(container.streams) == 1 and ticks(container.duration):
-        return Fraction(int(container.duration), 1_000_000)
+    if len(container.streams) == 1 and (microseconds := ticks(container.duration)):
+        return Fraction(microseconds, 1_000_000)
     return None
 
 
@@ -173,7 +176,7 @@ def _promised_size(file: BinaryIO, size: int) -> int | None:
 
 
 def _riff_end(file: BinaryIO, size: int) -> int:
-    """Where the last RIFF chunk ends; large AVIs have several, one behind the other."""
+    """Return where the last RIFF chunk ends; large AVIs have several, one behind the other."""
     end = 0
     while end < size:
         file.seek(end)
@@ -185,7 +188,7 @@ def _riff_end(file: BinaryIO, size: int) -> int:
 
 
 def _segment_end(file: BinaryIO, at: int = 0) -> int | None:
-    """Where Matroska's segment ends whose header begins at byte `at`, or None where its length is not given.
+    """Return where Matroska's segment ends whose header begins at byte `at`, or None where its length is not given.
 
     Source: RFC 8794, sections 4 and 5.
     """
@@ -218,7 +221,7 @@ def _segments(file: BinaryIO, size: int) -> Iterator[tuple[int, int]]:
 
 
 def _break_in_matroska(file: BinaryIO, size: int) -> int | None:
-    """The first byte of Matroska's segments where no element stands that belongs there; None where all do.
+    """Return the first byte of Matroska's segments where no element stands that belongs there; None where all do.
 
     Only heads of elements are read, down to a block's. What is of unknown length (a live recording) is not looked into.
     Source: RFC 9559, sections 5.1 and 27.1.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
 import av
+from av.packet import Packet
 
 from mam_video.media.ffmpeg_compat import ticks
 from mam_video.runtime.append_log import AppendLog
@@ -27,22 +29,22 @@ class PacketLog:
     def __len__(self) -> int:
         return len(self._log)
 
-    def append(self, packet: Any, shift: int) -> None:
+    def append(self, packet: Packet[Any], shift: int) -> None:
         times = (ticks(packet.pts) or 0, ticks(packet.dts) or 0, ticks(packet.duration) or 0)
         head = _PACKET.pack(*times, shift, bool(packet.is_keyframe))
         self._log.append(head + bytes(packet))
 
     def times(self) -> Iterator[tuple[int, int]]:
-        """pts and shift of each picture."""
+        """Yield pts and shift of each picture."""
         for entry in self._log:
             pts, _, _, shift, _ = _PACKET.unpack_from(entry)
             yield pts, shift
 
-    def packets(self, unit: Any) -> Iterator[Any]:
-        """Each as it came from the encoder, its times in `unit`s."""
+    def packets(self, unit: Fraction) -> Iterator[Packet[Any]]:
+        """Yield each as it came from the encoder, its times in `unit`s."""
         for entry in self._log:
             pts, dts, duration, _, key = _PACKET.unpack_from(entry)
-            packet: Any = av.Packet(entry[_PACKET.size :])
+            packet = av.Packet(entry[_PACKET.size :])
             packet.time_base = unit
             packet.pts, packet.dts, packet.duration, packet.is_keyframe = pts, dts, duration, key
             yield packet

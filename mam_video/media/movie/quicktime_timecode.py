@@ -96,7 +96,7 @@ def _read(file: BinaryIO, table: Span, size: int) -> tuple[Timecode, str] | None
 
 
 def _offset(file: BinaryIO, table: Span) -> int | None:
-    """Where the first sample lies."""
+    """Return where the first sample lies."""
     for name, form in ((b"stco", ">I"), (b"co64", ">Q")):
         places = _content(file, _below_one(file, table, name))
         if len(places) >= 8 + struct.calcsize(form) and struct.unpack_from(">I", places, 4)[0]:
@@ -106,7 +106,7 @@ def _offset(file: BinaryIO, table: Span) -> int | None:
 
 
 def _reel(description: bytes) -> str:
-    """The text of the description's `name` atom: its length, a language, and the letters."""
+    """Return the text of the description's `name` atom: its length, a language, and the letters."""
     at, end = 34, min(struct.unpack_from(">I", description)[0], len(description))
     while at + 12 <= end:
         size, name = struct.unpack_from(">I4s", description, at)

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
 
 from mam_video.media.ffmpeg_compat import fraction, ticks, url
 from mam_video.media.movie.timeline import Timeline
@@ -30,7 +32,9 @@ _MOST_BYTES: Final = 32 << 20
 _MOST_REORDERED: Final = 16
 
 
-def meant_rate(path: Path, container: Any, stream: Any, said: Fraction, timeline: Timeline) -> Fraction:
+def meant_rate(
+    path: Path, container: InputContainer, stream: VideoStream, said: Fraction, timeline: Timeline
+) -> Fraction:
     """Return the rate that the file means; `said` is FFmpeg's. Reads packets of the first seconds, decodes none."""
     unit = fraction(stream.time_base)
     if unit is None:
@@ -62,13 +66,13 @@ def nearest_usual(said: Fraction) -> Fraction:
 
 
 def _agrees(stamps: Sequence[int], unit: Fraction, rate: Fraction) -> bool:
-    """Whether stamps are k / rate rounded to ticks: in one way or another, but all in the same."""
+    """Return whether stamps are k / rate rounded to ticks: in one way or another, but all in the same."""
     step = 1 / (rate * unit)
     off = [stamp - k * step for k, stamp in enumerate(stamps)]
     return not off or max(off) - min(off) < 1
 
 
-def _stamps(path: Path, container: Any, stream: Any, timeline: Timeline) -> list[int]:
+def _stamps(path: Path, container: InputContainer, stream: VideoStream, timeline: Timeline) -> list[int]:
     """Stamps of the first frames, growing; [] where the file cannot be demuxed."""
     if "mov" in container.format.name.split(",") and len(stream.index_entries) > 1:
         entries = stream.index_entries

@@ -11,9 +11,10 @@ import zlib
 from array import array
 from bisect import bisect_right
 from threading import Lock
-from typing import Any
 
 import numpy as np
+from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
 
 
 class SeekMismatch(Exception):
@@ -21,7 +22,7 @@ class SeekMismatch(Exception):
 
 
 class SeekIndex:
-    """What is known of a movie's frames, from the first on; some bytes a frame. May be filled and asked in threads."""
+    """What is known of a movie's frames, from the first on; some bytes a frame. Threads may fill and query it."""
 
     def __init__(self) -> None:
         self._times = array("q")
@@ -32,7 +33,7 @@ class SeekIndex:
     def __len__(self) -> int:
         return len(self._sums)
 
-    def see(self, index: int, pts: int, picture: Any) -> None:
+    def see(self, index: int, pts: int, picture: VideoFrame) -> None:
         """Frame `index` of a pass from the start; `picture` is PyAV's."""
         with self._lock:
             if index != len(self._sums):
@@ -43,7 +44,7 @@ class SeekIndex:
                 self._entries.append(index)
 
     def before(self, index: int) -> int | None:
-        """The last frame up to `index` at which the movie can be entered; None where that is its first."""
+        """Return the last frame up to `index` at which the movie can be entered; None where that is its first."""
         place = bisect_right(self._entries, index) - 1
         return self._entries[place] if place >= 0 and self._entries[place] > 0 else None
 
@@ -51,13 +52,13 @@ class SeekIndex:
         """Its pts."""
         return self._times[index]
 
-    def check(self, index: int, picture: Any) -> None:
+    def check(self, index: int, picture: VideoFrame) -> None:
         """Raises: SeekMismatch, `picture` is not frame `index`."""
         if picture.pts != self._times[index] or picture.is_corrupt or _checksum(picture) != self._sums[index]:
             raise SeekMismatch
 
 
-def _checksum(picture: Any) -> int:
+def _checksum(picture: VideoFrame) -> int:
     """Checksum every line of every plane, the palette (a seek can lose it) and the tags that decide the colours."""
     form = picture.format
     kind = f"{form.name} {picture.width} {picture.height} {picture.colorspace} {picture.color_range}"
@@ -66,13 +67,13 @@ def _checksum(picture: Any) -> int:
         if not plane.line_size:  # a palette
             found = zlib.crc32(bytes(plane), found)
             continue
-        lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height]
+        lines = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: plane.height]
         pixels = lines[:, : _line_bytes(form, number, plane.width)]  # the padding after them may hold anything
         found = zlib.crc32(pixels.tobytes(), found)
     return found
 
 
-def _line_bytes(form: Any, plane: int, width: int) -> int:
+def _line_bytes(form: VideoFormat, plane: int, width: int) -> int:
     """Return how many bytes of a line of `plane` hold pixels; `width` is the plane's, in pixels."""
     if form.is_planar:
         return width * sum((part.bits + 7) // 8 for part in form.components if part.plane == plane)

@@ -12,7 +12,9 @@ from typing import Any, Final
 import av
 import cv2
 import numpy as np
-from av.stream import Disposition
+from av.container import InputContainer
+from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
 
 from mam_video.core.errors import MediaError, MissingFileError, UsageError
 from mam_video.core.settings import InputSettings
@@ -22,7 +24,7 @@ from mam_video.media.base import ClipInfo
 from mam_video.media.ffmpeg_compat import fraction, url
 from mam_video.media.light import light_of
 from mam_video.media.movie import quicktime_timecode
-from mam_video.media.movie.audio import describe_audio
+from mam_video.media.movie.audio_plan import describe_audio
 from mam_video.media.movie.container_layout import lacks_index
 from mam_video.media.movie.rates import meant_rate
 from mam_video.media.movie.timeline import Timeline
@@ -91,21 +93,21 @@ class OpenedStream:
             self._container.close()
             raise
 
-    def __enter__(self) -> tuple[Any, Any]:
+    def __enter__(self) -> tuple[InputContainer, VideoStream]:
         return self._container, self._stream
 
     def __exit__(self, *_: object) -> None:
         self._container.close()
 
 
-def _video_stream(path: Path, container: Any) -> Any:
-    """The best video stream that is not a cover picture."""
+def _video_stream(path: Path, container: InputContainer) -> VideoStream:
+    """Choose the best video stream that is not a cover picture."""
     movies = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not movies:
         what = "only sound" if container.streams.audio else "no video stream"
         raise MediaError(f"{path}: holds {what}; a clip with pictures is needed")
     best = container.streams.best("video")
-    stream = best if best is not None and best.index in (s.index for s in movies) else movies[0]
+    stream = next((s for s in movies if best is not None and s.index == best.index), movies[0])
     if stream.frames == 1:  # AVIF has its first picture beside the animation
         stream = max(movies, key=lambda each: int(each.frames))
     if stream.codec_context is None:
@@ -119,8 +121,8 @@ _SAY_THEIR_SITING: Final = frozenset({
 })  # fmt: skip
 
 
-def chroma_siting(stream: Any, first: av.VideoFrame) -> str:
-    """Where chroma sits, by the tag, else by MPEG-2's rule: left; "" where it is not subsampled.
+def chroma_siting(stream: VideoStream, first: av.VideoFrame) -> str:
+    """Return where chroma sits, by the tag, else by MPEG-2's rule: left; "" where it is not subsampled.
 
     The pixels of `first` are lost by this, and its side data must not be looked at any more.
     """
@@ -135,8 +137,8 @@ def chroma_siting(stream: Any, first: av.VideoFrame) -> str:
     return sits
 
 
-def _tagged_center(stream: Any) -> bool:
-    """Whether the stream has a siting tag at all. It is seen in the header that Matroska would get of it."""
+def _tagged_center(stream: VideoStream) -> bool:
+    """Return whether the stream has a siting tag at all. It is seen in the header that Matroska would get of it."""
     memory = BytesIO()
     try:
         with av.open(memory, "w", format="matroska") as container:
@@ -149,7 +151,7 @@ def _tagged_center(stream: Any) -> bool:
 
 
 def describe_stream(
-    path: Path, container: Any, stream: Any, first: av.VideoFrame, timeline: Timeline
+    path: Path, container: InputContainer, stream: VideoStream, first: av.VideoFrame, timeline: Timeline
 ) -> tuple[ClipInfo, pixel_formats.Decoding, _Upright]:
     turn = upright_picture(first)
     codec = stream.codec_context.name
@@ -189,8 +191,10 @@ def describe_stream(
     return info, pixel_formats.Decoding(tags.matrix, tags.range == "pc", siting or "left"), turn
 
 
-def frame_labels(path: Path, container: Any, stream: Any, rate: Fraction) -> tuple[Timecode | None, str]:
-    """The first frame's timecode, counted at the picture's own whole rate, and the reel's name.
+def frame_labels(
+    path: Path, container: InputContainer, stream: VideoStream, rate: Fraction
+) -> tuple[Timecode | None, str]:
+    """Return the first frame's timecode, counted at the picture's own whole rate, and the reel's name.
 
     QuickTime's timecode track is read as stored; elsewhere a tag of a stream or of the file says it.
     """
@@ -211,8 +215,8 @@ def frame_labels(path: Path, container: Any, stream: Any, rate: Fraction) -> tup
     return None, reel
 
 
-def tag_of(name: str, *holders: Any) -> str:
-    """The first of these streams' or files' tags of this name, whatever its case; "" where there is none."""
+def tag_of(name: str, *holders: InputContainer | Stream) -> str:
+    """Return the first of these streams' or files' tags of this name, whatever its case; "" where there is none."""
     for holder in holders:
         for key, value in holder.metadata.items():
             if key.lower() == name and value.strip():

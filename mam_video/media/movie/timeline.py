@@ -20,9 +20,12 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from statistics import median_low
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
 
 from mam_video.media.ffmpeg_compat import fraction, ticks, url
 
@@ -33,6 +36,9 @@ _FAR: Final = Fraction(60)  # seconds that a picture may be shown after it is de
 _TS_DISCONT: Final = 0x0200  # FFmpeg's flag of such formats (AVFMT_TS_DISCONT)
 _UNSET: Final = -(1 << 63)
 _MOST_TOLD: Final = 3
+
+
+StreamT = TypeVar("StreamT", bound=Stream)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +66,11 @@ class Timeline:
     joins: tuple[Fraction, ...] = ()
     left_out: Fraction = Fraction(0)
 
-    def packets(self, container: Any, streams: Any) -> Iterator[Any]:
+    def packets(self, container: InputContainer, streams: StreamT | list[StreamT]) -> Iterator[Packet[StreamT]]:
         """Demux a stream, or a list of them, with the continued times."""
         seen: Counter[int] = Counter()
-        for packet in container.demux(streams):
+        demuxed: Iterator[Packet[Any]] = container.demux(streams)
+        for packet in demuxed:
             stretches = self.stretches.get(packet.stream_index)
             if stretches and packet.size:
                 number = seen[packet.stream_index]
@@ -89,19 +96,20 @@ class Timeline:
         return [text]
 
 
-def _move(packet: Any, shift: Fraction) -> None:
+def _move(packet: Packet[Any], shift: Fraction) -> None:
     unit = fraction(packet.time_base)
     if not shift or unit is None:
         return
     moved = round(shift / unit)
-    packet.pts = None if ticks(packet.pts) is None else packet.pts + moved
-    packet.dts = None if ticks(packet.dts) is None else packet.dts + moved
+    pts, dts = ticks(packet.pts), ticks(packet.dts)
+    packet.pts = None if pts is None else pts + moved
+    packet.dts = None if dts is None else dts + moved
 
 
 class _Stamps:
     """Stamps of one stream's packets, in file order, in ticks; `places` are those of the packets in the file."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Stream) -> None:
         self.index = int(stream.index)
         self.unit = fraction(stream.time_base) or Fraction(1)
         self.dts, self.pts, self.durations, self.places = array("q"), array("q"), array("q"), array("q")
@@ -109,7 +117,7 @@ class _Stamps:
     def __len__(self) -> int:
         return len(self.places)
 
-    def add(self, packet: Any, place: int) -> None:
+    def add(self, packet: Packet[Any], place: int) -> None:
         dts, pts = ticks(packet.dts), ticks(packet.pts)
         self.dts.append(_UNSET if dts is None else dts)
         self.pts.append(_UNSET if pts is None else pts)
@@ -117,14 +125,14 @@ class _Stamps:
         self.places.append(place)
 
     def shown(self, number: int) -> int | None:
-        """The presentation time; the decoding time where that is unset, or far off."""
+        """Return the presentation time; the decoding time where that is unset, or far off."""
         pts, dts = self.pts[number], self.dts[number]
         if pts == _UNSET or (dts != _UNSET and abs(pts - dts) * self.unit > _FAR):
             pts = dts
         return None if pts == _UNSET else pts
 
     def jumps(self, ahead: bool) -> list[int]:
-        """Numbers of the packets at which the stamps go back, or (`ahead`) far ahead."""
+        """Return numbers of the packets at which the stamps go back, or (`ahead`) far ahead."""
         found: list[int] = []
         last, decoded = _UNSET, False
         for number, (dts, pts) in enumerate(zip(self.dts, self.pts, strict=True)):
@@ -148,7 +156,7 @@ class _Stamps:
         return low
 
     def step(self, start: int, stop: int) -> int:
-        """Ticks from one picture to the next, as packets start <= n < stop say."""
+        """Return ticks from one picture to the next, as packets start <= n < stop say."""
         said = [d for d in self.durations[start:stop] if d > 0]
         if said:
             return median_low(said)
@@ -202,7 +210,7 @@ def _planned(pictures: _Stamps, sounds: Sequence[_Stamps], ahead: bool) -> Timel
 def _beside(
     pictures: _Stamps, number: int, sounds: Iterable[_Stamps], own: Mapping[int, Sequence[int]], found: Sequence[int]
 ) -> dict[int, int]:
-    """The jump of each stream of sound, by its index, that belongs to the pictures' jump at `number`."""
+    """Return the jump of each stream of sound, by its index, that belongs to the pictures' jump at `number`."""
     at = found.index(number)
     before = pictures.places[found[at - 1]] if at else -1
     behind = pictures.places[found[at + 1]] if at + 1 < len(found) else 1 << 62
@@ -226,7 +234,7 @@ def _is_gap(
     own: Mapping[int, Sequence[int]],
     beside: Mapping[int, int],
 ) -> bool:
-    """Whether pictures pause there while sound goes on without a jump of its own: then the clock is whole."""
+    """Return whether pictures pause there while sound goes on without a jump of its own: then the clock is whole."""
     before, here = pictures.shown(number - 1), pictures.shown(number)
     if before is None or here is None or here < before or beside:
         return False
@@ -242,7 +250,7 @@ def _is_gap(
 
 
 def _shifts(pictures: _Stamps, starts: Sequence[int]) -> tuple[list[Fraction], tuple[Fraction, ...]]:
-    """Seconds that each recording is moved by, and where each but the first begins then."""
+    """Return seconds that each recording is moved by, and where each but the first begins then."""
     shifts, joins = [Fraction(0)], []
     end: Fraction | None = None
     for start, stop in zip(starts, [*starts[1:], len(pictures)], strict=True):
@@ -267,7 +275,7 @@ def _as_stretches(starts: Sequence[int], shifts: Sequence[Fraction]) -> tuple[St
 
 
 def _with_own_jumps(sound: _Stamps, planned: Sequence[Stretch], jumps: Sequence[int]) -> tuple[Stretch, ...]:
-    """The same, split where the sound alone goes back: from there on it goes on behind its last packet."""
+    """Return the same, split where the sound alone goes back: from there on it goes on behind its last packet."""
     whole: list[Stretch] = []
     for stretch in planned:
         parts = [stretch]
@@ -284,7 +292,7 @@ def _with_own_jumps(sound: _Stamps, planned: Sequence[Stretch], jumps: Sequence[
 
 
 def _trimmed(sound: _Stamps, planned: Sequence[Stretch]) -> tuple[tuple[Stretch, ...], Fraction]:
-    """The same without the ends that overlap the next beginning, and the seconds that are left out.
+    """Return the same without the ends that overlap the next beginning, and the seconds that are left out.
 
     A packet stays that overlaps by less than half of itself.
     """

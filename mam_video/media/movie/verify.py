@@ -1,85 +1,41 @@
-"""Reading back what was written: does a movie hold what it should?
+"""Read movies back: does a movie hold what it should (`ExpectedMedia`)?
 
-A `ExpectedMedia` says what should be there; a writer makes one from what it was given, a plate gives one for `mam-video
-verify`. The quick way looks at headers, index and three frames; the thorough one decodes every frame.
+The quick way reads headers, index and three frames; the thorough way decodes every frame.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import av
 import numpy as np
+from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
 
 from mam_video.core.errors import MediaError
 from mam_video.core.ranges import FrameRange
 from mam_video.core.timecode import Timecode
 from mam_video.media import pixel_formats
 from mam_video.media.base import ClipInfo, Colour, Reader
+from mam_video.media.expected import Check, ExpectedMedia, rate_of
 from mam_video.media.ffmpeg_compat import fraction, ticks, url
 from mam_video.media.movie.reader import MovieReader
 from mam_video.media.movie.retime import Retimer, at_rate
-from mam_video.media.movie.writer import MovieWriter
 from mam_video.runtime.os_errors import reason
 
-# Largest error of a picture's least and largest alpha: of ProRes half a step of 10 bits and a decoder's truncation, and
-# more where the matte is its luma. Codecs that are not here are lossy, and nothing is promised.
-_ALPHA_SLACK: Final = {
-    ("prores", True): 48 / 65535,
-    ("prores", False): 12 / 1023,
-    ("ffv1", True): 1 / 65535,
-    ("ffv1", False): 2 / 65535,
-}
 _NAMED: Final = 5
 
 
-@dataclass(frozen=True, slots=True)
-class ExpectedMedia:
-    """What a movie should hold. None: nothing is promised about it.
+def expected_of_plate(plate: Reader, frames: FrameRange | None = None, rate: Fraction | None = None) -> ExpectedMedia:
+    """State what a matte of this plate (or of a range of it, which starts at time 0) should hold. Decodes the plate.
 
-    times     presentation time of each frame, in seconds, exact
-    shown     tags that are as good as those of `colour`: of what a display shows
-    sound     how many audio streams
-    shows_alpha  whether its alpha, or its gray where it has none, is the matte
-    alpha     least and largest alpha of each frame, as given to the writer; compared where pictures carry an alpha
-    shows     which of the frames given to the writer each one is; None: all, in order
-    """
-
-    size: tuple[int, int]
-    times: Sequence[Fraction]
-    rate: Fraction | None = None
-    aspect: Fraction = Fraction(1)
-    timecode: Timecode | None = None
-    colour: Colour | None = None
-    shown: Colour | None = None
-    sound: int | None = None
-    has_alpha: bool | None = None
-    shows_alpha: bool = True
-    alpha: Sequence[tuple[float, float]] | None = None
-    shows: Sequence[int] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing compared: what, whether it is as promised, and a line that says so."""
-
-    what: str
-    good: bool
-    says: str
-
-    def __str__(self) -> str:
-        return f"{self.what}: {self.says}"
-
-
-def promise_of_plate(plate: Reader, frames: FrameRange | None = None, rate: Fraction | None = None) -> ExpectedMedia:
-    """What a matte of this plate (or of a range of it, which starts at time 0) should hold. Decodes the plate.
-
-    `rate`: the constant rate that was asked for.
+    `rate`: the constant rate of the matte; None: that of the plate.
     """
     part = frames or FrameRange()
     info = plate.info
@@ -98,7 +54,7 @@ def promise_of_plate(plate: Reader, frames: FrameRange | None = None, rate: Frac
     return ExpectedMedia(
         size=info.size,
         times=times,
-        rate=_rate_of(times, info.rate),
+        rate=rate_of(times, info.rate),
         aspect=info.sample_aspect,
         timecode=info.timecode,
         colour=info.colour,
@@ -106,25 +62,7 @@ def promise_of_plate(plate: Reader, frames: FrameRange | None = None, rate: Frac
     )
 
 
-def promise_of_writer(writer: MovieWriter) -> ExpectedMedia:
-    """What the file of a writer should hold, given the frames it was handed."""
-    info, sound = writer.info, writer.sound
-    times = [tick * writer.unit for tick in writer.ticks]
-    return ExpectedMedia(
-        size=writer.coded,
-        times=times,
-        rate=_rate_of(times, info.rate),
-        aspect=writer.aspect,
-        timecode=info.timecode,
-        colour=writer.picture.colour,
-        sound=sound.streams if sound is not None else 0,
-        has_alpha="a" in writer.picture.pixel_format.removeprefix("gray"),
-        shows_alpha=writer.picture.shows_alpha,
-        shows=writer.shows,
-    )
-
-
-def verify_movie(path: Path, promise: ExpectedMedia, *, every_frame: bool = False) -> list[Check]:
+def verify_movie(path: Path, expected: ExpectedMedia, *, every_frame: bool = False) -> list[Check]:
     """Compare a movie with what it should hold. Raises: MediaError, where it cannot be read at all."""
     with MovieReader(path) as reader, av.open(url(path)) as container:
         info = reader.info
@@ -135,28 +73,28 @@ def verify_movie(path: Path, promise: ExpectedMedia, *, every_frame: bool = Fals
             raise MediaError(f"{path}: cannot be read back ({reason(error)})") from error
         exact = "mov" in container.format.name.split(",")
         checks = [
-            _equal("frames", len(promise.times), len(times)),
-            _check_times(promise.times, times, Fraction(0) if exact else Fraction(1, 1000)),
-            _check_size(promise.size, info),
-            _equal("sample aspect", promise.aspect, info.sample_aspect),
+            _equal("frames", len(expected.times), len(times)),
+            _check_times(expected.times, times, Fraction(0) if exact else Fraction(1, 1000)),
+            _check_size(expected.size, info),
+            _equal("sample aspect", expected.aspect, info.sample_aspect),
         ]
-        if promise.rate is not None and exact:
-            checks.append(_check_rate(promise.rate, info.rate, promise.times))
-        if promise.timecode is not None or info.timecode is not None:
-            checks.append(_check_timecode(promise.timecode, info.timecode))
-        if promise.colour is not None:
-            by_eye = _check_colour(promise.shown, info.colour) if promise.shown is not None else None
-            checks.append(by_eye if by_eye and by_eye.good else _check_colour(promise.colour, info.colour))
-        if promise.sound is not None:
-            checks.append(_equal("audio streams", promise.sound, len(info.sound)))
-        if promise.has_alpha is not None:
-            checks.append(_equal("alpha channel", promise.has_alpha, info.has_alpha))
-        checks.append(_check_pictures(path, reader, promise, times, every_frame))
+        if expected.rate is not None and exact:
+            checks.append(_check_rate(expected.rate, info.rate, expected.times))
+        if expected.timecode is not None or info.timecode is not None:
+            checks.append(_check_timecode(expected.timecode, info.timecode))
+        if expected.colour is not None:
+            by_eye = _check_colour(expected.shown, info.colour) if expected.shown is not None else None
+            checks.append(by_eye if by_eye and by_eye.good else _check_colour(expected.colour, info.colour))
+        if expected.sound is not None:
+            checks.append(_equal("audio streams", expected.sound, len(info.sound)))
+        if expected.has_alpha is not None:
+            checks.append(_equal("alpha channel", expected.has_alpha, info.has_alpha))
+        checks.append(_check_pictures(path, reader, expected, times, every_frame))
     return checks
 
 
-def _times(container: Any, stream: Any) -> Iterator[Fraction]:
-    """Every frame's time, in file order: from the index where it tells (ProRes in MOV), else from the packets."""
+def _times(container: InputContainer, stream: VideoStream) -> Iterator[Fraction]:
+    """Yield every frame's time, in file order: from the index where it tells (ProRes in MOV), else from the packets."""
     unit = fraction(stream.time_base) or Fraction(1)
     if "mov" in container.format.name.split(",") and stream.codec_context.name == "prores":
         yield from (entry.timestamp * unit for entry in stream.index_entries)
@@ -167,59 +105,50 @@ def _times(container: Any, stream: Any) -> Iterator[Fraction]:
             yield pts * unit
 
 
-def _equal(what: str, promised: Any, found: Any) -> Check:
-    return Check(what, promised == found, str(found) if promised == found else f"{found}, should be {promised}")
+def _equal(what: str, meant: object, found: object) -> Check:
+    return Check(what, meant == found, str(found) if meant == found else f"{found}, should be {meant}")
 
 
-def _rate_of(times: Sequence[Fraction], rate: Fraction) -> Fraction:
-    """The rate that a header has of frames at these times: that of their step where it is always the same.
-
-    Ticks may not hold the clip's own rate: 24 a second in ticks of 1/100000 s are 100000/4167.
-    """
-    steps = {b - a for a, b in pairwise(times)}
-    return 1 / steps.pop() if len(steps) == 1 else rate
-
-
-def _check_rate(promised: Fraction, found: Fraction, times: Sequence[Fraction]) -> Check:
+def _check_rate(meant: Fraction, found: Fraction, times: Sequence[Fraction]) -> Check:
     """Compare the rate of frames in steady steps; of a variable rate only an average stands in the header."""
     steady = len({b - a for a, b in pairwise(times)}) == 1
-    return _equal("rate", promised, found) if steady else Check("rate", True, str(found))
+    return _equal("rate", meant, found) if steady else Check("rate", True, str(found))
 
 
-def _check_times(promised: Sequence[Fraction], found: Sequence[Fraction], slack: Fraction) -> Check:
-    late = [k for k, (a, b) in enumerate(zip(promised, found, strict=False)) if abs(a - b) > slack]
+def _check_times(meant: Sequence[Fraction], found: Sequence[Fraction], slack: Fraction) -> Check:
+    late = [k for k, (a, b) in enumerate(zip(meant, found, strict=False)) if abs(a - b) > slack]
     if late:
         k = late[0]
-        here, meant = float(found[k]), float(promised[k])
-        return Check("timestamps", False, f"{len(late)} differ, first frame {k}: {here:.6f} s, should be {meant:.6f} s")
+        here, due = float(found[k]), float(meant[k])
+        return Check("timestamps", False, f"{len(late)} differ, first frame {k}: {here:.6f} s, should be {due:.6f} s")
     return Check("timestamps", True, "exact" if not slack else f"within {float(slack):g} s")
 
 
-def _check_size(promised: tuple[int, int], info: ClipInfo) -> Check:
-    height, width = promised
+def _check_size(meant: tuple[int, int], info: ClipInfo) -> Check:
+    height, width = meant
     even = (height + height % 2, width + width % 2)  # 4:2:0 of H.264 has no odd sizes
-    good = info.size == promised or (info.size == even and info.pixel_format == "yuv420p")
+    good = info.size == meant or (info.size == even and info.pixel_format == "yuv420p")
     says = f"{info.width}x{info.height}"
     return Check("size", good, says if good else f"{says}, should be {width}x{height}")
 
 
-def _check_timecode(promised: Timecode | None, found: Timecode | None) -> Check:
-    same = str(promised).replace(";", ":") == str(found).replace(";", ":")  # FFmpeg writes ; at 29.97 and 59.94 alone
-    return Check("timecode", same, str(found) if same else f"{found or 'none'}, should be {promised or 'none'}")
+def _check_timecode(meant: Timecode | None, found: Timecode | None) -> Check:
+    same = str(meant).replace(";", ":") == str(found).replace(";", ":")  # FFmpeg writes ; at 29.97 and 59.94 alone
+    return Check("timecode", same, str(found) if same else f"{found or 'none'}, should be {meant or 'none'}")
 
 
-def _check_colour(promised: Colour, found: Colour) -> Check:
-    names = [(field, getattr(promised, field), getattr(found, field)) for field in ("primaries", "transfer")]
+def _check_colour(meant: Colour, found: Colour) -> Check:
+    names = [(field, getattr(meant, field), getattr(found, field)) for field in ("primaries", "transfer")]
     wrong = [f"{field} {there}, should be {meant}" for field, meant, there in names if meant != there]
     shown = f"{found.range} {found.matrix} {found.primaries} {found.transfer}"
     return Check("colour tags", not wrong, "; ".join(wrong) or shown)
 
 
 def _check_pictures(
-    path: Path, reader: MovieReader, promise: ExpectedMedia, times: Sequence[Fraction], every_frame: bool
+    path: Path, reader: MovieReader, expected: ExpectedMedia, times: Sequence[Fraction], every_frame: bool
 ) -> Check:
     """Decode some frames or all, and compare the least and largest alpha of each with what was given."""
-    codec, ranges, wrong = "", [], []
+    ranges, wrong = [], []
     count = len(times)
     chosen: Iterable[int] = range(count) if every_frame else sorted({0, count // 2, count - 1})
     try:
@@ -228,14 +157,12 @@ def _check_pictures(
             found = enumerate(reader.alphas())
         else:
             found = ((k, alpha) for k, alpha in zip(chosen, _alphas_at(path, [times[k] for k in chosen]), strict=True))
-        with av.open(url(path)) as container:
-            codec = container.streams.video[0].codec_context.name
-        slack = _ALPHA_SLACK.get((codec, reader.info.has_alpha))
+        slack = expected.alpha_slack
         for k, alpha in found:
             low, high = float(alpha.min()), float(alpha.max())
             ranges.append((low, high))
-            if slack is not None and promise.alpha is not None and k < len(promise.alpha):
-                meant = promise.alpha[k]
+            if slack is not None and expected.alpha is not None and k < len(expected.alpha):
+                meant = expected.alpha[k]
                 if max(abs(low - meant[0]), abs(high - meant[1])) > slack:
                     wrong.append(f"frame {k}: {low:.4f} to {high:.4f}, should be {meant[0]:.4f} to {meant[1]:.4f}")
     except (av.FFmpegError, OSError, MediaError) as error:
@@ -245,14 +172,14 @@ def _check_pictures(
     if wrong:
         more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
         return Check("alpha", False, "; ".join(wrong[:_NAMED]) + more)
-    if not promise.shows_alpha:
+    if not expected.shows_alpha:
         return Check("pictures", True, f"{len(ranges)} frames decoded")
     low, high = min(pair[0] for pair in ranges), max(pair[1] for pair in ranges)
     return Check("alpha", True, f"{low:.4f} to {high:.4f} in {len(ranges)} frames decoded")
 
 
 def _alphas_at(path: Path, times: Sequence[Fraction]) -> Iterator[np.ndarray]:
-    """The alpha (or grey) of the frames at these times, found by seeking. (H, W) float32, as stored."""
+    """Yield the alpha (or grey) of the frames at these times, found by seeking. (H, W) float32, as stored."""
     with av.open(url(path)) as container:
         stream = container.streams.video[0]
         unit = fraction(stream.time_base) or Fraction(1)
@@ -262,9 +189,9 @@ def _alphas_at(path: Path, times: Sequence[Fraction]) -> Iterator[np.ndarray]:
             yield _alpha_at(path, container, stream, pts)
 
 
-def _alpha_at(path: Path, container: Any, stream: Any, pts: int) -> np.ndarray:
+def _alpha_at(path: Path, container: InputContainer, stream: VideoStream, pts: int) -> np.ndarray:
     tags = {key.lower(): value for key, value in stream.metadata.items()}
-    decoder: Any = stream.codec_context
+    decoder: VideoCodecContext = stream.codec_context
     if tags.get("alpha_mode") == "1" and decoder.codec.canonical_name == "vp9":
         decoder = av.CodecContext.create("libvpx-vp9", "r")
     for packet in container.demux(stream):
@@ -276,10 +203,3 @@ def _alpha_at(path: Path, container: Any, stream: Any, pts: int) -> np.ndarray:
                 tags_of = pixel_formats.colour_of(picture, stream.codec_context.name)
                 return pixel_formats.grey_of(pixel_formats.Decoding(tags_of.matrix, tags_of.range == "pc")(picture))
     raise MediaError(f"{path}: the frame at {float(pts * (fraction(stream.time_base) or 1)):.3f} s cannot be found")
-
-
-def with_alpha(promise: ExpectedMedia, alpha: Sequence[tuple[float, float]]) -> ExpectedMedia:
-    """The promise with the alphas that were given to the writer, where its pictures show them."""
-    if not promise.shows_alpha:
-        return promise
-    return replace(promise, alpha=alpha if promise.shows is None else [alpha[k] for k in promise.shows])

@@ -11,7 +11,6 @@ import io
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 import cv2
@@ -20,12 +19,11 @@ from PIL import Image
 
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.frames import Matted
-from mam_video.core.settings import OutputSettings
 from mam_video.media import pixel_formats
 from mam_video.media.atomic_output import FileOutput
-from mam_video.media.base import ClipInfo
+from mam_video.media.base import WholeWriter
 from mam_video.media.ffmpeg_compat import writing
-from mam_video.runtime.lifecycle import TwoPhaseOutput
+from mam_video.media.formats import OutputRequest
 
 _MAX_SIDE: Final = 16383
 _PICTURE: Final = (b"ALPH", b"VP8 ", b"VP8L")
@@ -37,21 +35,22 @@ class _Compressed(NamedTuple):
     chunks: bytes
 
 
-class WebpWriter(TwoPhaseOutput):
-    """One animation. Times are milliseconds; the last frame lasts as long as the rate says. See `WholeWriter`."""
+class WebpWriter(WholeWriter[_Compressed]):
+    """One animation. Times are milliseconds; the last frame lasts as long as the rate says."""
 
-    def __init__(self, path: Path, info: ClipInfo, settings: OutputSettings) -> None:
+    def __init__(self, request: OutputRequest) -> None:
         """Raises: UsageError or MediaError, before anything is written, where the output is not possible."""
+        path, info = request.path, request.info
         if max(info.size) > _MAX_SIDE:
             raise UsageError(
                 f"{path}: WebP holds {_MAX_SIDE} pixels a side at most; the clip is {info.width}x{info.height}"
             )
-        self.path = path
+        self.path, self.notes = path, []
         self._info = info
         self._waiting: _Compressed | None = None
         self._origin = 0
         self._count = 0
-        self._output = FileOutput(path, info.path, settings.overwrite)
+        self._output = FileOutput(path, info.path, request.settings.overwrite)
         with writing(path):
             self._file: BinaryIO = self._output.partial.open("wb")
             size = (info.width - 1).to_bytes(3, "little") + (info.height - 1).to_bytes(3, "little")
@@ -59,9 +58,11 @@ class WebpWriter(TwoPhaseOutput):
             self._file.write(_chunk(b"VP8X", struct.pack("<I", _HAS_ALPHA | _ANIMATED) + size))
             self._file.write(_chunk(b"ANIM", struct.pack("<IH", 0, 0)))  # transparent ground, for ever
 
-    def prepare(self, matted: Matted) -> _Compressed:
-        """The frame compressed. Pure: any thread, any order."""
+    def convert(self, matted: Matted) -> _Compressed:
+        """Compress the frame."""
         frame = matted.frame
+        if frame.size != self._info.size:
+            raise ValueError(f"frame {frame.index} is {frame.size}, the clip {self._info.size}")
         eight = frame.rgb8
         alpha = cv2.convertScaleAbs(pixel_formats.alpha_codes(matted.alpha, 16), alpha=255 / 65535)
         data = io.BytesIO()
@@ -70,10 +71,10 @@ class WebpWriter(TwoPhaseOutput):
         chunks = b"".join(_chunk(name, body) for name, body in _chunks(data.getvalue()) if name in _PICTURE)
         return _Compressed(round(frame.pts * frame.time_base * 1000), chunks)
 
-    def put(self, frame: _Compressed) -> None:
-        """Write the frame before, whose length is known now; in display order."""
-        self._flush(frame.start)
-        self._waiting = frame
+    def encode(self, converted: _Compressed) -> None:
+        """Write the frame before, whose length is known now."""
+        self._flush(converted.start)
+        self._waiting = converted
 
     def _flush(self, end: int) -> None:
         if self._waiting is None:
@@ -85,12 +86,10 @@ class WebpWriter(TwoPhaseOutput):
             self._file.write(_chunk(b"ANMF", head + self._waiting.chunks))
         self._count += 1
 
-    def write(self, matted: Matted) -> None:
-        """Raises: MediaError, where the disk is full."""
-        self.put(self.prepare(matted))
+    def expected(self) -> None:
+        """State nothing: an animated WebP is not read back."""
 
     def finish(self) -> None:
-        """Complete the file under its hidden name."""
         if self._waiting is None:
             raise MediaError(f"{self.path}: no frame was written to it")
         self._flush(self._waiting.start + round(1000 / self._info.rate))
@@ -103,11 +102,9 @@ class WebpWriter(TwoPhaseOutput):
             self._file.close()
 
     def check(self) -> None:
-        """Raises: MediaError, another run has written the file since this one began."""
         self._output.check()
 
-    def publish(self) -> None:
-        """Give the finished file its name."""
+    def commit(self) -> None:
         self._output.publish()
 
     def abort(self) -> None:
@@ -121,7 +118,7 @@ def _chunk(name: bytes, body: bytes) -> bytes:
 
 
 def _chunks(file: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The chunks of a RIFF file, as name and body."""
+    """Yield the chunks of a RIFF file, as name and body."""
     place = 12
     while place + 8 <= len(file):
         (length,) = struct.unpack_from("<I", file, place + 4)

@@ -4,334 +4,222 @@ from __future__ import annotations
 
 from contextlib import suppress
 from fractions import Fraction
-from math import lcm
-from pathlib import Path
-from typing import Any, Final
 
 import av
+from av.container import OutputContainer
 
-from mam_video.core.errors import MediaError, UsageError
+from mam_video.core.errors import MediaError
 from mam_video.core.frames import Matted
-from mam_video.core.settings import OutputSettings
-from mam_video.core.timecode import Timecode, nominal_rate
 from mam_video.media import pixel_formats
 from mam_video.media.atomic_output import FileOutput
-from mam_video.media.base import ClipInfo, Colour
-from mam_video.media.ffmpeg_compat import ticks, url, writing
-from mam_video.media.light import write_atoms
-from mam_video.media.movie.audio import Audio, AudioCopy
-from mam_video.media.movie.codecs import MovieCodec
+from mam_video.media.base import WholeWriter
+from mam_video.media.expected import ExpectedMedia, rate_of
+from mam_video.media.ffmpeg_compat import ticks, writing
+from mam_video.media.formats import OutputRequest
+from mam_video.media.light import write_light
+from mam_video.media.movie.audio import AudioCopy
+from mam_video.media.movie.muxer import MovieHeader, open_container, tag_numbers
+from mam_video.media.movie.output_clock import MATROSKA_SUFFIXES, OutputClock
 from mam_video.media.movie.packet_log import PacketLog
-from mam_video.media.movie.retime import Retimer, at_rate
-from mam_video.runtime.lifecycle import TwoPhaseOutput
-from mam_video.runtime.os_errors import reason
-
-CONVERSIONS_AHEAD: Final = 2  # pictures converted to RGB at a time while the decoder goes on
+from mam_video.media.movie.retime import FrameRetimer
 
 
-class MovieWriter(TwoPhaseOutput):
-    """One movie file. `write` is `put(prepare(matted))`: prepare is pure and may run ahead in threads, put is in order.
+class MovieWriter(WholeWriter[av.VideoFrame]):
+    """One movie file.
 
-    Every frame keeps its own timestamp. MOV and MP4 keep the time base exactly; Matroska and WebM count in
-    milliseconds, so times there are rounded to the nearest (half a millisecond at most). A clip that starts before
-    time 0 is moved to start there: MOV would hide its first frames behind an edit list. A part of a clip is moved to
-    start at 0 too. Sound moves with the pictures.
+    Every frame keeps its own timestamp; `OutputClock` says where it stands. MOV and MP4 keep the time base exactly;
+    Matroska and WebM count in milliseconds, so times there are rounded to the nearest (half a millisecond at most).
+    Sound moves with the pictures.
 
-    With `keep`, a hidden folder, encoded pictures are kept in a log there, and the movie is put together of them at the
-    end, without encoding any again: a run that was cut off goes on with those that the log has.
+    With a checkpoint folder encoded pictures go into a log there, and the movie is muxed from them at the end, without
+    encoding any again: a run that was cut off resumes with the pictures of the log.
 
-    With `settings.rate` the movie has that constant rate, and `Retimer` says which frame each picture shows.
+    With `settings.rate` the movie has that constant rate, and `FrameRetimer` says which frame each picture shows.
 
     notes  what could not be taken over from the source
-    ticks  times of the frames written so far, in `unit`s
-    shows  with a constant rate: which of the frames handed over each of them is
     """
 
-    def __init__(
-        self,
-        path: Path,
-        picture: MovieCodec,
-        info: ClipInfo,
-        settings: OutputSettings,
-        *,
-        part: bool = False,
-        keep: Path | None = None,
-    ) -> None:
+    def __init__(self, request: OutputRequest) -> None:
         """Raises: UsageError or MediaError, before anything is written, where the output is not possible."""
-        self.notes: list[str] = []
-        self._part = part
-        self.sound: AudioCopy | None = None
-        self._audio: Audio = settings.audio if info.sound and info.path.is_file() else "none"
-        self.path = path
-        self.picture = picture
-        self._premultiply = settings.premultiply
-        self._pace: Retimer | None = None
-        self._held: av.VideoFrame | None = None
-        self.shows: list[int] | None = None
-        self.unit = tick_of(path, info)
-        self._last_takes = max(1, round(1 / (info.rate * self.unit))) * self.unit
-        rate = settings.constant_rate
-        if rate is not None:
-            self._pace, self.shows = Retimer(rate), []
-            self.unit = Fraction(1, lcm(self.unit.denominator, rate.numerator))  # both count whole ticks of it
-            self._last_takes = 1 / info.rate
-            info = at_rate(info, rate)
-            if self.unit.denominator >= 1 << 31 or keep is not None:
-                other = "--resume" if keep is not None else f"times in {info.time_base} s"
-                raise UsageError(f"{path}: --rate {settings.rate} does not go with {other}; leave --rate out")
-        self.info = info
-        self._times = int(info.time_base / self.unit)
-        self._duration = max(1, round(1 / (info.rate * self.unit)))
-        self.coded = picture.size(info.height, info.width)
-        self._tags = numbers_of(picture.colour)
-        self.ticks: list[int] = []
-        self._last: int | None = None
-        self._given = 0
-        self._shift = 0
-        self._first = 0
-        self._in_matroska = path.suffix.lower() in (".mkv", ".webm")
-        self.aspect = info.sample_aspect
-        if self._in_matroska and self.aspect != 1:  # PyAV cannot set what FFmpeg's Matroska writer looks at
+        info, settings, keep = request.info, request.settings, request.checkpoint
+        assert request.format.codec is not None
+        self.path, self.notes = request.path, []
+        self._format, self._premultiply = request.format, settings.premultiply
+        self.codec = request.format.codec(request.format.content, request.tags, info.height, info.width,
+                                          request.backdrop)  # fmt: skip
+        self.clock = OutputClock(
+            self.path, info, settings.constant_rate, part=request.part, resumable=request.checkpoint is not None
+        )
+        self._retimer = None if self.clock.rate is None else FrameRetimer(self.clock.rate)
+        self.info = self.clock.info
+        self._coded = self.codec.size(info.height, info.width)
+        self._tags = tag_numbers(self.codec.colour)
+        self._times: list[int] = []  # of the frames written so far, in ticks
+        self._in_matroska = self.path.suffix.lower() in MATROSKA_SUFFIXES
+        self._aspect = info.sample_aspect
+        if self._in_matroska and self._aspect != 1:  # PyAV cannot set what FFmpeg's Matroska writer looks at
             self.notes.append(
-                f"{path.name}: Matroska is written without the sample aspect of {self.aspect}; MOV keeps it"
+                f"{self.path.name}: Matroska is written without the sample aspect of {self._aspect}; MOV keeps it"
             )
-            self.aspect = Fraction(1)
-        self._output = FileOutput(path, info.path, settings.overwrite, keep)
-        self._kept: PacketLog | None = None
-        self._container: Any = None
+            self._aspect = Fraction(1)
+        self._sound: AudioCopy | None = None
+        self._output = FileOutput(self.path, info.path, settings.overwrite, keep)
+        self._log: PacketLog | None = None
+        self._container: OutputContainer | None = None
         try:
             if keep is not None:
-                self._kept = PacketLog(keep / "pictures")
-            with writing(path):
-                self._open()
+                self._log = PacketLog(keep / "pictures")
+            with writing(self.path):
+                if settings.audio != "none" and info.sound and info.path.is_file():
+                    self._sound = AudioCopy(info.path, self.path, settings.audio, info.timeline)
+                header = MovieHeader(self.codec, self.info, self._coded, self.clock.unit, self._aspect)
+                self._container, self._stream = open_container(self.path, self._output.partial, header, self._sound)
         except BaseException:
             self.abort()
             raise
 
-    def _open(self) -> None:
-        """Container, stream, tags: all that stands in the headers."""
-        unit = str(self.unit.denominator)
-        if self._audio != "none":
-            self.sound = AudioCopy(self.info.path, self.path, self._audio, self.info.timeline)
-        options: dict[str, str] = {}
-        if self.path.suffix.lower() in (".mov", ".mp4", ".m4v"):
-            whole = unit if self.sound is None else str(self.sound.ticks_of(self.unit.denominator))
-            options = {"video_track_timescale": unit, "movie_timescale": whole, "movflags": "+write_colr"}
-            if self.picture.codec == "libx264":
-                options["movflags"] += "+faststart"
-        try:
-            form = "mp4" if self.path.suffix.lower() == ".m4v" else None  # FFmpeg's own choice there knows no timecode
-            self._container = av.open(url(self._output.partial), "w", format=form, options=options)
-            stream: Any = self._container.add_stream(self.picture.codec, rate=self.info.rate)
-        except ValueError as error:
-            raise MediaError(f"{self.path}: cannot be written ({reason(error)})") from error
-        height, width = self.coded
-        stream.width, stream.height = width, height
-        stream.pix_fmt = self.picture.pixel_format
-        context = stream.codec_context
-        context.time_base = self.unit
-        stream.time_base = self.unit
-        context.sample_aspect_ratio = self.aspect
-        context.color_range, context.colorspace, context.color_primaries, context.color_trc = self._tags
-        context.thread_type = "AUTO"
-        context.thread_count = 0
-        if self.picture.pixel_format == "yuva420p":
-            stream.metadata["alpha_mode"] = "1"
-        stream.options.update(self.picture.options)
-        if "420" in self.picture.pixel_format:
-            stream.options["chroma_sample_location"] = "left"  # as `pixel_formats.yuv420` makes it
-        if self.info.timecode is not None:
-            stream.metadata["timecode"] = str(_writable(self.info.timecode, self.info.rate))
-        if self.info.reel:
-            stream.metadata["reel_name"] = self.info.reel
-        if self.info.created:
-            self._container.metadata["creation_time"] = self.info.created
-        self._stream = stream
-        if self.sound is not None:
-            self.sound.add_to(self._container)
-        self._container.start_encoding()
+    @property
+    def shows(self) -> list[int] | None:
+        """With a constant rate: which of the frames handed over each picture shows. None: all, in order."""
+        return None if self._retimer is None else self._retimer.shows
 
-    def prepare(self, matted: Matted) -> av.VideoFrame:
-        """The frame in the codec's own pixels. Pure: any thread, any order."""
-        rgb = pixel_formats.as_16_bit(matted.frame.shown if self.picture.for_eyes else matted.frame.codes)
-        if matted.frame.size != self.info.size:
-            raise ValueError(f"frame {matted.frame.index} is {matted.frame.size}, the clip {self.info.size}")
+    def expected(self) -> ExpectedMedia:
+        """State what the file should hold, given the frames it was handed."""
+        times = [tick * self.clock.unit for tick in self._times]
+        return ExpectedMedia(
+            size=self._coded,
+            times=times,
+            rate=rate_of(times, self.info.rate),
+            aspect=self._aspect,
+            timecode=self.info.timecode,
+            colour=self.codec.colour,
+            sound=self._sound.streams if self._sound is not None else 0,
+            has_alpha="a" in self.codec.pixel_format.removeprefix("gray"),
+            shows_alpha=self._format.content != "preview",
+            alpha_slack=self._format.alpha_slack,
+            shows=self.shows,
+        )
+
+    def convert(self, matted: Matted) -> av.VideoFrame:
+        """Make the frame in the codec's own pixels."""
+        frame = matted.frame
+        rgb = pixel_formats.as_16_bit(frame.shown if self._format.display_referred else frame.codes)
+        if frame.size != self.info.size:
+            raise ValueError(f"frame {frame.index} is {frame.size}, the clip {self.info.size}")
         if self._premultiply:
             rgb = pixel_formats.premultiplied(rgb, matted.alpha)
-        height, width = self.coded
-        frame = av.VideoFrame(width, height, self.picture.pixel_format)
-        pixel_formats.fill(frame, self.picture.planes(rgb, matted.alpha, matted.frame.index))
-        frame.color_range, frame.colorspace, frame.color_primaries, frame.color_trc = self._tags
-        frame.pts = matted.frame.pts * self._times
-        frame.time_base = self.unit
-        frame.duration = self._duration
-        return frame
+        height, width = self._coded
+        picture = av.VideoFrame(width, height, self.codec.pixel_format)
+        pixel_formats.fill(picture, self.codec.planes(rgb, matted.alpha, frame.index))
+        picture.color_range, picture.colorspace, picture.color_primaries, picture.color_trc = self._tags
+        picture.pts = self.clock.ticks(frame.pts)
+        picture.time_base = self.clock.unit
+        picture.duration = self.clock.frame_ticks
+        return picture
 
-    def put(self, frame: av.VideoFrame) -> None:
-        """Encode a prepared frame; in display order."""
-        pts = ticks(frame.pts)
+    def encode(self, converted: av.VideoFrame) -> None:
+        pts = ticks(converted.pts)
         assert pts is not None
-        if self._last is None:
-            self._shift = -pts if self._part else max(0, -pts)
-            self._first = pts
-        pts += self._shift
-        if self._last is not None and pts <= self._last:
-            raise ValueError(f"frame at {pts} comes after one at {self._last}")
-        if self._pace is None:
-            self._place(frame, pts)
-        else:
-            self._show(self._pace.until(pts * self.unit))
-            self._held, self._given = frame, self._given + 1
-        self._last = pts
+        pts = self.clock.place(pts)
+        if self._retimer is None:
+            self._encode_at(converted, pts)
+            return
+        for held, picture in self._retimer.add(converted, pts * self.clock.unit):
+            self._encode_at(held, picture * self.clock.frame_ticks)
 
-    def _show(self, pictures: range) -> None:
-        """The frame that is held, in these pictures of the constant rate."""
-        for picture in pictures:
-            assert self._held is not None and self.shows is not None
-            self._place(self._held, picture * self._duration)
-            self.shows.append(self._given - 1)
-
-    def _place(self, frame: av.VideoFrame, pts: int) -> None:
+    def _encode_at(self, frame: av.VideoFrame, pts: int) -> None:
         frame.pts = pts
-        if self._kept is None:
+        if self._log is None:
             self._copy_sound(pts)
         self._encode(frame)
-        self.ticks.append(pts)
+        self._times.append(pts)
 
     def _encode(self, frame: av.VideoFrame | None) -> None:
-        """To the file, or to the log of what is kept. None: what the encoder still has."""
+        """Encode into the file, or into the log. None: what the encoder still has."""
+        assert self._container is not None
         with writing(self.path):
             for packet in self._stream.encode(frame):
-                if self._kept is None:
+                if self._log is None:
                     self._container.mux(packet)
                 else:
-                    self._kept.append(packet, self._shift)
+                    self._log.append(packet, self.clock.shift)
 
-    def kept(self, first: int, most: int, *, named: bool = False) -> int:
-        """How many frames an earlier run left, `most` at most."""
-        return 0 if self._kept is None else min(len(self._kept), most)
+    def frames_kept(self, first: int, most: int, *, named: bool = False) -> int:
+        return 0 if self._log is None else min(len(self._log), most)
 
     def resume_from(self, first: int, count: int) -> None:
-        """Take over the first `count` frames of those; before the first `put`."""
-        assert self._kept is not None
-        self._kept.cut(count)
-        for pts, shift in self._kept.times():
-            if self._last is None:
-                self._shift, self._first = shift, pts - shift
-            self._last = pts
-            self.ticks.append(pts)
+        if self._log is None:
+            super().resume_from(first, count)
+            return
+        self._log.cut(count)
+        for pts, shift in self._log.times():
+            self.clock.resume(pts, shift)
+            self._times.append(pts)
 
-    def _join(self) -> None:
-        """Put the movie together of what is kept."""
-        assert self._kept is not None
-        for packet in self._kept.packets(self.unit):
+    def _mux_log(self, log: PacketLog, container: OutputContainer) -> None:
+        """Put the movie together of the pictures in the log."""
+        for packet in log.packets(self.clock.unit):
             self._copy_sound(ticks(packet.pts))
             packet.stream = self._stream
             with writing(self.path):
-                self._container.mux(packet)
+                container.mux(packet)
 
     def _copy_sound(self, end: int | None, *, last: bool = False) -> None:
-        """The source's sound up to a time of the output, in its ticks; all that is left where None."""
-        if self.sound is None:
+        """Copy the source's sound up to a time of the output, in its ticks; None: all that is left."""
+        if self._sound is None:
             return
-        start = self._first * self.unit if self._part else None
+        assert self._container is not None
+        clock = self.clock
+        start = clock.first * clock.unit if clock.part else None
         if start is None and self._in_matroska:
-            start = -self._shift * self.unit  # Matroska has no time before 0: it would move the pictures instead
-        until = None if end is None else (end - self._shift) * self.unit
-        self.sound.copy_until(self._container, self.path, start, until, self._shift * self.unit, last=last)
-
-    def write(self, matted: Matted) -> None:
-        """Raises: MediaError, where the disk is full or the encoder fails."""
-        self.put(self.prepare(matted))
+            start = -clock.shift * clock.unit  # Matroska has no time before 0: it would move the pictures instead
+        until = None if end is None else clock.source_seconds(end)
+        self._sound.copy_until(self._container, self.path, start, until, clock.shift * clock.unit, last=last)
 
     def finish(self) -> None:
-        """Complete the file under its hidden name."""
-        if self._last is None:
+        if self.clock.last is None:
             raise MediaError(f"{self.path}: no frame was written to it")
-        end = self._last * self.unit + self._last_takes
-        if self._pace is not None:
-            self._show(self._pace.end(end))
-            self.notes.append(f"{self.path.name} {self._pace.message()}")
-        if self._kept is not None:
+        assert self._container is not None
+        end = self.clock.end()
+        if self._retimer is not None:
+            for held, picture in self._retimer.end(end):
+                self._encode_at(held, picture * self.clock.frame_ticks)
+            self.notes.append(f"{self.path.name} {self._retimer.message()}")
+        if self._log is not None:
             self._encode(None)
-            self._join()
-        self._copy_sound(round(end / self.unit) if self._part else None, last=True)
-        if self.sound is not None:
-            self.notes += [f"{self.path.name}: {each}" for each in self.sound.notes]
-            self.sound.close()
-        if self._kept is None:
+            self._mux_log(self._log, self._container)
+        self._copy_sound(round(end / self.clock.unit) if self.clock.part else None, last=True)
+        if self._sound is not None:
+            self.notes += [f"{self.path.name}: {each}" for each in self._sound.notes]
+            self._sound.close()
+        if self._log is None:
             self._encode(None)
         else:
-            self._kept.close()
+            self._log.close()
         with writing(self.path):
             self._container.close()
-            self._write_light()
-        if self.picture.backdrop is not None:
-            self.notes += [f"{self.path.name}: {each}" for each in self.picture.backdrop.notes]
-            self.picture.backdrop.close()
-
-    def _write_light(self) -> None:
-        """Mastering display and light levels, beside the tags that they belong to; a note where they have no place."""
-        light, tags, own = self.info.light, self.picture.colour, self.info.colour
-        if (tags.primaries, tags.transfer) != (own.primaries, own.transfer):
-            return
-        missing = list(light.dynamic)
-        if light.static:
-            in_mov = self.path.suffix.lower() in (".mov", ".mp4", ".m4v")
-            if not in_mov or not write_atoms(self._output.partial, light):
-                missing.insert(0, "mastering display and light levels")
-        if missing:
-            self.notes.append(f"{self.path.name}: {', '.join(missing)} of the clip are not kept in it")
+            self.notes += write_light(self.path, self._output.partial, self.info, self.codec.colour)
+        if self.codec.backdrop is not None:
+            self.notes += [f"{self.path.name}: {each}" for each in self.codec.backdrop.notes]
+            self.codec.backdrop.close()
 
     def check(self) -> None:
-        """Raises: MediaError, another run has written the file since this one began."""
         self._output.check()
 
-    def publish(self) -> None:
-        """Give the finished file its name."""
+    def commit(self) -> None:
         self._output.publish()
 
     def abort(self) -> None:
-        if self.picture.backdrop is not None:
-            self.picture.backdrop.close()
-        if self._kept is not None:
+        if self.codec.backdrop is not None:
+            self.codec.backdrop.close()
+        if self._log is not None:
             with suppress(Exception):  # what the encoder still has need not be made again
                 self._encode(None)
-            self._kept.close()
+            self._log.close()
         with suppress(Exception):
-            if self.sound is not None:
-                self.sound.close()
+            if self._sound is not None:
+                self._sound.close()
         with suppress(Exception):
             if self._container is not None:
                 self._container.close()
         self._output.discard()
-
-
-def _writable(timecode: Timecode, rate: Fraction) -> Timecode:
-    """FFmpeg writes drop-frame only at 30000/1001 and its multiples; elsewhere the same label stands without."""
-    if timecode.drop and rate.denominator != 1001:
-        return Timecode.parse(str(timecode), timecode.rate, False)
-    return timecode
-
-
-def numbers_of(tags: Colour) -> tuple[int, int, int, int]:
-    """Range, matrix, primaries, transfer as FFmpeg counts them."""
-    return (
-        pixel_formats.number(tags.range, pixel_formats.RANGES),
-        pixel_formats.number(tags.matrix, pixel_formats.MATRICES),
-        pixel_formats.number(tags.primaries, pixel_formats.PRIMARIES),
-        pixel_formats.number(tags.transfer, pixel_formats.TRANSFERS),
-    )
-
-
-def tick_of(path: Path, info: ClipInfo) -> Fraction:
-    """Seconds a tick of the output: the clip's own, or finer where FFmpeg needs it to write the timecode.
-
-    FFmpeg counts a MOV's labels at the rate of one frame in whole ticks: 17 of 1/1000 s are 59 a second, not 59.94.
-    """
-    own = Fraction(1, info.time_base.denominator)
-    if info.timecode is None or path.suffix.lower() not in (".mov", ".mp4", ".m4v"):
-        return own
-    step = max(1, round(1 / (info.rate * own))) * own
-    finer = lcm(own.denominator, info.rate.numerator)
-    return own if nominal_rate(1 / step) == nominal_rate(info.rate) or finer >= 1 << 31 else Fraction(1, finer)

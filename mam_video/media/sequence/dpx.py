@@ -119,7 +119,7 @@ def _aspect(head: bytes, order: str) -> Fraction:
 
 
 def encode_dpx(gray: np.ndarray, number: int, rate: Fraction, name: str) -> bytes:
-    """A big-endian DPX of 10 bits, filled words (method A), R = G = B, tagged linear, since coverage is linear.
+    """Return a big-endian DPX of 10 bits, filled words (method A), R = G = B, tagged linear, since coverage is linear.
 
     Args:
         gray: (H, W) uint16, codes of 10 bits.

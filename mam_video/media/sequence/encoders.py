@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import cv2
 import numpy as np
@@ -22,26 +23,75 @@ from mam_video.media.sequence.png_tiff_jpeg import encode_png, encode_tiff
 from mam_video.media.transfers import REFERENCE_WHITE
 from mam_video.media.view_transforms import SRGB, chromaticities_of
 
+MATTE_ALONE: Final = "the matte alone"
+
 
 class Encoder(Protocol):
     """How a matted frame becomes a file. Pure but for that file, so that threads can share it."""
+
+    @property
+    def depth(self) -> str:
+        """Depth of its files, as `ExpectedSequence.depth` names it."""
+        ...
+
+    @property
+    def channels(self) -> str:
+        """Channels of its files, as `ExpectedSequence.channels` names them."""
+        ...
 
     def write(self, matted: Matted, number: int, path: Path) -> None:
         """Raises: MediaError or OSError, where the file cannot be written."""
         ...
 
 
+class EncoderFactory(Protocol):
+    """How a row of the table of formats makes its encoder."""
+
+    def __call__(self, info: ClipInfo, settings: OutputSettings, *, alpha_only: bool, layers: Sequence[str]) -> Encoder:
+        """`layers`: subjects that get a layer each; none: all together."""
+        ...
+
+
+def png_encoder(info: ClipInfo, settings: OutputSettings, *, alpha_only: bool, layers: Sequence[str]) -> Encoder:
+    """See `EncoderFactory`."""
+    return IntegerEncoder(False, alpha_only, settings.premultiply, shown=info.coded)
+
+
+def tiff_encoder(info: ClipInfo, settings: OutputSettings, *, alpha_only: bool, layers: Sequence[str]) -> Encoder:
+    """See `EncoderFactory`."""
+    return IntegerEncoder(True, alpha_only, settings.premultiply, shown=info.coded)
+
+
+def dpx_encoder(info: ClipInfo, settings: OutputSettings, *, alpha_only: bool, layers: Sequence[str]) -> Encoder:
+    """See `EncoderFactory`."""
+    return DpxEncoder(info.rate)
+
+
+def exr_encoder(info: ClipInfo, settings: OutputSettings, *, alpha_only: bool, layers: Sequence[str]) -> Encoder:
+    """See `EncoderFactory`."""
+    return ExrEncoder(info, alpha_only, settings, tuple(layers))
+
+
 @dataclass(frozen=True, slots=True)
 class IntegerEncoder:
-    """PNG and TIFF of 16 bits: RGBA, straight unless asked otherwise, or alpha alone. A float plate is shown here.
+    """PNG and TIFF of 16 bits: RGBA, straight unless set otherwise, or alpha alone.
 
-    `shown`: so is every other, since its codes mean nothing without tags that these files do not have.
+    A float plate is written as a display shows it. With `shown` every plate is: its codes mean nothing without tags,
+    which these files do not have.
     """
 
     tiff: bool
     alpha_only: bool
     premultiply: bool
     shown: bool = False
+
+    @property
+    def depth(self) -> str:
+        return "16 bits"
+
+    @property
+    def channels(self) -> str:
+        return MATTE_ALONE if self.alpha_only else "RGBA"
 
     def write(self, matted: Matted, number: int, path: Path) -> None:
         alpha = pixel_formats.alpha_codes(matted.alpha, 16)
@@ -62,6 +112,14 @@ class DpxEncoder:
 
     rate: Fraction
 
+    @property
+    def depth(self) -> str:
+        return "10 bits"
+
+    @property
+    def channels(self) -> str:
+        return MATTE_ALONE
+
     def write(self, matted: Matted, number: int, path: Path) -> None:
         path.write_bytes(encode_dpx(pixel_formats.alpha_codes(matted.alpha, 10), number, self.rate, path.name))
 
@@ -81,6 +139,19 @@ class ExrEncoder:
     alpha_only: bool
     settings: OutputSettings
     layers: tuple[str, ...] = ()
+
+    @property
+    def depth(self) -> str:
+        if self.settings.exr_type == "auto":
+            return "float" if self.info.pixel_format == "float" else "half"
+        return self.settings.exr_type
+
+    @property
+    def channels(self) -> str:
+        if self.layers:
+            return " ".join(sorted(f"{name}.A" for name in self.layers))
+        layer = self.settings.exr_layer
+        return "A B G R" if not self.alpha_only else f"{layer}.A" if layer else "A"
 
     def write(self, matted: Matted, number: int, path: Path) -> None:
         frame = matted.frame
@@ -145,7 +216,7 @@ class ExrEncoder:
 
 
 def _times(plane: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """float32: plane times alpha; 0 where alpha is 0, whatever stands in the plane."""
+    """Return float32: plane times alpha; 0 where alpha is 0, whatever stands in the plane."""
     with np.errstate(invalid="ignore"):
         product: np.ndarray = plane.astype(np.float32) * alpha
     product[alpha == 0] = 0

@@ -83,7 +83,7 @@ class Exr:
 
     @staticmethod
     def windows_of(path: Path) -> tuple[XYXY, XYXY]:
-        """Data and display window of the first part, whatever its channels are."""
+        """Return data and display window of the first part, whatever its channels are."""
         header = _parts(path)[0].header
         data, display = _window(header["dataWindow"]), _window(header["displayWindow"])
         check_size(path, display[3] - display[1], display[2] - display[0])
@@ -142,7 +142,7 @@ def _read_part(path: Path, parts: int, part: int) -> tuple[dict[str, Any], dict[
 
 @contextmanager
 def _utf8_name(path: Path) -> Iterator[str]:
-    """A name of the file that is UTF-8, as OpenEXR asks: its own, or a link's that lasts as long as this."""
+    """Yield a name of the file that is UTF-8, as OpenEXR asks: its own, or a link's that lasts as long as this."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -155,7 +155,7 @@ def _utf8_name(path: Path) -> Iterator[str]:
 
 
 def _parts(path: Path) -> list[Any]:
-    """The file's parts, their headers alone."""
+    """Return the file's parts, their headers alone."""
     size_of_file(path)
     if read_head(path, 4) != b"\x76\x2f\x31\x01":
         raise refuse(path, "it is not an EXR")
@@ -192,11 +192,11 @@ def _alpha_of(place: Place, names: Sequence[str]) -> str | None:
 
 
 def find_place(path: Path, parts: tuple[tuple[str, tuple[str, ...]], ...], layer: str) -> Place:
-    """Which channels of which part are the picture.
+    """Return which channels of which part are the picture.
 
     A layer is what stands before the last dot of channels that end in R, G, B (or in Y alone), or the name of the part
     that holds plain ones. Without a choice it is the plain ones of the first part that has some, else the only layer.
-    Where there is no such picture at all, or a matte is asked for by its layer, channels that end in A will do.
+    Where there is no such picture at all, or a matte is chosen by its layer, channels that end in A will do.
 
     Raises: UsageError, naming the layers there are, where the wanted one is not among them, or none is the only one.
     """
@@ -222,7 +222,7 @@ def find_place(path: Path, parts: tuple[tuple[str, tuple[str, ...]], ...], layer
 
 
 def _layers(parts: tuple[tuple[str, tuple[str, ...]], ...], wanted: tuple[tuple[str, ...], ...]) -> dict[str, Place]:
-    """Every layer by its names: without its part's, and with it."""
+    """Return every layer by its names: without its part's, and with it."""
     found: dict[str, Place] = {}
     for index, (part, names) in enumerate(parts):
         for prefix in dict.fromkeys(name.rpartition(".")[0] for name in names):
@@ -259,7 +259,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _window(box: Any) -> XYXY:
-    """EXR's inclusive window, half-open."""
+    """Return EXR's inclusive window, half-open."""
     (x0, y0), (x1, y1) = box
     return int(x0), int(y0), int(x1) + 1, int(y1) + 1
 
@@ -286,7 +286,7 @@ def _label(code: Any, rate: Fraction | None) -> str | None:
 
 
 def time_code(label: str, rate: int) -> Any:
-    """EXR's time code of HH:MM:SS:FF, counted at a whole rate; None where it cannot be told.
+    """Return EXR's time code of HH:MM:SS:FF, counted at a whole rate; None where it cannot be written.
 
     Its frames go to 29. At 48, 50 and 60 a second pairs of frames are counted, and the field mark says which of two a
     frame is. Source: SMPTE ST 12-1, on rates above 30.
@@ -298,6 +298,11 @@ def time_code(label: str, rate: int) -> Any:
     elif rate > 30 or frame > 29:
         return None
     return OpenEXR.TimeCode(hours, minutes, seconds, frame, drop, 0, second, *[0] * 11)
+
+
+def exr_label(label: str | None, rate: Fraction) -> str | None:
+    """Return a label as far as EXR can hold it; None where it cannot."""
+    return label if label is not None and time_code(label, nominal_rate(rate)) is not None else None
 
 
 def write_exr(path: Path, channels: dict[str, np.ndarray], header: dict[str, Any]) -> None:

@@ -83,7 +83,7 @@ class ImageReader(Protocol):
 
 
 def refuse(path: Path, why: str) -> MediaError:
-    """The one line for a picture that cannot be read."""
+    """Return the one line for a picture that cannot be read."""
     return MediaError(f"{path}: cannot be read ({why})")
 
 
@@ -96,7 +96,7 @@ def check_size(path: Path, height: int, width: int) -> None:
 def size_of_file(path: Path) -> int:
     """Bytes of a regular file. Raises: MediaError for anything else: missing, a folder, a pipe, a loop of links."""
     try:
-        status = os.stat(path)  # noqa: PTH116 - Path.stat would hide nothing, but this says what is asked
+        status = os.stat(path)  # noqa: PTH116 - Path.stat would hide nothing, but this says what is queried
     except (OSError, ValueError) as error:
         raise refuse(path, reason(error)) from error
     if not stat.S_ISREG(status.st_mode):
@@ -108,7 +108,7 @@ def size_of_file(path: Path) -> int:
 
 
 def read_whole(path: Path, raw_bytes: int) -> bytes:
-    """All of a file whose header promises `raw_bytes` of pixels. Raises: MediaError, where it is far larger."""
+    """Return all of a file whose header promises `raw_bytes` of pixels. Raises: MediaError, where it is far larger."""
     size = size_of_file(path)
     if size > 2 * raw_bytes + _ROOM_FOR_METADATA:
         raise refuse(path, f"the file has {size:,} bytes for a picture of {raw_bytes:,}")
@@ -119,7 +119,7 @@ def read_whole(path: Path, raw_bytes: int) -> bytes:
 
 
 def read_head(path: Path, length: int) -> bytes:
-    """The first bytes of a regular file, as many as there are up to `length`."""
+    """Return the first bytes of a regular file, as many as there are up to `length`."""
     size_of_file(path)
     try:
         with path.open("rb") as file:

@@ -26,12 +26,10 @@ import fileseq
 
 from mam_video.core.errors import MediaError, MissingFileError, UsageError
 from mam_video.media.movie.container_layout import pictures_in_png
+from mam_video.media.sequence.frame_signs import MOST_DIGITS, FrameSign, frame_signs, takes_sign, written_number
 from mam_video.runtime.os_errors import reason
 
 MAX_FRAMES: Final = 1_000_000
-_MAX_DIGITS: Final = 9
-_SIGNS: Final = re.compile(r"%\d*d|#+|@+|\$F\d*")
-_PLAIN: Final = re.compile(r"%0\d+d|##+|@@+|\$F\d+")  # signs that say how many digits
 _HIDE: Final = {ord(sign): 0xE000 + k for k, sign in enumerate("%#@$")}  # private characters, for what is literal
 _SHOW: Final = {hidden: sign for sign, hidden in _HIDE.items()}
 _FIRST: Final = r"(?:(?<![^._,])-)?\d+"  # a number at the beginning of a range, with its sign
@@ -73,7 +71,7 @@ class SequencePattern:
         return self.present[bisect_right(self.present, number) - 1]
 
     def missing(self) -> list[tuple[int, int]]:
-        """First and last number of every gap."""
+        """Return first and last number of every gap."""
         if len(self.present) == len(self.numbers):
             return []
         have = set(self.present)
@@ -88,18 +86,6 @@ class SequencePattern:
         return gaps
 
 
-def written_number(number: int, padding: int, below: int | None) -> str:
-    """A frame's number as in its file's name; see `SequencePattern.below`."""
-    if number < 0 and below is not None:
-        return f"-{-number:0{below}d}"
-    return f"{number:0{padding}d}"
-
-
-def takes_sign(head: str) -> bool:
-    """Whether a dash behind this beginning of a name is a number's sign."""
-    return not head or head[-1] in "._"
-
-
 def is_sequence(text: str, suffixes: frozenset[str]) -> bool:
     """Whether an input's name means a sequence of pictures, and not one file of film. An animated PNG is a film."""
     path = Path(text)
@@ -107,11 +93,11 @@ def is_sequence(text: str, suffixes: frozenset[str]) -> bool:
         return False
     if path.is_file() or path.suffix.lower() in suffixes:
         return path.suffix.lower() in suffixes
-    return bool(_SIGNS.search(path.name) or _BARE_RANGE.fullmatch(path.name) or path.is_dir())
+    return bool(frame_signs(path.name) or _BARE_RANGE.fullmatch(path.name) or path.is_dir())
 
 
 def find_sequence(text: str, suffixes: frozenset[str]) -> SequencePattern:
-    """The frames that a name means.
+    """Return the frames that a name means.
 
     Args:
         text: a pattern, a folder that holds one sequence, or one picture's file (a sequence of one).
@@ -126,7 +112,7 @@ def find_sequence(text: str, suffixes: frozenset[str]) -> SequencePattern:
             return _one_file(path)
     except (OSError, ValueError) as error:
         raise MediaError(f"{text}: cannot be read ({reason(error)})") from error
-    if not _SIGNS.search(path.name) and not _BARE_RANGE.fullmatch(path.name):
+    if not frame_signs(path.name) and not _BARE_RANGE.fullmatch(path.name):
         raise MissingFileError(f"{text}: no such file")
     (folder, head, tail, padding, wanted), found, below = _chosen(text, _parsed(text), suffixes)
     if tail.lower() not in suffixes:
@@ -147,7 +133,7 @@ def find_sequence(text: str, suffixes: frozenset[str]) -> SequencePattern:
     return SequencePattern(folder, head, tail, padding, wanted, present, below)
 
 
-_Parsed = tuple[Path, str, str, int, Sequence[int] | None]  # folder, head, tail, padding, numbers asked for (None: all)
+_Parsed = tuple[Path, str, str, int, Sequence[int] | None]  # folder, head, tail, padding, numbers given (None: all)
 
 
 def _chosen(text: str, parsed: list[_Parsed], suffixes: frozenset[str]) -> tuple[_Parsed, list[int], int | None]:
@@ -161,9 +147,9 @@ def _chosen(text: str, parsed: list[_Parsed], suffixes: frozenset[str]) -> tuple
             found, below = _fitting(text, _standing(folder, head, tail), head, padding)
             if found:
                 return each, found, below
-    signs = _SIGNS.findall(Path(text).name)
-    plain = [sign for sign in signs if _PLAIN.fullmatch(sign)]
-    if len(plain or signs) > 1:
+    signs = frame_signs(Path(text).name)
+    explicit = [sign for sign in signs if sign.explicit]
+    if len(explicit or signs) > 1:
         raise UsageError(
             f"{text}: no such file; give one place for the frame number, as name.%04d.exr, name.####.exr or "
             "name.$F4.exr"
@@ -172,22 +158,22 @@ def _chosen(text: str, parsed: list[_Parsed], suffixes: frozenset[str]) -> tuple
 
 
 def _parsed(text: str) -> list[_Parsed]:
-    """The ways to read a pattern: one for each sign, those that say how many digits first."""
+    """Return the ways to read a pattern: one for each sign, those that say how many digits first."""
     path = Path(text)
-    if "\0" in text or (_SIGNS.search(str(path.parent)) and not path.parent.is_dir()):
+    if "\0" in text or (frame_signs(str(path.parent)) and not path.parent.is_dir()):
         raise UsageError(f"{text}: the frame number belongs into the file's name, not the folder's")
-    if any(len(digits) > _MAX_DIGITS for digits in re.findall(r"\d+", path.name)):
-        raise UsageError(f"{text}: a number in this pattern is too long; {_MAX_DIGITS} digits at most")
+    if any(len(digits) > MOST_DIGITS for digits in re.findall(r"\d+", path.name)):
+        raise UsageError(f"{text}: a number in this pattern is too long; {MOST_DIGITS} digits at most")
     if bare := _BARE_RANGE.fullmatch(path.name):
         first = re.match(r"-?(\d+)", bare["range"])
         assert first is not None
         return [(path.parent, bare["head"], bare["tail"], len(first[1]), _numbers(text, bare["range"]))]
-    signs = sorted(_SIGNS.finditer(path.name), key=lambda sign: _PLAIN.fullmatch(sign[0]) is None)
+    signs = sorted(frame_signs(path.name), key=lambda sign: not sign.explicit)
     if len(signs) == 1:
         try:
             return [_parsed_at(text, path, signs[0])]
         except UsageError:
-            if _PLAIN.fullmatch(signs[0][0]):
+            if signs[0].explicit:
                 raise
             raise MissingFileError(f"{text}: no such file") from None  # hero@2x.mov: the sign is none
     ways = []
@@ -201,18 +187,18 @@ def _parsed(text: str) -> list[_Parsed]:
     return ways
 
 
-def _parsed_at(text: str, path: Path, sign: re.Match[str]) -> _Parsed:
+def _parsed_at(text: str, path: Path, sign: FrameSign) -> _Parsed:
     """The pattern with the frame number at one of its signs; others are letters. Raises: UsageError, it is none."""
-    name = path.name[: sign.start()].translate(_HIDE) + sign[0] + path.name[sign.end() :].translate(_HIDE)
+    name = path.name[: sign.start].translate(_HIDE) + sign.text + path.name[sign.end :].translate(_HIDE)
     try:
         parsed = fileseq.FileSequence(name, pad_style=fileseq.PAD_STYLE_HASH1)
         head, tail, padding = parsed.basename().translate(_SHOW), parsed.extension().translate(_SHOW), parsed.zfill()
     except (fileseq.FileSeqException, ValueError) as error:
         raise UsageError(f"{text}: not a pattern of a sequence ({reason(error)}); write it as name.%04d.exr") from None
-    if parsed.padding() != sign[0]:
+    if parsed.padding() != sign.text:
         raise UsageError(f"{text}: not a pattern of a sequence; write it as name.%04d.exr")
-    if padding > _MAX_DIGITS:
-        raise UsageError(f"{text}: {padding} digits are too many; {_MAX_DIGITS} at most")
+    if padding > MOST_DIGITS:
+        raise UsageError(f"{text}: {padding} digits are too many; {MOST_DIGITS} at most")
     found = re.search(rf"({_RANGE})$", head)  # fileseq takes the range off where it can
     if found and parsed.frameSet() is None and "-" in found[1]:
         return path.parent, head[: found.start()], tail, padding, _numbers(text, found[1])
@@ -221,7 +207,7 @@ def _parsed_at(text: str, path: Path, sign: re.Match[str]) -> _Parsed:
 
 
 def _numbers(text: str, ranges: str) -> Sequence[int]:
-    """The numbers of 1-10x2,15; increasing. Counted before they are listed."""
+    """Return the numbers of 1-10x2,15; increasing. Counted before they are listed."""
     count = 0
     for part in ranges.split(","):
         found = re.fullmatch(r"(-?\d+)(?:-(-?\d+)(?:x(\d+))?)?", part)
@@ -237,7 +223,7 @@ def _numbers(text: str, ranges: str) -> Sequence[int]:
 
 
 def _padded(digits: str, padding: int) -> bool:
-    """Whether a number is written as the pattern says: padded with zeros to so many digits, and to no more."""
+    """Return whether a number is written as the pattern says: padded with zeros to so many digits, and to no more."""
     return len(digits) == padding or (len(digits) > padding and digits[0] != "0")
 
 
@@ -274,7 +260,7 @@ def _standing(folder: Path, head: str, tail: str) -> list[tuple[int, str]]:
 def _whole(
     folder: Path, head: str, tail: str, padding: int, found: list[int], below: int | None = None
 ) -> SequencePattern:
-    """A sequence of all that was found, from the first number to the last."""
+    """Return a sequence of all that was found, from the first number to the last."""
     if found[-1] - found[0] >= MAX_FRAMES:
         raise MediaError(
             f"{folder / head}*{tail}: its numbers run from {found[0]} to {found[-1]}, too far apart to be one "
@@ -286,7 +272,7 @@ def _whole(
 
 
 def _in_folder(folder: Path, suffixes: frozenset[str]) -> SequencePattern:
-    """The only sequence in a folder."""
+    """Return the only sequence in a folder."""
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -307,13 +293,13 @@ def _in_folder(folder: Path, suffixes: frozenset[str]) -> SequencePattern:
     plain = [each for each in digits if not each.startswith("-")]
     padding = min(len(each.lstrip("-")) for each in plain or digits)
     present, below = _fitting(folder, numbers, head, padding)
-    if any(len(each.lstrip("-")) > _MAX_DIGITS for each in digits) or len(present) < len(digits):
+    if any(len(each.lstrip("-")) > MOST_DIGITS for each in digits) or len(present) < len(digits):
         raise MediaError(f"{folder}: the numbers of {head}*{tail} are padded in several ways; give the pattern of one")
     return _whole(folder, head, tail, padding, present, below)
 
 
 def _one_file(path: Path) -> SequencePattern:
-    """One picture: a sequence of a single frame, with its own number where its name has one."""
+    """Return one picture: a sequence of a single frame, with its own number where its name has one."""
     found = re.fullmatch(r"(.*?)(\d{1,9})(\.[A-Za-z0-9]+)", path.name)
     if found is None:
         return Single(path.parent, path.stem, path.suffix, 1, (1,), (1,))

@@ -29,13 +29,13 @@ _ORIENTATION: Final = 0x0112  # EXIF's and TIFF's tag
 
 
 def _decoded(path: Path, data: bytes) -> np.ndarray:
-    """(H, W, 3) RGB of the file's bytes: uint8, uint16 or float32."""
+    """Return (H, W, 3) RGB of the file's bytes: uint8, uint16 or float32."""
     rgb: np.ndarray = cv2.cvtColor(_stored(path, data, _READ), cv2.COLOR_BGR2RGB)
     return rgb
 
 
 def _stored(path: Path, data: bytes, flags: int) -> np.ndarray:
-    """What OpenCV makes of the file's bytes: (H, W) or (H, W, C), blue first; uint8, uint16 or float32."""
+    """Return what OpenCV makes of the file's bytes: (H, W) or (H, W, C), blue first; uint8, uint16 or float32."""
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except (cv2.error, MemoryError) as error:
@@ -82,7 +82,7 @@ class Png:
         )
 
     def _has_transparent(self, path: Path) -> bool:
-        """Whether there is a chunk tRNS, which makes some colours transparent."""
+        """Return whether there is a chunk tRNS, which makes some colours transparent."""
         with path.open("rb") as file:
             file.seek(8)
             for _ in range(self._BEFORE_PIXELS):
@@ -116,7 +116,7 @@ class Png:
         return rgb, _upright(alpha, _orientation(beside.get(b"eXIf", b"")))
 
     def _checked(self, path: Path) -> tuple[bytes, dict[bytes, bytes]]:
-        """The file's bytes, every chunk of them whole, and the chunks that say how alpha stands."""
+        """Return the file's bytes, every chunk of them whole, and the chunks that say how alpha stands."""
         still = self.facts(path)
         beside: dict[bytes, bytes] = {}
         data = read_whole(path, still.width * still.height * 8)
@@ -257,7 +257,7 @@ class Tiff:
         return max(count, 1)
 
     def _checked(self, path: Path) -> tuple[ImageHeader, int, int]:
-        """The facts, where the last strip or tile ends, and the file's size in bytes."""
+        """Return the facts, where the last strip or tile ends, and the file's size in bytes."""
         head = read_head(path, 8)
         order = {b"II*\0": "<", b"MM\0*": ">"}.get(head[:4])
         if order is None or len(head) < 8:
@@ -359,7 +359,7 @@ def _grey_tiff(path: Path, data: bytes, still: ImageHeader) -> tuple[np.ndarray,
 
 
 def encode_png(rgba: np.ndarray) -> bytes:
-    """A PNG of (H, W) or (H, W, 4) uint16. Raises: MediaError, where OpenCV fails."""
+    """Return a PNG of (H, W) or (H, W, 4) uint16. Raises: MediaError, where OpenCV fails."""
     picture = rgba if rgba.ndim == 2 else cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA)
     # A seventh smaller than OpenCV's default (run lengths only) for a third more time; stronger settings cost far more.
     done, data = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB])  # fmt: skip # noqa: E501
@@ -369,7 +369,7 @@ def encode_png(rgba: np.ndarray) -> bytes:
 
 
 def encode_tiff(picture: np.ndarray, *, premultiplied: bool) -> bytes:
-    """A TIFF of (H, W) or (H, W, 4) uint16: little-endian, one strip, deflate after horizontal differencing.
+    """Return a TIFF of (H, W) or (H, W, 4) uint16: little-endian, one strip, deflate after horizontal differencing.
 
     The tag ExtraSamples says whether colour is premultiplied (1, associated) or straight (2, unassociated). Source:
     TIFF 6.0, sections 14 and 18; Adobe Photoshop TIFF Technical Notes (compression 8).

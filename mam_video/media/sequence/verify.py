@@ -1,7 +1,6 @@
-"""Reading back sequences: is every file there under its number, and does it hold what it should?
+"""Read sequences back: is every file there under its number, and does it hold what it should?
 
-What `verify.py` is for movies. The quick way lists the files and reads the first, the middle and the last; the thorough
-one reads all of them.
+The quick way lists the files and reads the first, the middle and the last; the thorough way reads all of them.
 """
 
 from __future__ import annotations
@@ -16,55 +15,23 @@ import numpy as np
 
 from mam_video.core.errors import MediaError
 from mam_video.core.ranges import FrameRange
-from mam_video.core.timecode import nominal_rate
-from mam_video.media.atomic_output import Pattern
-from mam_video.media.base import XYXY, Reader
-from mam_video.media.movie.verify import Check
-from mam_video.media.sequence.dpx import Dpx
-from mam_video.media.sequence.encoders import DpxEncoder, ExrEncoder, IntegerEncoder
-from mam_video.media.sequence.exr import Exr, read_channels, time_code
-from mam_video.media.sequence.image_header import ImageReader, refuse
+from mam_video.media.base import XYXY, Reader, windows_of
+from mam_video.media.expected import Check, ExpectedSequence
+from mam_video.media.formats import depth_of
+from mam_video.media.sequence.encoders import MATTE_ALONE
+from mam_video.media.sequence.exr import Exr, exr_label, read_channels
+from mam_video.media.sequence.image_formats import SUFFIXES, image_reader
+from mam_video.media.sequence.image_header import refuse
+from mam_video.media.sequence.numbers import number_of
 from mam_video.media.sequence.pattern import find_sequence
-from mam_video.media.sequence.png_tiff_jpeg import Png, Tiff
-from mam_video.media.sequence.reader import FIRST_OF_A_MOVIE, SUFFIXES
-from mam_video.media.sequence.writer import SequenceWriter
 from mam_video.media.still_images import read_alpha
 
-_SLACK: Final = {"16 bits": 0.51 / 65535, "10 bits": 0.51 / 1023, "half": 2.0**-12, "float": 1e-6}
-_DEPTHS: Final = {".png": "16 bits", ".tif": "16 bits", ".tiff": "16 bits", ".dpx": "10 bits"}
 _NAMED: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class SequencePromise:
-    """What a sequence should hold. None: nothing is promised about it.
-
-    size     (H, W) of the picture as matted
-    display  EXR's display window
-    canvas   what EXR's data windows lie in
-    depth    16 bits, 10 bits, half or float
-    channels names of EXR's; elsewhere RGBA or the matte alone
-    rate, labels, reel  attributes, where the format has a place for them; a label for each frame
-    alpha    least and largest alpha of each frame, as given to the writer
-    pattern  where it was written
-    """
-
-    numbers: Sequence[int]
-    size: tuple[int, int]
-    display: XYXY
-    canvas: XYXY
-    depth: str | None = None
-    channels: str | None = None
-    rate: Fraction | None = None
-    labels: Sequence[str | None] | None = None
-    reel: str = ""
-    alpha: Sequence[tuple[float, float]] | None = None
-    pattern: Pattern | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class _Seen:
-    """What one file holds; `exr` says whether it has attributes at all, `holds_rate` whether a place for a rate."""
+    """Contents of one file. `exr`: whether it has attributes; `holds_rate`: whether it has a place for a rate."""
 
     size: tuple[int, int]
     depth: str
@@ -80,87 +47,47 @@ class _Seen:
     data: XYXY | None = None
 
 
-def promise_of_sequence(writer: SequenceWriter) -> SequencePromise:
-    """What the files of a writer should hold, given the frames it was handed."""
-    info, encoder = writer.info, writer.encoder
-    whole = (0, 0, info.width, info.height)
-    depth, channels = "16 bits", "RGBA"
-    if isinstance(encoder, IntegerEncoder) and encoder.alpha_only:
-        channels = "the matte alone"
-    elif isinstance(encoder, DpxEncoder):
-        depth, channels = "10 bits", "the matte alone"
-    elif isinstance(encoder, ExrEncoder):
-        asked, layer = encoder.settings.exr_type, encoder.settings.exr_layer
-        depth = ("float" if info.pixel_format == "float" else "half") if asked == "auto" else asked
-        channels = "A B G R" if not encoder.alpha_only else f"{layer}.A" if layer else "A"
-        if encoder.layers:
-            channels = " ".join(sorted(f"{name}.A" for name in encoder.layers))
-    # Frames that an earlier run left are held to everything but their labels, which are not known any more.
-    known = all(number in writer.labels for number in writer.numbers)
-    return SequencePromise(
-        numbers=writer.numbers,
-        size=info.size,
-        display=info.windows.display if info.windows else whole,
-        canvas=info.windows.canvas if info.windows else whole,
-        depth=depth,
-        channels=channels,
-        rate=info.rate,
-        labels=[_kept(writer.labels[number], info.rate) for number in writer.numbers] if known else None,
-        reel=info.reel,
-        pattern=writer.pattern,
-    )
-
-
-def sequence_promise_of_plate(
+def expected_sequence_of_plate(
     plate: Reader, frames: FrameRange | None, suffix: str, start_number: int | None = None
-) -> SequencePromise:
-    """What a matte of this plate, or of a range of it, should hold as a sequence. Decodes the plate."""
+) -> ExpectedSequence:
+    """State what a matte of this plate, or of a range of it, should hold as a sequence. Decodes the plate."""
     part = frames or FrameRange()
     info = plate.info
-    own = info.numbers
     numbers, labels = [], []
     for frame in plate.frames(part.start, part.stop):
-        if start_number is not None:
-            numbers.append(start_number + frame.index)
-        else:
-            numbers.append(FIRST_OF_A_MOVIE + frame.index if own is None else own[frame.index])
-        labels.append(_kept(frame.timecode, info.rate))
+        numbers.append(number_of(info, start_number, frame.index))
+        labels.append(exr_label(frame.timecode, info.rate))
     if not numbers:
         raise MediaError(f"{info.path}: holds no frame of this range")
-    whole = (0, 0, info.width, info.height)
-    return SequencePromise(
+    display, canvas = windows_of(info)
+    return ExpectedSequence(
         numbers=numbers,
         size=info.size,
-        display=info.windows.display if info.windows else whole,
-        canvas=info.windows.canvas if info.windows else whole,
-        depth=_DEPTHS.get(suffix.lower()),
+        display=display,
+        canvas=canvas,
+        depth=depth_of(suffix),
         rate=info.rate,
         labels=labels,
         reel=info.reel,
     )
 
 
-def _kept(label: str | None, rate: Fraction) -> str | None:
-    """A label as far as EXR can hold it."""
-    return label if label is not None and time_code(label, nominal_rate(rate)) is not None else None
-
-
-def files_of_output(promise: SequencePromise) -> dict[int, Path]:
-    """The files that a run has written, by number. Frames of other runs beside them are none of its own."""
-    assert promise.pattern is not None
-    own = set(promise.numbers)
-    return {number: path for number, path in promise.pattern.standing().items() if number in own}
+def files_of_output(expected: ExpectedSequence) -> dict[int, Path]:
+    """Find the files that a run has written, by number. Frames of other runs beside them do not count."""
+    assert expected.pattern is not None
+    own = set(expected.numbers)
+    return {number: path for number, path in expected.pattern.standing().items() if number in own}
 
 
 def files_of_name(text: str) -> dict[int, Path]:
-    """The files of a sequence as a user names it. Raises: as `find_sequence`."""
+    """Find the files of a sequence as a user names it. Raises: as `find_sequence`."""
     found = find_sequence(text, SUFFIXES)
     return {number: found.file(number) for number in found.present}
 
 
-def verify_sequence(files: Mapping[int, Path], promise: SequencePromise, *, every_frame: bool = False) -> list[Check]:
+def verify_sequence(files: Mapping[int, Path], expected: ExpectedSequence, *, every_frame: bool = False) -> list[Check]:
     """Compare the files of a sequence, by number, with what they should hold. Every fault is a check of its own."""
-    there, wanted = sorted(files), list(promise.numbers)
+    there, wanted = sorted(files), list(expected.numbers)
     checks = [
         _equal_counts(len(wanted), len(there)),
         _check_numbers(wanted, there),
@@ -174,54 +101,54 @@ def verify_sequence(files: Mapping[int, Path], promise: SequencePromise, *, ever
     seen: dict[int, _Seen] = {}
     for number in chosen:
         try:
-            seen[number] = _look(files[number])
+            seen[number] = _read_file(files[number])
         except MediaError as error:
             return [*checks, Check("pictures", False, str(error))]
     place = {number: k for k, number in enumerate(wanted)}
     one = next(iter(seen.values()))
     checks += [
-        _check_sizes(seen, promise),
-        _each("depth", dict.fromkeys(seen, promise.depth or one.depth), {n: s.depth for n, s in seen.items()}),
+        _check_sizes(seen, expected),
+        _each("depth", dict.fromkeys(seen, expected.depth or one.depth), {n: s.depth for n, s in seen.items()}),
         _each(
-            "channels", dict.fromkeys(seen, promise.channels or one.channels), {n: s.channels for n, s in seen.items()}
+            "channels", dict.fromkeys(seen, expected.channels or one.channels), {n: s.channels for n, s in seen.items()}
         ),
     ]
-    if promise.rate is not None and one.holds_rate:
+    if expected.rate is not None and one.holds_rate:
         # DPX has a float of 32 bits, of which rates from 1 to 1000 are read, the usual ones where it is near them.
         slack = Fraction(0) if one.exr else Fraction(6, 1000)
-        fits = all(s.rate is not None and abs(s.rate - promise.rate) <= slack for s in seen.values())
-        fits = fits or (not one.exr and not 1 <= promise.rate <= 1000)
-        checks.append(Check("rate", fits, str(one.rate) if fits else f"{one.rate}, should be {promise.rate}"))
+        fits = all(s.rate is not None and abs(s.rate - expected.rate) <= slack for s in seen.values())
+        fits = fits or (not one.exr and not 1 <= expected.rate <= 1000)
+        checks.append(Check("rate", fits, str(one.rate) if fits else f"{one.rate}, should be {expected.rate}"))
     if one.exr:
         found = {n: s.label for n, s in seen.items()}
-        meant = {n: promise.labels[place[n]] if promise.labels is not None else found[n] for n in seen}
+        meant = {n: expected.labels[place[n]] if expected.labels is not None else found[n] for n in seen}
         if any(meant.values()) or any(found.values()):
             checks.append(_each("timecode", meant, found))
-        if promise.reel or one.reel:
-            checks.append(_each("reel", dict.fromkeys(seen, promise.reel), {n: s.reel for n, s in seen.items()}))
+        if expected.reel or one.reel:
+            checks.append(_each("reel", dict.fromkeys(seen, expected.reel), {n: s.reel for n, s in seen.items()}))
         checks.append(_each("frame counter", {n: n for n in seen}, {n: s.counter for n, s in seen.items()}))
-    checks.append(_check_alpha(seen, promise, place))
+    checks.append(_check_alpha(seen, expected, place))
     return checks
 
 
-def _look(path: Path) -> _Seen:
+def _read_file(path: Path) -> _Seen:
     """Read one file, all of its pixels. Raises: MediaError, where it is damaged."""
     suffix = path.suffix.lower()
     if suffix == ".exr":
-        return _look_at_exr(path)
-    formats: dict[str, ImageReader] = {".png": Png(), ".tif": Tiff(), ".tiff": Tiff(), ".dpx": Dpx()}
-    if suffix not in formats:
+        return _read_exr(path)
+    if depth_of(suffix) is None:
         raise refuse(path, f"sequences of {suffix} are not written, and not compared")
-    still, pixels = formats[suffix].facts(path), formats[suffix].pixels(path)
+    reader = image_reader(suffix)
+    still, pixels = reader.facts(path), reader.pixels(path)
     size = (pixels.shape[0], pixels.shape[1])
     if suffix == ".dpx":
         alpha = pixels[..., 0].astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
-        return _Seen(size, f"{still.bits} bits", "the matte alone", alpha, rate=still.rate, holds_rate=True)
-    channels = "RGBA" if still.has_alpha else "the matte alone"
+        return _Seen(size, f"{still.bits} bits", MATTE_ALONE, alpha, rate=still.rate, holds_rate=True)
+    channels = "RGBA" if still.has_alpha else MATTE_ALONE
     return _Seen(size, f"{still.bits} bits", channels, read_alpha(path))
 
 
-def _look_at_exr(path: Path) -> _Seen:
+def _read_exr(path: Path) -> _Seen:
     header, planes = read_channels(path)
     mattes = [name for name in planes if name.rpartition(".")[2] == "A"]
     if not mattes:
@@ -260,16 +187,16 @@ def _listed(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers[:_NAMED])) + (f" and {len(numbers) - _NAMED} more" if numbers[_NAMED:] else "")
 
 
-def _check_sizes(seen: Mapping[int, _Seen], promise: SequencePromise) -> Check:
-    height, width = promise.size
+def _check_sizes(seen: Mapping[int, _Seen], expected: ExpectedSequence) -> Check:
+    height, width = expected.size
     wrong = []
     for number, one in seen.items():
         if one.display is not None and one.data is not None:
-            x0, y0, x1, y1 = promise.canvas
+            x0, y0, x1, y1 = expected.canvas
             inside = x0 <= one.data[0] and y0 <= one.data[1] and one.data[2] <= x1 and one.data[3] <= y1
-            if one.display != promise.display or not inside:
+            if one.display != expected.display or not inside:
                 wrong.append(f"frame {number}: display window {one.display}, data window {one.data}")
-        elif one.size != promise.size:
+        elif one.size != expected.size:
             wrong.append(f"frame {number}: {one.size[1]}x{one.size[0]}")
     if wrong:
         return Check("size", False, f"{'; '.join(wrong[:_NAMED])}, should be {width}x{height}")
@@ -277,7 +204,7 @@ def _check_sizes(seen: Mapping[int, _Seen], promise: SequencePromise) -> Check:
 
 
 def _each(what: str, meant: Mapping[int, object], found: Mapping[int, object]) -> Check:
-    """One fact of every frame that was looked at, by number."""
+    """Compare one fact of every frame that was read, by number."""
     wrong = [f"frame {n}: {found[n]}, should be {meant[n]}" for n in meant if found[n] != meant[n]]
     if wrong:
         more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
@@ -286,16 +213,17 @@ def _each(what: str, meant: Mapping[int, object], found: Mapping[int, object]) -
     return Check(what, True, values[0] if len(values) == 1 else f"{values[0]} to {values[-1]}")
 
 
-def _check_alpha(seen: Mapping[int, _Seen], promise: SequencePromise, place: Mapping[int, int]) -> Check:
+def _check_alpha(seen: Mapping[int, _Seen], expected: ExpectedSequence, place: Mapping[int, int]) -> Check:
     wrong, ranges = [], []
+    slack = 1 if expected.alpha_slack is None else expected.alpha_slack
     for number, one in seen.items():
         low, high = float(one.alpha.min()), float(one.alpha.max())
         ranges.append((low, high))
         if not (low >= 0 and high <= 1):  # not-a-number fails too
             wrong.append(f"frame {number}: {low:.4f} to {high:.4f}, should lie in 0 to 1")
-        elif promise.alpha is not None and (one.data is None or one.data == promise.canvas):
-            meant = promise.alpha[place[number]]
-            if max(abs(low - meant[0]), abs(high - meant[1])) > _SLACK.get(one.depth, 1):
+        elif expected.alpha is not None and (one.data is None or one.data == expected.canvas):
+            meant = expected.alpha[place[number]]
+            if max(abs(low - meant[0]), abs(high - meant[1])) > slack:
                 wrong.append(f"frame {number}: {low:.4f} to {high:.4f}, should be {meant[0]:.4f} to {meant[1]:.4f}")
     if wrong:
         more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""

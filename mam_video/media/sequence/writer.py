@@ -2,73 +2,79 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from mam_video.core.errors import MediaError
 from mam_video.core.frames import Matted
-from mam_video.core.ranges import FrameRange
-from mam_video.core.settings import OutputSettings
-from mam_video.media.atomic_output import Pattern, SequenceOutput, listed
-from mam_video.media.base import ClipInfo
+from mam_video.media.atomic_output import SequenceOutput, listed
+from mam_video.media.base import WholeWriter, windows_of
+from mam_video.media.expected import FLOAT_SLACK, ExpectedSequence
 from mam_video.media.ffmpeg_compat import writing
-from mam_video.media.sequence.encoders import Encoder
-from mam_video.media.sequence.reader import number_of, numbers_of
+from mam_video.media.formats import OutputRequest
+from mam_video.media.sequence.exr import exr_label
+from mam_video.media.sequence.numbers import number_of, numbers_of
 from mam_video.runtime.append_log import flushed
-from mam_video.runtime.lifecycle import TwoPhaseOutput
 
 
-class SequenceWriter(TwoPhaseOutput):
-    """A file for every frame, in a hidden folder until all are whole. Two steps, as with movies: prepare and put.
+class SequenceWriter(WholeWriter[str]):
+    """A file for every frame, in a hidden folder until all are whole.
 
     Numbers are those of the source where it is a sequence, else they begin at 1001 (`OutputSettings.start_number`).
     Timestamps have no place here: a sequence of a variable-rate clip keeps its frames, not their times.
 
-    numbers  of the frames written so far
-    labels   their timecodes, by number; not of those that an earlier run left
-    notes    what should be said after the run: frames of an older, longer sequence that are still there
+    notes  frames of an older, longer sequence that are still there
     """
 
-    def __init__(
-        self,
-        pattern: Pattern,
-        encoder: Encoder,
-        info: ClipInfo,
-        settings: OutputSettings,
-        *,
-        keep: Path | None = None,
-        frames: FrameRange | None = None,
-    ) -> None:
-        """With `keep`, a hidden folder, the frames lie there and are left there by `abort`.
+    def __init__(self, request: OutputRequest) -> None:
+        """With a checkpoint the frames lie in that folder, and `abort` leaves them there.
 
-        `frames` are the first and last index of the range that is written; None: the whole clip.
-
-        Raises: UsageError or MediaError, before anything is written, where the output is not possible."""
-        self.path: Path = pattern.path
-        self.encoder = encoder
+        Raises: UsageError or MediaError, before anything is written, where the output is not possible.
+        """
+        info, settings, pattern = request.info, request.settings, request.pattern
+        assert request.format.encoder is not None
+        layers = request.subjects if request.format.layers else ()
+        self.path, self.notes = pattern.path, []
         self.info = info
-        self.numbers: list[int] = []
-        self.labels: dict[int, str | None] = {}
-        self.notes: list[str] = []
+        self.encoder = request.format.encoder(info, settings, alpha_only=request.alpha_only, layers=layers)
+        self._numbers: list[int] = []  # of the frames written so far
+        self._labels: dict[int, str | None] = {}  # their timecodes; not of those that an earlier run left
+        self._alpha_slack = request.format.alpha_slack
         self._start = settings.start_number
-        self._keep = keep is not None
+        self._keep = request.checkpoint is not None
         self._before: list[str] = []
-        part = None if frames is None else numbers_of(info, settings, frames)
-        self._output = SequenceOutput(pattern, settings.overwrite, keep, part=part)
-
-    @property
-    def pattern(self) -> Pattern:
-        return self._output.pattern
+        part = None if request.frames is None else numbers_of(info, settings, request.frames)
+        self._output = SequenceOutput(pattern, settings.overwrite, request.checkpoint, part=part)
 
     def number(self, index: int) -> int:
-        """The number that the frame `index` is written under."""
+        """Return the number that the frame `index` is written under."""
         return number_of(self.info, self._start, index)
 
-    def prepare(self, matted: Matted) -> str:
-        """Write the frame into the hidden folder and give its name. Any thread, any order."""
+    def expected(self) -> ExpectedSequence:
+        """State what the files should hold, given the frames that were handed over.
+
+        Frames that an earlier run left are held to everything but their labels, which are not known any more.
+        """
+        info = self.info
+        display, canvas = windows_of(info)
+        known = all(number in self._labels for number in self._numbers)
+        return ExpectedSequence(
+            numbers=self._numbers,
+            size=info.size,
+            display=display,
+            canvas=canvas,
+            depth=self.encoder.depth,
+            channels=self.encoder.channels,
+            rate=info.rate,
+            labels=[exr_label(self._labels[number], info.rate) for number in self._numbers] if known else None,
+            reel=info.reel,
+            alpha_slack=FLOAT_SLACK if self.encoder.depth == "float" else self._alpha_slack,
+            pattern=self._output.pattern,
+        )
+
+    def convert(self, matted: Matted) -> str:
+        """Write the frame into the hidden folder and return its name."""
         if matted.frame.size != self.info.size:
             raise ValueError(f"frame {matted.frame.index} is {matted.frame.size}, the clip {self.info.size}")
         number = self.number(matted.frame.index)
-        self.labels[number] = matted.frame.timecode
+        self._labels[number] = matted.frame.timecode
         name = self._output.pattern.name(number)
         with writing(self._output.pattern.folder / name):
             try:
@@ -79,11 +85,7 @@ class SequenceWriter(TwoPhaseOutput):
                 raise MediaError(f"{self._output.pattern.folder / name}: {error}") from error
         return name
 
-    def kept(self, first: int, most: int, *, named: bool = False) -> int:
-        """How many frames an earlier run left, from the index `first` on, `most` at most.
-
-        `named`: it was cut off while it gave them their final names.
-        """
+    def frames_kept(self, first: int, most: int, *, named: bool = False) -> int:
         pattern, hidden = self._output.pattern, self._output.partial
         for k in range(most):
             name = pattern.name(self.number(first + k))
@@ -92,31 +94,25 @@ class SequenceWriter(TwoPhaseOutput):
         return most
 
     def resume_from(self, first: int, count: int) -> None:
-        """Take over the first `count` frames of those; before the first `put`."""
         self._before = [self._output.pattern.name(self.number(first + k)) for k in range(count)]
-        self.numbers = [self.number(first + k) for k in range(count)]
+        self._numbers = [self.number(first + k) for k in range(count)]
         ours = set(self._before)
         with writing(self.path):
             for entry in list(self._output.partial.iterdir()):
                 if entry.name not in ours:
                     entry.unlink()
 
-    def put(self, name: str) -> None:
-        """Count a prepared frame in."""
-        number = self._output.pattern.number(name)
+    def encode(self, converted: str) -> None:
+        """Count a converted frame in."""
+        number = self._output.pattern.number(converted)
         assert number is not None
-        self.numbers.append(number)
-
-    def write(self, matted: Matted) -> None:
-        """Raises: MediaError, where the disk is full."""
-        self.put(self.prepare(matted))
+        self._numbers.append(number)
 
     def finish(self) -> None:
-        if not self.numbers:
+        if not self._numbers:
             raise MediaError(f"{self.path}: no frame was written to it")
 
-    def publish(self) -> None:
-        """Move the frames to their final names."""
+    def commit(self) -> None:
         self._output.publish(self._before)
         if left := self._output.left_over:
             self.notes.append(
@@ -125,7 +121,6 @@ class SequenceWriter(TwoPhaseOutput):
             )
 
     def check(self) -> None:
-        """Raises: MediaError, another run has written one of the frames since this one began."""
         self._output.check()
 
     def abort(self) -> None:

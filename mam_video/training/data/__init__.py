@@ -1,1 +1,1 @@
-"""Training pictures, cut-outs and composites as they lie on disk."""
+"""Training pictures, cut-outs and composites on disk."""

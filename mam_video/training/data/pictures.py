@@ -1,7 +1,7 @@
-"""The pictures to train on: read by a manifest that names the licence of each source, decoded once, held in memory.
+"""Read the training pictures. A manifest names the licence of each source. Pictures are decoded once, into memory.
 
-The folder's layout: `masks/SOURCE/{img,mask}/NAME`, `cutouts/SOURCE/NAME`, `backgrounds/SOURCE/NAME` and `manifest.csv`
-with the columns folder, kind and licence, one row a source.
+The folder has the layout `masks/SOURCE/{img,mask}/NAME`, `cutouts/SOURCE/NAME`, `backgrounds/SOURCE/NAME` and
+`manifest.csv` with the columns folder, kind and licence, one row per source.
 """
 
 from __future__ import annotations
@@ -23,20 +23,23 @@ IGNORE = 255  # in id masks: neither subject nor background
 
 @dataclass(frozen=True, slots=True)
 class Source:
+    """A source of pictures, a row of the manifest."""
+
     folder: str
     kind: str
     licence: str
 
     @property
     def has_ids(self) -> bool:
+        """Return whether the masks hold subject ids; other masks are white on the subject."""
         return "instance ids" in self.kind
 
 
 @dataclass(frozen=True, slots=True)
-class Masked:
-    """A picture with a mask. In `mask` (H, W) uint8 an id stands for a subject, 0 for background, 255 for neither.
+class LabelledPicture:
+    """A picture with a mask. `mask` (H, W) uint8 holds subject ids, 0 for background, 255 for pixels to ignore.
 
-    A cut-out has an `alpha` (H, W) uint8 too: only its subject means anything, and its picture's colour is straight.
+    A cut-out also has an `alpha` (H, W) uint8. Only its subject is valid, and its colour is straight.
     """
 
     source: str
@@ -48,12 +51,15 @@ class Masked:
 
     @property
     def clip(self) -> str | None:
-        """The clip of a video source that the picture is a frame of."""
+        """Return the clip that the picture is a frame of; None for a still."""
         return f"{self.source}/{self.name.rsplit('_', 1)[0]}" if self.source.startswith("video_") else None
 
 
 def read_manifest(root: Path, allow: str = ".*", deny: str = "") -> list[Source]:
-    """The sources whose folder or licence matches `allow` and neither matches `deny` (regular expressions)."""
+    """Read the sources whose folder or licence matches `allow`, and neither matches `deny` (regular expressions).
+
+    Raises: MamVideoError, the manifest cannot be read.
+    """
     path = root / "manifest.csv"
     try:
         with path.open(newline="", encoding="utf-8") as f:
@@ -65,22 +71,27 @@ def read_manifest(root: Path, allow: str = ".*", deny: str = "") -> list[Source]
 
 
 def held_out(source: str, name: str) -> bool:
-    """Whether a file is one of the 10 % never trained on. All frames of a clip fall on one side."""
+    """Return whether a file belongs to the 10 % held out of training. All frames of a clip are on the same side."""
     group = name.rsplit("_", 1)[0] if source.startswith("video_") else name
     return int(hashlib.sha256(f"{source}/{group}".encode()).hexdigest()[:8], 16) % 10 == 0
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB."""
+    """Read a picture as (H, W, 3) uint8 RGB. Raises: MamVideoError."""
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if picture is None:
         raise MamVideoError(f"{path}: cannot read this picture")
     return np.ascontiguousarray(picture[:, :, ::-1])
 
 
-def read_masked(root: Path, sources: Iterable[Source], *, held: bool, least: float = 0.004) -> list[Masked]:
-    """All pictures with a subject of at least `least` of the picture, in a fixed order."""
-    found = []
+def read_labelled(
+    root: Path, sources: Iterable[Source], *, held: bool, minimum_area: float = 0.004
+) -> list[LabelledPicture]:
+    """Read all pictures with a subject that covers between `minimum_area` and 0.9 of the picture, in a fixed order.
+
+    `held` chooses the held-out pictures or the others. Raises: MamVideoError, a mask does not fit its picture.
+    """
+    pictures = []
     for source in sources:
         if not source.folder.startswith("masks/"):
             continue
@@ -92,30 +103,30 @@ def read_masked(root: Path, sources: Iterable[Source], *, held: bool, least: flo
             mask = cv2.imread(str(masks[path.stem]), cv2.IMREAD_GRAYSCALE)
             picture = read_rgb(path)
             if mask is None or mask.shape != picture.shape[:2]:
-                raise MamVideoError(f"{masks[path.stem]}: the mask does not fit its picture")
+                raise MamVideoError(f"{masks[path.stem]}: the mask is unreadable, or its size is not its picture's")
             if not source.has_ids:
                 mask = (mask > 127).astype(np.uint8)
             counts = np.bincount(mask.ravel(), minlength=256)
-            ids = tuple(i for i in range(1, IGNORE) if least <= counts[i] / mask.size <= 0.9)
+            ids = tuple(i for i in range(1, IGNORE) if minimum_area <= counts[i] / mask.size <= 0.9)
             if ids:
-                found.append(Masked(name, path.stem, picture, mask, ids))
-    return found
+                pictures.append(LabelledPicture(name, path.stem, picture, mask, ids))
+    return pictures
 
 
 def read_backgrounds(root: Path, sources: Iterable[Source], *, held: bool) -> list[np.ndarray]:
-    """(H, W, 3) uint8 RGB each, in a fixed order."""
-    found = []
+    """Read the backgrounds, (H, W, 3) uint8 RGB each, in a fixed order."""
+    pictures = []
     for source in sources:
         if source.folder.startswith("backgrounds/"):
             for path in sorted((root / source.folder).iterdir()):
                 if held_out(source.folder, path.stem) == held:
-                    found.append(read_rgb(path))
-    return found
+                    pictures.append(read_rgb(path))
+    return pictures
 
 
 def read_cutouts(root: Path, sources: Iterable[Source], *, held: bool) -> list[tuple[str, np.ndarray]]:
-    """(source, (H, W, 4) uint8 RGBA with straight alpha) each, in a fixed order."""
-    found = []
+    """Read the cut-outs as (source, (H, W, 4) uint8 RGBA, straight colour), in a fixed order. Raises: MamVideoError."""
+    pictures = []
     for source in sources:
         if source.folder.startswith("cutouts/"):
             name = source.folder.split("/", 1)[1]
@@ -124,16 +135,16 @@ def read_cutouts(root: Path, sources: Iterable[Source], *, held: bool) -> list[t
                     bgra = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
                     if bgra is None or bgra.ndim != 3 or bgra.shape[2] != 4:
                         raise MamVideoError(f"{path}: not a picture with alpha")
-                    found.append((name, np.ascontiguousarray(bgra[:, :, [2, 1, 0, 3]])))
-    return found
+                    pictures.append((name, np.ascontiguousarray(bgra[:, :, [2, 1, 0, 3]])))
+    return pictures
 
 
-def masked_cutouts(cutouts: Iterable[tuple[str, np.ndarray]]) -> list[Masked]:
-    """Cut-outs, (source, RGBA) each, as pictures with a mask: one subject, where its alpha is above a half."""
-    found = []
+def labelled_cutouts(cutouts: Iterable[tuple[str, np.ndarray]]) -> list[LabelledPicture]:
+    """Turn cut-outs (source, RGBA) into pictures with a mask. The subject is where alpha is above one half."""
+    pictures = []
     for i, (source, rgba) in enumerate(cutouts):
         alpha = np.ascontiguousarray(rgba[:, :, 3])
         mask = (alpha > 127).astype(np.uint8)
         if mask.any():
-            found.append(Masked(source, f"{i}", np.ascontiguousarray(rgba[:, :, :3]), mask, (1,), alpha))
-    return found
+            pictures.append(LabelledPicture(source, f"{i}", np.ascontiguousarray(rgba[:, :, :3]), mask, (1,), alpha))
+    return pictures

@@ -1,4 +1,4 @@
-"""Degrade a picture as cameras and codecs do."""
+"""Degrade masks as trackers do, and pictures as cameras and codecs do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from mam_video.training.synth.layers import draw_placement
 
 
 def degrade(rng: random.Random, mask: np.ndarray) -> np.ndarray:
-    """What a bad tracker would hand over: the mask grown or shrunk, pieces missing or added, moved, soft."""
+    """Degrade a mask as a bad tracker would: grow or shrink it, add or remove pieces, move and soften it.
+
+    `mask` is (n, n) uint8, 0 or 1. Returns: (n, n) float32 in [0, 1].
+    """
     n = len(mask)
     x = mask.copy()
     k = 2 * rng.randrange(1, max(n // 22, 2)) + 1
@@ -29,7 +32,10 @@ def degrade(rng: random.Random, mask: np.ndarray) -> np.ndarray:
 
 
 def photographic(rng: random.Random, pictures: list[np.ndarray]) -> list[np.ndarray]:
-    """Colour, blur, noise, compression and resampling: mostly the same over the scene, a little different by frame."""
+    """Degrade the pictures of a scene by colour, blur, noise and compression, each (h, w, 3) uint8.
+
+    Most of it is the same for the whole scene and varies a little by frame.
+    """
     gain, offset = rng.uniform(0.7, 1.3), rng.uniform(-25, 25)
     tint = [rng.uniform(0.9, 1.1) for _ in range(3)]
     gamma = float(np.exp(rng.gauss(0, 0.15)))

@@ -1,9 +1,9 @@
-"""Subjects with hair, fur and motion blur, rendered with exact alpha: what few pictures with a mask have at their edge.
+"""Render subjects with hair, fur and motion blur, with exact alpha. Few pictures with a mask have such edges.
 
 A subject starts from a body: a photographed one, cut along its mask, or one made of blobs. Strands grow out of its
-edge, back to front in layers. Each is a curve that bends to its clump, falls or blows and curls, and gets thinner and
-more translucent to its tip. They are drawn at twice the size and averaged down, so that one can be thinner than a
-pixel. Some subjects get no strands and are blurred by motion or focus instead.
+edge, in layers from back to front. Each strand is a curve that bends to its clump, falls or blows, curls, and gets
+thinner and more translucent to its tip. Strands are drawn at twice the size and averaged down, so that one can be
+thinner than a pixel. Some subjects get no strands and are blurred by motion or focus instead.
 """
 
 from __future__ import annotations
@@ -14,38 +14,40 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-_OVER = 2  # drawn at so many times the size
+_SUPERSAMPLING = 2  # factor of the size at which strands are drawn
+_PARTS = 8  # straight lines that make up a strand
+_ALONG = np.linspace(0, 1, _PARTS + 1)[None, :, None]  # 0 at the root .. 1 at the tip
 
 
 @dataclass(frozen=True, slots=True)
 class HairStyle:
-    """How the hair of a subject is. Lengths in pixels of the finished picture."""
+    """The hair of a subject. Lengths are in pixels of the finished picture."""
 
     length: float
-    spread: float  # of the lengths, a share
+    spread: float  # standard deviation of the log of the lengths
     width: float
-    density: float  # strands a pixel of edge
-    clump: float  # strands in a clump
+    density: float  # strands per pixel of edge
+    clump: float  # strands per clump
     gather: float  # 0 loose .. 1 all tips of a clump meet
     curl: float  # sideways swing, a share of the length
-    fall: tuple[float, float]  # gravity and wind: what is added to the direction on the way to the tip
-    disorder: float  # of the root's direction, radians
-    stray: float  # share of single, longer, thinner strands
+    fall: tuple[float, float]  # gravity and wind, added to the direction towards the tip
+    disorder: float  # spread of the direction at the root, radians
+    stray: float  # share of strands that leave their clump and are longer
     opacity: float
-    tip: float  # opacity that remains at the tip, a share
-    light: tuple[float, float]  # the direction that light comes from
-    shine: float  # how much strands differ in brightness
+    tip: float  # opacity at the tip, as a share
+    light: tuple[float, float]  # direction towards the light
+    shine: float  # spread of the strands' brightness
 
     @classmethod
-    def draw(cls, rng: random.Random, reach: float) -> HairStyle:
-        """For a body of `reach` pixels."""
+    def draw(cls, rng: random.Random, extent: float) -> HairStyle:
+        """Draw a random style for a body of size `extent`, in pixels."""
         kind = rng.random()
         if kind < 0.4:  # fur
-            length, density, curl = rng.uniform(0.012, 0.05) * reach, rng.uniform(0.8, 2.2), rng.uniform(0, 0.15)
+            length, density, curl = rng.uniform(0.012, 0.05) * extent, rng.uniform(0.8, 2.2), rng.uniform(0, 0.15)
         elif kind < 0.8:  # long hair
-            length, density, curl = rng.uniform(0.06, 0.3) * reach, rng.uniform(0.25, 1.2), rng.uniform(0, 0.2)
+            length, density, curl = rng.uniform(0.06, 0.3) * extent, rng.uniform(0.25, 1.2), rng.uniform(0, 0.2)
         else:  # wool and curls
-            length, density, curl = rng.uniform(0.03, 0.15) * reach, rng.uniform(0.4, 1.4), rng.uniform(0.2, 0.8)
+            length, density, curl = rng.uniform(0.03, 0.15) * extent, rng.uniform(0.4, 1.4), rng.uniform(0.2, 0.8)
         angle = rng.uniform(0, 2 * np.pi)
         return cls(
             length=max(length, 3.0),
@@ -68,34 +70,39 @@ class HairStyle:
 def render_subject(
     rng: random.Random, picture: np.ndarray | None, mask: np.ndarray | None, texture: np.ndarray, size: int = 640
 ) -> np.ndarray:
-    """A subject (size, size, 4) uint8 RGBA, straight alpha, colours carried on where alpha is 0.
+    """Render a subject.
 
     Args:
-        picture, mask: a photographed subject (H, W, 3) uint8 and its mask (H, W) 0 or 1; None makes one of blobs.
-        texture: (H, W, 3) uint8, any picture; clothes a made body.
+        picture, mask: a photographed subject (H, W, 3) uint8 and its mask (H, W) 0 or 1; None makes a body of blobs.
+        texture: (H, W, 3) uint8, any picture; the surface of a body of blobs.
+        size: side of the result, pixels.
+    Returns: (size, size, 4) uint8 RGBA, straight colour, extended to where alpha is 0.
     """
     if picture is not None and mask is not None:
-        colour, body = _photographed(rng, picture, mask, size)
+        colour, body = _photographed_body(rng, picture, mask, size)
     else:
-        colour, body = _made(rng, texture, size)
-    reach = float(np.sqrt(max(body.sum(), 1.0)))
+        colour, body = _synthetic_body(rng, texture, size)
+    extent = float(np.sqrt(max(body.sum(), 1.0)))
     kind = rng.random()
     if kind < 0.78:
-        premultiplied = _with_hair(rng, colour, body, HairStyle.draw(rng, reach))
+        premultiplied = _with_hair(rng, colour, body, HairStyle.draw(rng, extent))
     else:
         soft = cv2.GaussianBlur(body, (0, 0), 0.7)
         premultiplied = np.dstack([colour * soft[:, :, None], soft])
     if kind > 0.9 or rng.random() < 0.08:
-        premultiplied = _streaked(rng, premultiplied)
+        premultiplied = _motion_blurred(rng, premultiplied)
     elif kind > 0.78:
         premultiplied = cv2.GaussianBlur(premultiplied, (0, 0), rng.uniform(1, 8))
     return _straight(premultiplied)
 
 
-def _photographed(
+def _photographed_body(
     rng: random.Random, picture: np.ndarray, mask: np.ndarray, size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Colours (size, size, 3) float32 0..1 that go on beyond the edge, and the body (size, size) 0..1."""
+    """Cut out a photographed subject.
+
+    Returns: colours (size, size, 3) float32 0..1, extended beyond the edge, and the body (size, size) float32 0 or 1.
+    """
     ys, xs = np.nonzero(mask)
     x0, x1, y0, y1 = xs.min(), xs.max() + 1, ys.min(), ys.max() + 1
     scale = size * rng.uniform(0.5, 0.72) / max(x1 - x0, y1 - y0)
@@ -108,13 +115,13 @@ def _photographed(
     big = cv2.warpAffine(picture, a, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     body = cv2.warpAffine(mask.astype(np.float32), a, (size, size), flags=cv2.INTER_LINEAR)
     body = (cv2.GaussianBlur(body, (0, 0), max(0.5 * scale, 0.8)) > 0.55).astype(np.float32)
-    # Enlarged photographs are soft; a little grain brings them nearer to what stands around.
+    # Enlarged photographs are soft; a little grain makes them more like their surroundings.
     grain = np.random.default_rng(rng.getrandbits(32)).standard_normal(big.shape, np.float32)
     colour = np.clip(big.astype(np.float32) / 255 + cv2.GaussianBlur(grain, (0, 0), 0.7) * rng.uniform(0, 0.05), 0, 1)
-    return _carried_on(colour, body), body
+    return _extend_colour(colour, body), body
 
 
-def _made(rng: random.Random, texture: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _synthetic_body(rng: random.Random, texture: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     body = np.zeros((size, size), np.uint8)
     middle, unit = size / 2, size * rng.uniform(0.16, 0.24)
     centre = (int(middle + rng.gauss(0, 0.05) * size), int(middle + rng.gauss(0, 0.05) * size))
@@ -139,61 +146,79 @@ def _made(rng: random.Random, texture: np.ndarray, size: int) -> tuple[np.ndarra
     return colour.astype(np.float32), body.astype(np.float32)
 
 
-def _carried_on(colour: np.ndarray, body: np.ndarray) -> np.ndarray:
-    """The colours a little inside the edge, spread outwards: what strands that start there are made of."""
+def _extend_colour(colour: np.ndarray, body: np.ndarray) -> np.ndarray:
+    """Extend the colours just inside the edge outwards; strands take their colours from there."""
     inner = cv2.erode(body, np.ones((5, 5), np.uint8))
     if not inner.any():
         inner = body
     out = colour * inner[:, :, None]
-    total = inner.copy()
+    filled_share = inner.copy()
     for sigma in (3, 10, 30, 90):
-        # cv2 blurs wide at a fraction of the size: the same, and quick.
+        # Blur wide kernels at a fraction of the size: the same result, and fast.
         shrink = max(sigma // 6, 1)
         n = len(body) // shrink
         small = cv2.resize(np.dstack([colour * inner[:, :, None], inner]), (n, n), interpolation=cv2.INTER_AREA)
         wide = cv2.resize(cv2.GaussianBlur(small, (0, 0), sigma / shrink), body.shape[::-1])
-        left = np.clip(1 - total, 0, 1)[:, :, None]
+        remaining = np.clip(1 - filled_share, 0, 1)[:, :, None]
         weight = wide[:, :, 3:]
         strength = np.clip(weight * 20, 0, 1)
-        out = out + left * strength * wide[:, :, :3] / np.maximum(weight, 1e-4)
-        total = total + left[:, :, 0] * strength[:, :, 0]
-    filled: np.ndarray = np.where(body[:, :, None] > 0.5, colour, out / np.maximum(total, 1e-3)[:, :, None])
+        out = out + remaining * strength * wide[:, :, :3] / np.maximum(weight, 1e-4)
+        filled_share = filled_share + remaining[:, :, 0] * strength[:, :, 0]
+    filled: np.ndarray = np.where(body[:, :, None] > 0.5, colour, out / np.maximum(filled_share, 1e-3)[:, :, None])
     return filled.astype(np.float32)
 
 
-def _with_hair(rng: random.Random, colour: np.ndarray, body: np.ndarray, look: HairStyle) -> np.ndarray:
-    """Premultiplied (size, size, 4) float32."""
-    size = len(body)
-    roots, normals = _edge(body, max(look.length * 0.3, 2))
+def _with_hair(rng: random.Random, colour: np.ndarray, body: np.ndarray, style: HairStyle) -> np.ndarray:
+    """Draw strands behind the body and in front of its edge. Returns: premultiplied (size, size, 4) float32."""
+    roots, normals = _edge(body, max(style.length * 0.3, 2))
     soft = cv2.GaussianBlur(body, (0, 0), 0.6)
     inside = np.dstack([colour * soft[:, :, None], soft])
     if len(roots) == 0:
         return inside
     noise = np.random.default_rng(rng.getrandbits(32))
-    # Hair grows on parts of the edge only: a smooth pattern around it.
+    # Hair grows only on parts of the edge, in a smooth pattern around it.
     phase, lobes = rng.uniform(0, 6.28), rng.choice([1, 2, 3])
     cover = np.sin(np.arange(len(roots)) / len(roots) * 6.28 * lobes + phase) > rng.uniform(-1.2, 0.5)
-    allowed = np.flatnonzero(cover)
-    if len(allowed) == 0:
+    hairline = _Hairline(roots, normals, np.flatnonzero(cover))
+    if len(hairline.covered) == 0:
         return inside
-    count = int(min(len(allowed) * look.density, 9000))
     layers = 8
-    # Behind the body, then in front of its edge: back to front.
-    behind = np.zeros((size, size, 4), np.float32)
-    for layer in range(layers // 2):
-        behind = _over(
-            _strands(noise, roots, normals, allowed, colour, look, count // layers, 0.65 + 0.1 * layer), behind
-        )
+    count = int(min(len(hairline.covered) * style.density, 9000)) // layers
+
+    def layer(brightness: float) -> np.ndarray:
+        strands = _grow_strands(noise, hairline, style, count)
+        return _draw_strands(strands, _strand_colours(noise, strands, colour, style, brightness), style, len(body))
+
+    # Back to front: behind the body, then in front of its edge.
+    behind = np.zeros((*body.shape, 4), np.float32)
+    for i in range(layers // 2):
+        behind = _over(layer(0.65 + 0.1 * i), behind)
     result = _over(inside, behind)
-    for layer in range(layers // 2):
-        result = _over(
-            _strands(noise, roots, normals, allowed, colour, look, count // layers, 0.9 + 0.06 * layer), result
-        )
+    for i in range(layers // 2):
+        result = _over(layer(0.9 + 0.06 * i), result)
     return result
 
 
+@dataclass(frozen=True, slots=True)
+class _Hairline:
+    """The places where strands can start."""
+
+    roots: np.ndarray  # (n, 2) points along the edge
+    normals: np.ndarray  # (n, 2) outward normals
+    covered: np.ndarray  # indices of the roots on which hair grows
+
+
+@dataclass(frozen=True, slots=True)
+class _Strands:
+    """Strands as curves, in pixels."""
+
+    roots: np.ndarray  # (n, 2)
+    directions: np.ndarray  # (n, 2) unit vectors at the roots
+    curves: np.ndarray  # (n, _PARTS + 1, 2) points from root to tip
+
+
 def _edge(body: np.ndarray, inset: float) -> tuple[np.ndarray, np.ndarray]:
-    """Points (n, 2) along the body's edge moved inwards by up to `inset`, and outward normals (n, 2)."""
+    """Return points (n, 2) along the body's edge, moved inwards by half of `inset`, and outward normals (n, 2)."""
     contours, _ = cv2.findContours((body > 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     smooth = cv2.GaussianBlur(body, (0, 0), 6)
     gx, gy = cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
@@ -206,78 +231,84 @@ def _edge(body: np.ndarray, inset: float) -> tuple[np.ndarray, np.ndarray]:
     return p - n * inset * 0.5, n
 
 
-def _strands(
-    noise: np.random.Generator,
-    roots: np.ndarray,
-    normals: np.ndarray,
-    allowed: np.ndarray,
-    colour: np.ndarray,
-    look: HairStyle,
-    count: int,
-    brightness: float,
-) -> np.ndarray:
-    """A layer of strands, premultiplied (size, size, 4) float32."""
-    size = len(colour)
-    parts = 8
+def _grow_strands(noise: np.random.Generator, hairline: _Hairline, style: HairStyle, count: int) -> _Strands:
+    """Draw `count` strands (at least one) in clumps, as curves that fall, swing and meet at the tips."""
     count = max(count, 1)
-    clumps = max(int(count / look.clump), 1)
-    guide = allowed[noise.integers(0, len(allowed), clumps)]
-    of = noise.integers(0, clumps, count)
-    scatter = noise.normal(0, 1.5 + 1.5 * look.clump**0.5, count).astype(int)
-    index = np.clip(guide[of] + scatter, 0, len(roots) - 1)
-    alone = noise.random(count) < look.stray
+    clumps = max(int(count / style.clump), 1)
+    centre = hairline.covered[noise.integers(0, len(hairline.covered), clumps)]
+    clump_of = noise.integers(0, clumps, count)
+    scatter = noise.normal(0, 1.5 + 1.5 * style.clump**0.5, count).astype(int)
+    index = np.clip(centre[clump_of] + scatter, 0, len(hairline.roots) - 1)
+    stray = noise.random(count) < style.stray
 
-    clump_angle = noise.normal(0, look.disorder, clumps)
-    clump_length = look.length * np.exp(noise.normal(0, look.spread, clumps))
+    clump_angle = noise.normal(0, style.disorder, clumps)
+    clump_length = style.length * np.exp(noise.normal(0, style.spread, clumps))
     clump_swing = noise.normal(0, 1, clumps)
-    angle = clump_angle[of] + noise.normal(0, 0.06 + 0.25 * look.disorder * alone, count)
-    length = clump_length[of] * noise.uniform(0.6, 1.1, count) * np.where(alone, noise.uniform(1, 1.6, count), 1)
+    angle = clump_angle[clump_of] + noise.normal(0, 0.06 + 0.25 * style.disorder * stray, count)
+    length = clump_length[clump_of] * noise.uniform(0.6, 1.1, count) * np.where(stray, noise.uniform(1, 1.6, count), 1)
+    swing = np.where(stray, noise.normal(0, 1, count), clump_swing[clump_of])
+
+    roots = hairline.roots[index]
     c, s = np.cos(angle), np.sin(angle)
-    direction = normals[index] @ np.eye(2)
-    direction = np.stack([c * direction[:, 0] - s * direction[:, 1], s * direction[:, 0] + c * direction[:, 1]], 1)
-    sideways = np.stack([-direction[:, 1], direction[:, 0]], 1)
-    u = np.linspace(0, 1, parts + 1)[None, :, None]
-    swing = np.where(alone, noise.normal(0, 1, count), clump_swing[of])
-    turns = 1 + 2 * (look.curl > 0.2)
-    wave = np.sin(u[..., 0] * np.pi * turns + swing[:, None]) - np.sin(swing)[:, None]
-    curve = (
-        roots[index][:, None]
-        + direction[:, None] * (u * length[:, None, None])
-        + np.array(look.fall)[None, None] * (u**2 * length[:, None, None] * 0.6)
-        + sideways[:, None] * (wave * look.curl * length[:, None] * 0.5)[..., None]
+    normals = hairline.normals[index] @ np.eye(2)
+    directions = np.stack([c * normals[:, 0] - s * normals[:, 1], s * normals[:, 0] + c * normals[:, 1]], 1)
+    curves = _bent(roots, directions, length, swing, style)
+    # Pull the tips of a clump together.
+    sums = np.zeros((clumps, _PARTS + 1, 2))
+    sizes = np.bincount(clump_of, minlength=clumps)[:, None, None].clip(1)
+    np.add.at(sums, clump_of, curves)
+    pull = (style.gather * _ALONG**1.5) * (~stray)[:, None, None]
+    return _Strands(roots, directions, curves + pull * ((sums / sizes)[clump_of] - curves))
+
+
+def _bent(
+    roots: np.ndarray, directions: np.ndarray, length: np.ndarray, swing: np.ndarray, style: HairStyle
+) -> np.ndarray:
+    """Bend strands by gravity, wind and curl. Returns: curves (n, _PARTS + 1, 2)."""
+    sideways = np.stack([-directions[:, 1], directions[:, 0]], 1)
+    turns = 1 + 2 * (style.curl > 0.2)
+    wave = np.sin(_ALONG[..., 0] * np.pi * turns + swing[:, None]) - np.sin(swing)[:, None]
+    curves: np.ndarray = (
+        roots[:, None]
+        + directions[:, None] * (_ALONG * length[:, None, None])
+        + np.array(style.fall)[None, None] * (_ALONG**2 * length[:, None, None] * 0.6)
+        + sideways[:, None] * (wave * style.curl * length[:, None] * 0.5)[..., None]
     )
-    # Tips of a clump come together.
-    tips = np.zeros((clumps, parts + 1, 2))
-    weight = np.bincount(of, minlength=clumps)[:, None, None].clip(1)
-    np.add.at(tips, of, curve)
-    pull = (look.gather * u**1.5) * (~alone)[:, None, None]
-    curve = curve + pull * ((tips / weight)[of] - curve)
+    return curves
 
-    at = np.clip(roots[index].round().astype(int), 0, size - 1)
-    base = colour[at[:, 1], at[:, 0]]
-    lit = 1 + 0.25 * (direction @ np.array(look.light))
-    tone = brightness * lit * np.exp(noise.normal(0, look.shine, count))
-    drawn = np.clip(base * tone[:, None], 0, 1)
 
-    n = size * _OVER
+def _strand_colours(
+    noise: np.random.Generator, strands: _Strands, colour: np.ndarray, style: HairStyle, brightness: float
+) -> list[list[int]]:
+    """Draw each strand's colour 0..255: that of the body at its root, lit, and a little brighter or darker."""
+    root_pixels = np.clip(strands.roots.round().astype(int), 0, len(colour) - 1)
+    base = colour[root_pixels[:, 1], root_pixels[:, 0]]
+    lit = 1 + 0.25 * (strands.directions @ np.array(style.light))
+    tone = brightness * lit * np.exp(noise.normal(0, style.shine, len(base)))
+    colours: list[list[int]] = (np.clip(base * tone[:, None], 0, 1) * 255).astype(np.uint8).tolist()
+    return colours
+
+
+def _draw_strands(strands: _Strands, colours: list[list[int]], style: HairStyle, size: int) -> np.ndarray:
+    """Draw one layer of strands, thinner towards the tip. Returns: premultiplied (size, size, 4) float32."""
+    n = size * _SUPERSAMPLING
     alpha, paint = np.zeros((n, n), np.uint8), np.zeros((n, n, 3), np.uint8)
-    shift = 4
-    fixed = ((curve * _OVER) * (1 << shift)).round().astype(np.int32)
-    thick = max(round(look.width * _OVER), 1)
-    # A line of one drawn pixel is as thin as it gets: thinner strands are more translucent instead.
-    strength = 255 * look.opacity * min(look.width * _OVER, 1.0)
-    colours = (drawn * 255).astype(np.uint8).tolist()
-    pieces = ((0, 4, 1.0, thick), (4, 6, 0.5 + 0.5 * look.tip, thick), (6, parts, look.tip, max(thick - 1, 1)))
-    for k in range(count):
+    shift = 4  # fraction bits of the points
+    points = ((strands.curves * _SUPERSAMPLING) * (1 << shift)).round().astype(np.int32)
+    thick = max(round(style.width * _SUPERSAMPLING), 1)
+    # One drawn pixel is the thinnest line. Thinner strands become more translucent instead.
+    strength = 255 * style.opacity * min(style.width * _SUPERSAMPLING, 1.0)
+    pieces = ((0, 4, 1.0, thick), (4, 6, 0.5 + 0.5 * style.tip, thick), (6, _PARTS, style.tip, max(thick - 1, 1)))
+    for strand, colour in zip(points, colours, strict=True):
         for start, stop, share, width in reversed(pieces):
-            line = fixed[k, start : stop + 1]
-            cv2.polylines(paint, [line], False, colours[k], width + 3, cv2.LINE_8, shift)
+            line = strand[start : stop + 1]
+            cv2.polylines(paint, [line], False, colour, width + 3, cv2.LINE_8, shift)
             cv2.polylines(alpha, [line], False, int(strength * share), width, cv2.LINE_AA, shift)
     a = cv2.resize(alpha.astype(np.float32) / 255, (size, size), interpolation=cv2.INTER_AREA)
-    # The paint's average counts painted pixels only.
-    there = (paint.any(2)).astype(np.float32)
+    # Average the colour over painted pixels only.
+    painted = (paint.any(2)).astype(np.float32)
     mean = cv2.resize(paint.astype(np.float32) / 255, (size, size), interpolation=cv2.INTER_AREA)
-    share_painted = cv2.resize(there, (size, size), interpolation=cv2.INTER_AREA)
+    share_painted = cv2.resize(painted, (size, size), interpolation=cv2.INTER_AREA)
     rgb = mean / np.maximum(share_painted, 1e-3)[:, :, None]
     return np.dstack([rgb * a[:, :, None], a]).astype(np.float32)
 
@@ -287,24 +318,24 @@ def _over(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     return out
 
 
-def _streaked(rng: random.Random, premultiplied: np.ndarray) -> np.ndarray:
-    """Motion blur over the whole subject, along a line or a little arc."""
+def _motion_blurred(rng: random.Random, premultiplied: np.ndarray) -> np.ndarray:
+    """Blur the whole subject by motion along a line or a slight arc."""
     length, angle, arc = rng.uniform(6, 45), rng.uniform(0, np.pi), rng.gauss(0, 0.02)
     steps = max(int(length / 1.5), 3)
     size = len(premultiplied)
-    total = np.zeros_like(premultiplied)
+    summed = np.zeros_like(premultiplied)
     for i in range(steps):
         t = i / (steps - 1) - 0.5
         a = cv2.getRotationMatrix2D((size / 2, size / 2), float(np.rad2deg(arc * t)), 1.0)
         a[:, 2] += [np.cos(angle) * length * t, np.sin(angle) * length * t]
-        total += cv2.warpAffine(premultiplied, a, (size, size))
-    out: np.ndarray = total / steps
+        summed += cv2.warpAffine(premultiplied, a, (size, size))
+    out: np.ndarray = summed / steps
     return out
 
 
 def _straight(premultiplied: np.ndarray) -> np.ndarray:
     alpha = np.clip(premultiplied[:, :, 3], 0, 1)
-    # Colours go on where nothing is, so that resampling mixes no black in.
+    # Extend the colours to where alpha is 0, so that resampling mixes in no black.
     near = cv2.GaussianBlur(premultiplied, (0, 0), 3)
     far = cv2.GaussianBlur(premultiplied, (0, 0), 12)
     sums = premultiplied + 1e-3 * near + 1e-5 * far

@@ -1,0 +1,102 @@
+"""Several outputs of one run, written frame by frame and renamed together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mam_video.core.frames import Matted
+from mam_video.media.base import WholeWriter
+from mam_video.media.expected import ExpectedMedia, ExpectedSequence
+from mam_video.media.ffmpeg_compat import writing
+from mam_video.runtime.commit import folders_locked
+from mam_video.runtime.lifecycle import Transactional
+
+
+class WriterGroup(Transactional):
+    """A `Writer` over several outputs, which get their final names together: all of them, or none.
+
+    before_commit  called when every file is whole and none has its final name yet
+    whose          of each output: the subject it is of; None: all subjects together
+    """
+
+    before_commit: Callable[[], None] | None = None
+
+    def __init__(self, writers: Iterable[WholeWriter[Any]], whose: Sequence[str | None] = ()) -> None:
+        """Take the writers one by one; where opening one fails those before it are aborted. At least one is needed.
+
+        Raises: what opening them raises.
+        """
+        self._writers: list[WholeWriter[Any]] = []
+        try:
+            for writer in writers:
+                self._writers.append(writer)
+        except BaseException:
+            self.abort()
+            raise
+        self.whose = tuple(whose) or (None,) * len(self._writers)
+        self.path = self._writers[0].path
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Final names, in the order given."""
+        return tuple(writer.path for writer in self._writers)
+
+    @property
+    def notes(self) -> list[str]:
+        """What the outputs could not take over from the source, a line each."""
+        return [note for writer in self._writers for note in writer.notes]
+
+    def __iter__(self) -> Iterator[WholeWriter[Any]]:
+        return iter(self._writers)
+
+    def expected(self) -> list[tuple[Path, ExpectedMedia | ExpectedSequence]]:
+        """State what each output should hold, of the frames written so far, where it is read back at all."""
+        stated = [(writer.path, writer.expected()) for writer in self._writers]
+        return [(path, expected) for path, expected in stated if expected is not None]
+
+    def resume_from(self, first: int, most: int, *, named: bool = False) -> int:
+        """Take over the frames that an earlier run left in every output, and return how many; `most` at most.
+
+        first: index of the first of them; named: the run was cut off while outputs got their final names.
+        """
+        count = min(writer.frames_kept(first, most, named=named) for writer in self._writers)
+        for writer in self._writers:
+            writer.resume_from(first, count)
+        return count
+
+    def convert(self, matted: Matted) -> list[Any]:
+        """Convert the frame for each writer. Pure: any thread, any order."""
+        return [writer.convert(matted.of(subject)) for writer, subject in zip(self._writers, self.whose, strict=True)]
+
+    def encode(self, converted: list[Any]) -> None:
+        """Add a converted frame to every output, in display order."""
+        for writer, frame in zip(self._writers, converted, strict=True):
+            writer.encode(frame)
+
+    def write(self, matted: Matted) -> None:
+        self.encode(self.convert(matted))
+
+    def close(self) -> None:
+        """Finish every file, and only then rename them all. Raises: MediaError, another run took one of the names."""
+        try:
+            for writer in self._writers:
+                writer.finish()
+            for path in self.paths:
+                with writing(path):
+                    path.parent.mkdir(exist_ok=True)
+            with folders_locked(path.parent for path in self.paths):
+                for writer in self._writers:
+                    writer.check()
+                if self.before_commit is not None:
+                    self.before_commit()
+                for writer in self._writers:
+                    writer.commit()
+        except BaseException:
+            self.abort()
+            raise
+
+    def abort(self) -> None:
+        for writer in self._writers:
+            writer.abort()
