@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mam_video.core.geometry import Box, Point
     from mam_video.core.settings import Settings
     from mam_video.jobs.matte_clip import matte_clip
+    from mam_video.jobs.stills import matte_image
     from mam_video.matting.pipeline import matte_frames
     from mam_video.media import open_clip, open_writers
     from mam_video.models.registry import load_model
@@ -40,6 +41,7 @@ __all__ = [
     "load_model",
     "matte_clip",
     "matte_frames",
+    "matte_image",
     "open_clip",
     "open_writers",
 ]
@@ -47,6 +49,7 @@ __all__ = [
 # Imported when first asked for: `mam-video --help` and a wrong argument need not wait for torch.
 _ROOMS = {
     "jobs.matte_clip": ("matte_clip",),
+    "jobs.stills": ("matte_image",),
     "core.errors": ("DeviceError", "MamVideoError", "MediaError", "UsageError", "WeightsError"),
     "core.frames": ("Frame", "Matted", "Record", "State"),
     "matting.pipeline": ("matte_frames",),

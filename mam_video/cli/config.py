@@ -27,15 +27,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "show",
         usage="mam-video config show [options]",
         help="print every setting with its value and where it comes from",
-        description="Print every setting as TOML, with its source as a comment: default, a preset, a file or an "
-        "option. Takes the options of `matte` that are settings.",
+        description="Print every setting as TOML, with its source as a comment; takes the options of `matte` that are "
+        "settings.\n\nexample:\n  mam-video config show --config fast --set smooth.radius=2\n",
     )
     showing.set_defaults(run=_show)
     groups = Groups(showing)
     add_config(showing)
     add_knobs(groups)
     add_edges(groups["matte"])
-    listing = actions.add_parser("list", help="list the presets", description="List the presets.")
+    shown = "List the presets.\n\nexample:\n  mam-video config list\n"
+    listing = actions.add_parser("list", help="list the presets", description=shown)
     listing.set_defaults(run=_list)
     for action in (showing, listing):
         add_debug(action)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, TextIO
 
 from mam_video.cli.options import add_debug
 from mam_video.cli.say import say
@@ -20,14 +22,11 @@ if TYPE_CHECKING:
 
     from mam_video.jobs.evaluate import Evaluation, InstanceEvaluation
 
+_STDOUT = Path("-")  # as a file's name: standard output
 _WIDTH = 240  # of a table at most: a terminal may wrap it, but no name is cut off
 
-_EPILOG = """\
-An alpha is a file's alpha channel where it has one, else its grey value. Pictures are paired by name, or where no name
-is the same by the number it ends with; a movie's frames by their order; the clips of two folders by name.
-
-units: SAD, Grad and Conn are sums / 1000; MSE and MAD means x 1000; dtSSD x 100; J and F in 0..1. The mean over several
-clips counts each clip once.
+_DESCRIPTION = """\
+Score mattes against ground truth: movies, sequences, folders of pictures or folders of clips.
 
 examples:
   mam-video evaluate matte.mov truth/ --plot error.png
@@ -36,13 +35,18 @@ examples:
   mam-video evaluate mattes/ AM-2K/validation/mask --stills
   mam-video evaluate mattes/ HIM2K/alphas/natural --instances
 """
+_EPILOG = """\
+An alpha is a file's alpha channel where it has one, else its grey value. Pictures are paired by name, or where no name
+is the same by the number it ends with; a movie's frames by their order; the clips of two folders by name.
+
+units: SAD, Grad and Conn are sums / 1000; MSE and MAD means x 1000; dtSSD x 100; J and F in 0..1. The mean over several
+clips counts each clip once.
+"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of `mam-video evaluate`."""
-    parser.description = (
-        "Score mattes against ground truth: movies, sequences, folders of pictures or folders of clips."
-    )
+    parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     parser.set_defaults(run=run)
     parser.add_argument("prediction", metavar="PRED", help="a movie, name.####.png, a folder of pictures, or of clips")
@@ -67,7 +71,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--worst", type=int, default=5, metavar="N", help="how many of the worst frames to name (default: 5)"
     )
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write every number as JSON")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write every number as JSON; - prints it")
     parser.add_argument("--plot", type=Path, metavar="OUT.png", help="draw the metrics over time")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     add_debug(parser)
@@ -98,8 +102,10 @@ class EvaluateOptions:
         values = {each.name: getattr(options, each.name) for each in fields(cls)}
         names = tuple(name.strip() for name in options.metrics.split(",")) if options.metrics else ()
         found = cls(**{**values, "metrics": names})
+        if found.plot == _STDOUT:
+            raise UsageError("--plot -: a picture is not printed; give a file")
         for path in (found.json, found.plot):
-            if path is not None and not path.resolve().parent.is_dir():
+            if path is not None and path != _STDOUT and not path.resolve().parent.is_dir():
                 raise UsageError(f"{path}: the folder {path.resolve().parent} does not exist")
         found.check_names()
         if found.instances and (found.plot or found.masks or found.stills):
@@ -118,7 +124,7 @@ class EvaluateOptions:
         for what, name in (("PRED", self.prediction), ("TRUE", self.truth)):
             guard.reads(what, name, below=(*SUFFIXES, *MOVIE_SUFFIXES))
         for option, path in (("--json", self.json), ("--plot", self.plot)):
-            if path is not None:
+            if path is not None and path != _STDOUT:
                 guard.writes(option, path)
 
 
@@ -139,11 +145,15 @@ def _evaluate(job: EvaluateOptions) -> int:
     )  # fmt: skip
     with _progress(job.quiet) as progress:
         found = evaluate(job.prediction, job.truth, judging, progress)
-    print_evaluation(found, job.worst)
-    if job.json:
-        found.save(job.json)
+    if job.json == _STDOUT:
+        _print_json(found)
+    else:
+        print_evaluation(found, job.worst)
+        if job.json:
+            found.save(job.json)
     if job.plot:
-        _draw(found, job.plot, job.worst, f"{job.prediction} against {job.truth}")
+        beside = sys.stderr if job.json == _STDOUT else None
+        _draw(found, job.plot, job.worst, f"{job.prediction} against {job.truth}", beside)
     return 0
 
 
@@ -158,10 +168,21 @@ def _evaluate_instances(job: EvaluateOptions) -> int:
         quality = evaluate_instances(
             job.prediction, job.truth, metrics=job.metrics or METRICS, partial=job.partial, on_frame=progress
         )
+    if job.json == _STDOUT:
+        _print_json(quality)
+        return 0
     print_instances(quality, job.worst)
     if job.json:
         quality.save(job.json)
     return 0
+
+
+def _print_json(found: Evaluation | InstanceEvaluation) -> None:
+    """Print what `--json FILE` writes, and nothing else."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "scores.json"
+        found.save(file)
+        print(file.read_text(encoding="utf-8").rstrip("\n"))
 
 
 def print_evaluation(found: Evaluation, worst: int = 5) -> None:
@@ -200,7 +221,8 @@ def print_instances(found: InstanceEvaluation, worst: int = 5) -> None:
     say(f"; nothing was predicted for {len(found.absent)} of them" if found.absent else "")
 
 
-def _draw(found: Evaluation, path: Path, worst: int, title: str) -> None:
+def _draw(found: Evaluation, path: Path, worst: int, title: str, file: TextIO | None) -> None:
+    """Draw the scores; `file` gets the line that says so."""
     from mam_video.metrics import METRICS
     from mam_video.report.plot import draw_scores
 
@@ -212,7 +234,7 @@ def _draw(found: Evaluation, path: Path, worst: int, title: str) -> None:
         [(clip, places[clip][frame]) for clip, frame, _ in found.worst(worst)],
         title,
     )
-    say(f"wrote {path}")
+    say(f"wrote {path}", file=file)
 
 
 def _table(first: str, *columns: str) -> Table:

@@ -1,18 +1,18 @@
-"""`mam-video info`, `frame` and `verify`: describe a clip, write one of its frames, compare a matte with its plate."""
+"""`mam-video info` and `verify`: describe a clip, compare a matte with its plate."""
 
 from __future__ import annotations
 
 import argparse
-import re
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mam_video.cli.options import READING, Groups, add_debug, add_knobs, reading_from
 from mam_video.cli.say import say
-from mam_video.core.errors import MediaError, UsageError
+from mam_video.core.errors import MediaError
 from mam_video.core.settings import parse_rate
-from mam_video.core.timecode import Timecode, frame_range, nominal_rate
+from mam_video.core.timecode import frame_range
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,12 +24,6 @@ Print what is known of a clip, and what is assumed where its file says nothing.
 
 example:
   mam-video info plate.mov --decode
-"""
-_FRAME = """\
-Write one frame as a picture, to read the coordinates of a box from.
-
-example:
-  mam-video frame plate.mov 120 -o frame.png --box 412,96,890,1010
 """
 _VERIFY = """\
 Read a matte back and compare its frames, times, size, timecode and colour tags with its plate.
@@ -47,18 +41,7 @@ def configure_info(parser: argparse.ArgumentParser) -> None:
         "input", metavar="INPUT", help="a movie, or a sequence: name.%%04d.exr, name.####.png, a folder"
     )
     parser.add_argument("--decode", action="store_true", help="decode every frame: count them and check their times")
-    add_reading(parser)
-
-
-def configure_frame(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `mam-video frame`."""
-    parser.description = _FRAME
-    parser.set_defaults(run=_frame)
-    parser.add_argument("input", metavar="INPUT", help="the clip")
-    parser.add_argument("frame", help="its number (from 0; of a sequence, its file's number) or its timecode")
-    parser.add_argument("-o", "--output", required=True, metavar="NAME", help="a .png or .jpg")
-    parser.add_argument("--box", metavar="X0,Y0,X1,Y1", help="a box to draw on it")
-    parser.add_argument("--overwrite", action="store_true", help="replace an output that exists")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     add_reading(parser)
 
 
@@ -74,6 +57,7 @@ def configure_verify(parser: argparse.ArgumentParser) -> None:
         "--start-number", type=int, metavar="N", help="the first number of a sequence, if one was given to `matte`"
     )
     parser.add_argument("--quick", action="store_true", help="check headers, index and three frames only")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     add_reading(parser)
 
 
@@ -99,12 +83,53 @@ def _info(options: argparse.Namespace) -> int:
             else:
                 lines["times"] = "regular" if times else "none"
             lines["first frame at"] = f"{float(times[0] * unit):.6f} s"
+    if options.json:
+        print(json.dumps(_as_json(reader.info, lines), indent=1))
+        return 0
     width = max(map(len, lines))
     for name, value in lines.items():
         say(f"{name:{width}}  {value}")
     for note in reader.info.notes:
         say(f"note: {note}")
     return 0
+
+
+def _as_json(info: ClipInfo, lines: dict[str, str]) -> dict[str, object]:
+    """What `info --json` prints: numbers as numbers, exact rates as texts, then the lines for people."""
+    count = info.frames_in_header
+    first, last = (info.frame_number(0), info.frame_number(count - 1)) if count else (None, None)
+    return {
+        "path": str(info.path),
+        "codec": info.codec,
+        "width": info.width,
+        "height": info.height,
+        "rate": str(info.rate),
+        "time_base": str(info.time_base),
+        "frames": count,
+        "first_frame": first,
+        "last_frame": last,
+        "duration": None if count is None else float(count / info.rate),
+        "timecode": None if info.timecode is None else str(info.timecode),
+        "pixel_format": info.pixel_format,
+        "bits": info.bits,
+        "alpha": info.alpha or None,
+        "rotation": info.rotation,
+        "sample_aspect": str(info.sample_aspect),
+        "interlaced": info.interlaced,
+        "layers": list(info.layers),
+        "sound": list(info.sound),
+        "said": lines,
+        "notes": list(info.notes),
+    }
+
+
+def _frames_said(info: ClipInfo) -> str:
+    """How many frames there are, as the header says, with their numbers and the clip's length."""
+    count = info.frames_in_header
+    if not count:
+        return "not said"
+    length = float(count / info.rate)
+    return f"{count}, numbered {info.frame_number(0)}-{info.frame_number(count - 1)}, {length:.3f} s long"
 
 
 def describe(info: ClipInfo) -> dict[str, str]:
@@ -115,7 +140,8 @@ def describe(info: ClipInfo) -> dict[str, str]:
     lines = {
         "size": f"{info.width}x{info.height}" + (f", turned by {info.rotation} degrees" if info.rotation else ""),
         "rate": f"{rate} frames a second, times in {info.time_base} s",
-        "frames in header": str(info.frames_in_header) if info.frames_in_header is not None else "not said",
+        "frames in header": _frames_said(info),
+        "codec": info.codec or "not known",
         "timecode": str(info.timecode) if info.timecode else "none; labels are counted from 00:00:00:00",
         "pixels": f"{info.pixel_format}, {info.bits} bits" + (", with alpha" if info.has_alpha else ""),
         **_alpha(info),
@@ -128,6 +154,7 @@ def describe(info: ClipInfo) -> dict[str, str]:
     }
     levels = info.light.levels
     more = {
+        "layers": ", ".join(info.layers),
         "chroma": info.siting,
         "mastering display": str(info.light.mastering or ""),
         "light levels": f"MaxCLL {levels[0]}, MaxFALL {levels[1]} cd/m2" if levels else "",
@@ -169,38 +196,6 @@ def _alpha(info: ClipInfo) -> dict[str, str]:
 _RANGES = {"tv": "limited (tv)", "pc": "full (pc)"}
 
 
-def _frame(options: argparse.Namespace) -> int:
-    import cv2
-
-    from mam_video.media import open_for_viewing
-    from mam_video.media.name_guard import NameGuard
-    from mam_video.prompts.prompt import Prompt
-
-    output = Path(options.output)
-    if output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise UsageError(f"{output}: a frame is written as .png or .jpg")
-    with open_for_viewing(options.input, reading_from(options)) as reader:
-        info = reader.info
-        guard = NameGuard()
-        guard.reads("the clip", options.input)
-        guard.writes("the frame", output)
-        index = frame_index(options.frame, info)
-        box = Prompt.parse(options.box, [], info.size).box if options.box else None
-        frame = next(iter(reader.frames(index, index + 1)), None)
-        if frame is None:
-            raise UsageError(f"{options.input}: holds no frame {options.frame}; frames are counted from 0")
-    picture = frame.rgb8.copy()
-    if box is not None:
-        x0, y0, x1, y1 = (round(v) for v in box.xyxy)
-        thick = max(round(info.width / 640), 1)
-        cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), (90, 220, 255), thick)
-    write_picture(output, info.path, picture, options.overwrite)
-    label = f", {info.timecode + index}" if info.timecode else ""
-    number = info.frame_number(index)
-    say(f"wrote {output}: frame {number}{label}, {info.width}x{info.height}")
-    return 0
-
-
 def write_picture(output: Path, source: Path, rgb: np.ndarray, overwrite: bool) -> None:
     """Write a picture, (H, W, 3) uint8 RGB, of the clip `source`, or nothing. Raises: UsageError or MediaError."""
     import cv2
@@ -218,25 +213,6 @@ def write_picture(output: Path, source: Path, rgb: np.ndarray, overwrite: bool) 
         raise MediaError(f"{output}: cannot be written ({error.strerror or error})") from error
     finally:
         file.discard()
-
-
-def frame_index(text: str, info: ClipInfo) -> int:
-    """Find the index of a frame by its number or its timecode. Raises: UsageError."""
-    counted = "counted from 0"
-    if info.numbers is not None:
-        counted = f"of its files, {info.numbers[0]} to {info.numbers[-1]},"
-        number = re.fullmatch(r"-?\d+", text)
-        if number and int(text) in info.numbers:
-            return info.numbers.index(int(text))
-        if number:
-            raise UsageError(f"frame {text}: there is no such frame; give a number {counted} or a timecode")
-    if text.isdigit():
-        return int(text)
-    start = info.timecode or Timecode(0, nominal_rate(info.rate))
-    try:
-        return frame_range(f"{text}-", start, info.rate).start
-    except UsageError as error:
-        raise UsageError(f"frame '{text}' is neither a number {counted} nor a timecode of the clip ({error})") from None
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -258,7 +234,10 @@ def _verify(options: argparse.Namespace) -> int:
         else:
             promise = expected_of_plate(plate, frames, rate)
             checks = verify_movie(Path(options.input), promise, every_frame=not options.quick)
-    for check in checks:
+    if options.json:
+        told = [{"what": check.what, "good": check.good, "says": str(check)} for check in checks]
+        print(json.dumps({"matte": options.input, "plate": options.against, "checks": told}, indent=1))
+    for check in checks if not options.json else ():
         say(f"{'ok   ' if check.good else 'WRONG'} {check}")
     wrong = [check.what for check in checks if not check.good]
     if wrong:

@@ -14,7 +14,8 @@ from collections.abc import MutableMapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from mam_video.cli.parser import HelpFormatter, Parser, check_command
+from mam_video.cli.help_levels import COMMON
+from mam_video.cli.parser import Parser, check_command
 from mam_video.cli.say import say
 from mam_video.core.errors import MamVideoError
 from mam_video.core.untrusted import line_of
@@ -23,20 +24,30 @@ from mam_video.core.untrusted import line_of
 # module of the command that is run is imported.
 COMMANDS = {
     "matte": ("matte", "configure", "matte a clip"),
-    "preview": (
-        "preview",
-        "configure",
-        "matte one frame over a checker, and estimate time and disk for the whole clip",
-    ),
-    "prompts": ("prompts", "configure", "print, check and draw a file of prompts"),
+    "preview": ("preview", "configure", "matte one frame over a checker; estimate time and disk for the clip"),
+    "still": ("still", "configure", "matte single pictures"),
+    "frame": ("frame", "configure", "write one frame with a ruler, or with what can be found in it"),
     "info": ("inspect", "configure_info", "print what is known of a clip, and what is assumed"),
-    "frame": ("inspect", "configure_frame", "write one frame as a picture, to read coordinates from"),
+    "prompts": ("prompts", "configure", "print, check and draw a file of prompts"),
     "verify": ("inspect", "configure_verify", "read a matte back and compare it with its plate"),
     "evaluate": ("evaluate", "configure", "score mattes against ground truth"),
     "train": ("train", "configure", "train a model by a recipe"),
     "weights": ("weights", "configure", "list, download, add and verify weight files"),
-    "config": ("config", "configure", "print the settings that hold and where they come from; list the presets"),
+    "config": ("config", "configure", "print the settings that hold and their sources; list the presets"),
 }
+_DESCRIPTION = """\
+Matte a whole clip from one box on its first frame.
+
+examples:
+  mam-video frame plate.mov --grid
+  mam-video preview plate.mov --box 412,96,890,1010
+  mam-video matte plate.mov --box 412,96,890,1010 -o matte.mov
+"""
+_EPILOG = """\
+mam-video COMMAND --help shows a command's options.
+
+exit codes: 0 done, 1 failed, 2 asked wrongly, 3 done with flagged frames (--strict), 130 stopped by Ctrl-C
+"""
 
 
 class _Version(argparse.Action):
@@ -47,16 +58,55 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+class _Completion(argparse.Action):
+    """Prints the script of a shell, or puts it where the shell finds it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _: Any, shell: Any, option: str | None = None) -> None:
+        from mam_video.cli import completion
+
+        whole = build_parser()
+        if self.dest == "show_completion":
+            print(completion.script(shell, whole), end="")
+        else:
+            for line in completion.install(shell, whole):
+                say(line)
+        parser.exit()
+
+
+_COMPLETION = ("--show-completion", "--install-completion")
+
+
 def build_parser(command: str | None = None) -> Parser:
     """Make the program's parser. Only `command` gets its options; every command does where it is None."""
-    parser = Parser(prog="mam-video", description="Matte a whole clip from one box on its first frame.")
+    parser = Parser(prog="mam-video", description=_DESCRIPTION, usage="mam-video COMMAND ... [options]")
+    parser.epilog = _EPILOG
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    parser.add_argument(
+        "--install-completion", action=_Completion, nargs="?", metavar="SHELL",
+        help="complete commands and options with Tab in bash, zsh or fish (default: your shell)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--show-completion", action=_Completion, metavar="SHELL", help="print the script that does so: bash, zsh, fish"
+    )
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=Parser, prog=parser.prog
+    )
     for name, (module, configure, says) in COMMANDS.items():
-        parser.commands[name] = commands.add_parser(name, help=says, formatter_class=HelpFormatter)
+        parser.commands[name] = commands.add_parser(name, help=says)
         if command in (None, name):
             getattr(import_module(f"mam_video.cli.{module}"), configure)(parser.commands[name])
+            _shorten(parser.commands[name], name)
     return parser
+
+
+def _shorten(parser: Parser, name: str) -> None:
+    """Give a command and its actions a short help where they have many options."""
+    if name in COMMON:
+        parser.shorten(COMMON[name])
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner, child in action.choices.items():
+                _shorten(child, f"{name} {inner}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,9 +118,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     limit_spinning(os.environ)
     try:
-        command = check_command(given, list(COMMANDS))
+        asks = bool(given) and given[0].partition("=")[0] in _COMPLETION  # its value is no command
+        command = "" if asks else check_command(given, list(COMMANDS))
         parser = build_parser(command)
         options, extras = parser.parse_known_args(given)
+        if getattr(options, "json", None) is True:
+            extras = [text for text in extras if text != "-"]  # --json prints to standard output; - says so
         if extras:
             parser.commands[command].refuse(extras)
         options.given = given  # for a report: what to run again

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mam_video.cli.names import guard_of
 from mam_video.cli.options import Groups, add_config, add_debug, add_edges, add_knobs, settings_from
 from mam_video.cli.progress import end_line, print_line, show_progress
-from mam_video.cli.prompts import prompts_of
+from mam_video.cli.prompts import add_prompts, prompts_of
 from mam_video.cli.say import say
 from mam_video.cli.subject import Once, SubjectOptions, add_subject
 from mam_video.core.errors import MediaError, UsageError
@@ -61,6 +61,7 @@ class MatteOptions:
     save_track: str | None
     report: str | None
     strict: bool
+    dry_run: bool
     progress: str
     quiet: bool
     verbose: bool
@@ -93,6 +94,7 @@ class MatteOptions:
             save_track=options.save_track,
             report=options.report,
             strict=options.strict,
+            dry_run=options.dry_run,
             progress=options.progress,
             quiet=options.quiet,
             verbose=options.verbose,
@@ -103,11 +105,9 @@ class MatteOptions:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of `mam-video matte`."""
-    from mam_video.media import kinds
-
     parser.usage = "mam-video matte INPUT --box X0,Y0,X1,Y1 -o NAME [options]"
     parser.description = _DESCRIPTION
-    parser.epilog = "output kinds:\n" + "".join(f"  {kind.name:15}{kind.says}\n" for kind in kinds())
+    parser.epilog = output_kinds  # type: ignore[assignment]
     parser.set_defaults(run=run)
     parser.add_argument(
         "input",
@@ -121,21 +121,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_subject(groups)
     add_knobs(groups)
     add_edges(groups["matte"])
-    _add_prompts(groups["prompts on any frame"])
+    add_prompts(groups["prompts on any frame"])
+    _add_backward(groups["prompts on any frame"])
     _add_job(groups["job"])
 
 
-def _add_prompts(group: argparse._ActionsContainer) -> None:
-    group.add_argument(
-        "--prompt",
-        action="append",
-        metavar="[SUBJECT@]FRAME:WHAT",
-        help="a prompt on a frame, which its number or timecode names: '120:box=X0,Y0,X1,Y1;point=X,Y;point=X,Y,0'; "
-        "may be repeated; with several subjects it names its own: dancer@0:box=X0,Y0,X1,Y1",
-    )
-    group.add_argument(
-        "--prompts", metavar="FILE", help="prompts from a TOML file; `mam-video prompts --help` shows its form"
-    )
+def output_kinds() -> str:
+    """What can be written, for the long help."""
+    from mam_video.media import kinds
+
+    return "output kinds:\n" + "".join(f"  {kind.name:15}{kind.says}\n" for kind in kinds())
+
+
+def _add_backward(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--backward",
         action="store_true",
@@ -169,6 +167,9 @@ def _add_job(job: argparse._ActionsContainer) -> None:
     )
     job.add_argument("--report", metavar="DIR", help="write run.json, with one record a frame, and report.html")
     add_config(job)
+    job.add_argument(
+        "--dry-run", action="store_true", help="only print what would be read, assumed and written; write nothing"
+    )
     job.add_argument("--strict", action="store_true", help="exit with code 3 if frames were flagged")
     job.add_argument(
         "--progress",
@@ -213,6 +214,12 @@ def _matte_opened(job: MatteOptions, reader: Reader) -> int:
     if any(SUBJECT in name for name in (*job.outputs, job.save_track or "")):
         _check_names(job, info, frames, [each.subject for each in prompts])
     count = (frames or FrameRange()).count(info.frames_in_header)
+    if job.dry_run:
+        from mam_video.cli.dry_run import plan_lines
+
+        for line in plan_lines(job, info, frames, count, prompts):
+            say(line)
+        return 0
 
     from mam_video.jobs.matte_clip import matte_clip
     from mam_video.report.page import save_report

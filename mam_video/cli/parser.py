@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,11 +15,97 @@ from mam_video.core.tables import suggestion
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises UsageError. `commands` are the parsers of its commands, by name."""
+    """An argument parser that raises UsageError and has two levels of help.
+
+    commands  the parsers of its commands, by name
+    common    the options that `--help` shows; empty: all of them, and there is no `--help-all`
+    """
 
     def __init__(self, *args: Any, **more: Any) -> None:
+        self._epilog: str | Callable[[], str] | None = None
+        more.setdefault("formatter_class", HelpFormatter)
         super().__init__(*args, **more)
         self.commands: dict[str, Parser] = {}
+        self.common: frozenset[str] = frozenset()
+
+    @property
+    def epilog(self) -> str | None:
+        """The text below the options. A function may be set too: it is called when the text is needed."""
+        return self._epilog() if callable(self._epilog) else self._epilog
+
+    @epilog.setter
+    def epilog(self, text: str | Callable[[], str] | None) -> None:
+        self._epilog = text
+
+    def shorten(self, common: Iterable[str]) -> None:
+        """Show only the `common` options with `--help`, and all with `--help-all`."""
+        self.common = frozenset(common)
+        self.add_argument("--help-all", action=_HelpAll, nargs=0, help="show every option and exit")
+
+    def format_usage(self) -> str:
+        """The usage line: arguments and required options by name, the others as [options]."""
+        return f"usage: {self.usage_text()}\n"
+
+    def usage_text(self) -> str:
+        """The usage line without its first word."""
+        if self.usage is not None:
+            return self.usage
+        words = [self.prog]
+        for action in self._actions:
+            name = str(action.metavar or action.dest)
+            if isinstance(action, argparse._SubParsersAction):
+                words.append(f"{name} ...")
+            elif not action.option_strings and action.help != argparse.SUPPRESS:
+                shown = f"{name} [{name} ...]" if action.nargs in ("+", "*") else name
+                words.append(f"[{shown}]" if action.nargs in ("?", "*") else shown)
+            elif action.required:
+                words.append(f"{action.option_strings[0]} {name}")
+        return " ".join([*words, "[options]"])
+
+    def format_help(self) -> str:
+        return self._formatted(self.common)
+
+    def format_help_all(self) -> str:
+        """The page of `--help-all`: every option, and what is below them."""
+        return self._formatted(frozenset())
+
+    def _formatted(self, shown: frozenset[str]) -> str:
+        """The help with the options `shown`, or with all where that is empty."""
+        formatter = self._get_formatter()
+        formatter.add_usage(self.usage_text().replace("%", "%%"), self._actions, [], prefix=None)
+        formatter.add_text(_short(self.description or "") if shown else self.description)
+        groups = [(group.title, group.description, _told(group)) for group in self._action_groups]
+        if shown:
+            arguments, options = (
+                [a for _, _, actions in groups for a in actions if bool(a.option_strings) is named]
+                for named in (False, True)
+            )
+            kept = [a for a in options if shown.intersection(a.option_strings)]
+            groups = [(groups[0][0], None, arguments), (groups[1][0], None, kept)]
+        for title, says, actions in groups:
+            formatter.start_section(title)
+            formatter.add_text(says if actions else None)
+            formatter.add_arguments(actions)
+            formatter.end_section()
+        formatter.add_text(f"{len(options) - len(kept)} more options: {self.prog} --help-all" if shown else self.epilog)
+        return formatter.format_help()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse, but an option takes a value that begins with a minus and a digit: `--box -10,0,90,80`."""
+        return super().parse_known_args(self._joined(list(args if args is not None else sys.argv[1:])), namespace)
+
+    def _joined(self, given: list[str]) -> list[str]:
+        joined: list[str] = []
+        for k, text in enumerate(given):
+            if text == "--":
+                return [*joined, *given[k:]]
+            before = self._option_string_actions.get(joined[-1]) if joined else None
+            takes = before is not None and before.nargs is None and joined[-1].startswith("--")
+            if takes and re.match(r"-\.?\d", text):
+                joined[-1] += f"={text}"
+            else:
+                joined.append(text)
+        return joined
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{_plain(message)}; try `{self.prog} --help`")
@@ -56,14 +143,60 @@ def _plain(message: str) -> str:
     return message
 
 
-class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Prints descriptions and examples as they are written."""
+def _told(group: argparse._ActionsContainer) -> list[argparse.Action]:
+    """The arguments of a group that the help tells of."""
+    return [action for action in group._group_actions if action.help != argparse.SUPPRESS]  # type: ignore[attr-defined]
 
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=28)
+
+class _HelpAll(argparse.Action):
+    """Prints the long help and ends."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        assert isinstance(parser, Parser)
+        print(parser.format_help_all(), end="")
+        parser.exit()
+
+
+_EXAMPLES = 3  # that the short help shows
+
+
+def _short(description: str) -> str:
+    """A description with its first examples only."""
+    text, heading, rest = description.partition("\n\nexamples:\n")
+    examples = re.findall(r"(?:.*\\\n)*.*\S.*\n?", rest)
+    return text + heading + "".join(examples[:_EXAMPLES])
+
+
+def help_of(action: argparse.Action) -> str:
+    """The help of an argument, which says what holds where an option is left out."""
+    text = (action.help or "").strip()
+    told = "(default:" in text or not action.option_strings or isinstance(action, argparse._HelpAction | _HelpAll)
+    if told or action.dest in ("version", "show_completion", "install_completion"):
+        return text
+    default = "off" if action.nargs == 0 else "required" if action.required else f"default: {_default_of(action)}"
+    return f"{text} ({f'default: {default}' if action.nargs == 0 else default})"
+
+
+def _default_of(action: argparse.Action) -> str:
+    return "none" if action.default in (None, "", []) else str(action.default)
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Prints descriptions and examples as they are written, and the default in every option's line."""
+
+    def __init__(self, prog: str, **more: Any) -> None:
+        super().__init__(prog, max_help_position=28, **more)
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)  # mam-vit-l stays one word
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        return help_of(action)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        return f"{', '.join(action.option_strings)} {self._format_args(action, action.dest.upper())}"
 
 
 def check_command(given: Sequence[str], commands: Sequence[str]) -> str:

@@ -8,21 +8,28 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mam_video.cli.inspect import add_reading, frame_index
+from mam_video.cli.inspect import add_reading
 from mam_video.cli.options import reading_from
 from mam_video.cli.say import say
+from mam_video.cli.which_frame import frame_index
 from mam_video.core.errors import MediaError, UsageError
-from mam_video.core.geometry import Box, point_of
-from mam_video.prompts.parse import PromptClip, PromptEntry, by_subject, parse_entry, read_entries
-from mam_video.prompts.prompt import Prompt, Prompts
 
 if TYPE_CHECKING:
     from mam_video.cli.subject import SubjectOptions
+    from mam_video.core.geometry import Box
     from mam_video.core.settings import Settings
     from mam_video.media import ClipInfo, Reader
+    from mam_video.prompts.parse import PromptClip, PromptEntry
+    from mam_video.prompts.prompt import Prompt, Prompts
 
 _COLUMNS = 3  # of the sheet
 
+_DESCRIPTION = """\
+Print a file of prompts and check it, against its clip if that is given; draw its prompts over their frames.
+
+example:
+  mam-video prompts shot.toml plate.mov -o prompts.png
+"""
 _EPILOG = """\
 a file of prompts (TOML):
   version = 1
@@ -35,17 +42,12 @@ a file of prompts (TOML):
   frame = 120
   points = [[640, 400], [100, 80, 0]]  # on the subject; with a third value 0, on the background
   subject = "dancer"                   # the subject's name; "subject" if it is left out
-
-example:
-  mam-video prompts shot.toml plate.mov -o prompts.png
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of `mam-video prompts`."""
-    parser.description = (
-        "Print a file of prompts and check it, against its clip if that is given; draw its prompts over their frames."
-    )
+    parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     parser.set_defaults(run=_run)
     parser.add_argument("file", metavar="FILE", help="the file of prompts")
@@ -55,13 +57,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_reading(parser)
 
 
+def add_prompts(group: argparse._ActionsContainer) -> None:
+    """Add --prompt and --prompts, which `matte` and `preview` share."""
+    group.add_argument(
+        "--prompt",
+        action="append",
+        metavar="[SUBJECT@]FRAME:WHAT",
+        help="a prompt on a frame, which its number or timecode names: '120:box=X0,Y0,X1,Y1;point=X,Y;point=X,Y,0'; "
+        "may be repeated; with several subjects it names its own: dancer@0:box=X0,Y0,X1,Y1",
+    )
+    group.add_argument(
+        "--prompts", metavar="FILE", help="prompts from a TOML file; `mam-video prompts --help` shows its form"
+    )
+
+
 def clip_of(info: ClipInfo) -> PromptClip:
     """The facts of a clip that reading prompts needs."""
+    from mam_video.prompts.parse import PromptClip
+
     return PromptClip(info.size, lambda text: frame_index(text, info), info.frames_in_header)
 
 
 def prompt_of(subject: SubjectOptions, reader: Reader, first: int, settings: Settings) -> Prompt | None:
     """Make a prompt of --box, --point, --mask or --text for frame `first`; None where none is given."""
+    from mam_video.core.geometry import point_of
+    from mam_video.prompts.prompt import Prompt
+
     points = list(subject.points)
     if subject.text is not None:
         on = tuple(point_of(text.split(","), reader.info.size) for text in points)
@@ -91,6 +112,8 @@ def _box_of_text(text: str, reader: Reader, first: int, settings: Settings) -> B
 
 def prompts_of(subject: SubjectOptions, reader: Reader, first: int, settings: Settings) -> list[Prompts]:
     """Collect the prompts of each subject: those of frame `first` (see `prompt_of`), --prompt and --prompts."""
+    from mam_video.prompts.parse import PromptEntry, by_subject, parse_entry, read_entries
+
     clip = clip_of(reader.info)
     entries = read_entries(subject.prompts_file, clip) if subject.prompts_file else []
     entries += [parse_entry(text, clip) for text in subject.prompts]
@@ -102,6 +125,8 @@ def prompts_of(subject: SubjectOptions, reader: Reader, first: int, settings: Se
 
 
 def _run(options: argparse.Namespace) -> int:
+    from mam_video.prompts.parse import read_entries
+
     if options.input is None:
         if options.output:
             raise UsageError(f"{options.output}: prompts are drawn over their frames; name the clip too")
@@ -151,6 +176,8 @@ def _draw(entries: list[PromptEntry], reader: Reader, output: Path, overwrite: b
 
 
 def _print(entries: list[PromptEntry], info: ClipInfo | None) -> None:
+    from mam_video.prompts.parse import by_subject
+
     subjects = by_subject(entries)
     for entry in entries:
         said = str(entry.prompt) if info is not None else entry.given
@@ -168,6 +195,8 @@ def _called(entry: PromptEntry, info: ClipInfo | None) -> str:
 
 def _any_clip() -> PromptClip:
     """Stand in for a clip where only the form of a file is checked: every frame and place is inside it."""
+    from mam_video.prompts.parse import PromptClip
+
     labels: dict[str, int] = {}
 
     def index_of(text: str) -> int:

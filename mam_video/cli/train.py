@@ -10,7 +10,7 @@ from mam_video.cli.say import say
 from mam_video.training.recipes import add_arguments, parse_changes, train
 
 _DESCRIPTION = """\
-Train a model. The folder `out` of the recipe gets the weights, and what is needed to resume.
+Train a model by a recipe; the folder `out` of the recipe gets the weights, and what is needed to resume.
 
 example:
   mam-video train lite-segmenter --set data=train --set batch=4

@@ -13,7 +13,7 @@ from mam_video.core.errors import WeightsError
 from mam_video.core.untrusted import printable
 
 _DESCRIPTION = """\
-Weight files are kept in your cache, or in the folder that MAM_VIDEO_WEIGHTS names.
+List, download, add and verify weight files, kept in your cache or in the folder that MAM_VIDEO_WEIGHTS names.
 
 examples:
   mam-video weights get sam-vit-b
@@ -26,15 +26,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
-    def add(name: str, says: str, act: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
-        action: argparse.ArgumentParser = actions.add_parser(name, help=says, description=f"{says.capitalize()}.")
+    def add(
+        name: str, says: str, act: Callable[[argparse.Namespace], int], example: str = ""
+    ) -> argparse.ArgumentParser:
+        shown = f"{says[0].upper()}{says[1:]}.\n\nexample:\n  mam-video weights {name}{example}\n"
+        action: argparse.ArgumentParser = actions.add_parser(name, help=says, description=shown)
         action.set_defaults(run=act)
         return action
 
     listing = add("list", "print the known weight files, and which are here", _list)
-    fetching = add("get", "download SAM's weights from Meta's server", _get)
+    fetching = add("get", "download SAM's weights from Meta's server", _get, " sam-vit-b")
     fetching.add_argument("name", nargs="+", metavar="NAME", help="a name that `mam-video weights list` shows")
-    adding = add("add", "add a checkpoint that you have, such as one of MAM", _add)
+    adding = add("add", "add a checkpoint that you have, such as one of MAM", _add, " mam_vitb.pth --name mam-vit-b")
     adding.add_argument("path", type=Path, metavar="FILE", help="the checkpoint")
     adding.add_argument(
         "--name", default="", metavar="NAME", help="what it is, as mam-vit-b (default: by the file's name)"

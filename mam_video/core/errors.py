@@ -38,6 +38,10 @@ class MediaError(MamVideoError):
     """A clip cannot be read, or a result cannot be written."""
 
 
+class MissingFileError(UsageError, MediaError):
+    """A file that the user names to be read does not exist: asked wrongly."""
+
+
 class WeightsError(MamVideoError):
     """Weights are missing, damaged, or not what they should be."""
 

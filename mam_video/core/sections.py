@@ -11,6 +11,7 @@ from typing import Literal
 from mam_video.core.errors import SettingError, UsageError
 from mam_video.core.knobs import KnobField, Section, knob, knob_fields
 
+MODEL_NAMES = ("lite", "classic", "mam-vit-b", "mam-vit-l", "mam-vit-h")
 # Rates that are written short and meant exactly.
 _SHORT_RATES = {"23.976": 24000, "23.98": 24000, "29.97": 30000, "47.952": 48000, "59.94": 60000, "119.88": 120000}
 

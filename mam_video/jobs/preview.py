@@ -28,7 +28,7 @@ from mam_video.media import Reader, expected_bytes, open_clip, parse_output
 from mam_video.media.open import is_resumable
 from mam_video.models.base import Embedding, Model
 from mam_video.models.registry import load_model
-from mam_video.prompts.prompt import Prompt
+from mam_video.prompts.prompt import Prompt, Prompts
 from mam_video.report.run import RunReport
 from mam_video.report.sheet import over_colour
 
@@ -75,7 +75,7 @@ class Preview:
 def preview(
     source: str | Path | Reader,
     outputs: Sequence[str | Path],
-    prompt: Prompt | None,
+    prompt: Prompt | Prompts | Sequence[Prompts] | None,
     settings: Settings | None = None,
     *,
     index: int = 0,
@@ -86,7 +86,7 @@ def preview(
     Args:
         source: as for `matte_clip`; an opened reader stays open.
         outputs: what the run will write, as for `matte_clip`; the preview writes nothing there.
-        prompt: where the subject is in frame `index`.
+        prompt: where the subject is in frame `index`, or the prompts of several subjects there.
         more: track_from, masks, trimaps, include, exclude: as for `matte_clip`.
     Raises: as `matte_clip`.
     """

@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from mam_video.core.errors import MediaError, UsageError
+from mam_video.core.errors import MediaError, MissingFileError, UsageError
 from mam_video.media.atomic_output import Pattern
 from mam_video.media.movie.reader import MovieReader
 from mam_video.media.still_images import is_picture, pictures_in, read_alpha
@@ -80,7 +80,7 @@ def open_alphas(source: str | Path) -> Alphas:
         ordered = sorted((pattern.number(f.name) or 0, f) for f in files)
         return Pictures(path, tuple(f for _, f in ordered), tuple(f.stem for _, f in ordered),
                         tuple(n for n, _ in ordered))  # fmt: skip
-    raise MediaError(f"{path}: no such file or folder")
+    raise MissingFileError(f"{path}: no such file or folder")
 
 
 def find_alphas(source: str | Path, chosen: Sequence[str] = ALPHA_FOLDERS) -> dict[str, Alphas]:

@@ -214,6 +214,27 @@ class Pattern:
         return {number: entry for number, entry in found if number is not None and self.name(number) == entry.name}
 
 
+class ExactName(Pattern):
+    """The name of a single picture, without a number in it: `cut.png` is written as `cut.png`."""
+
+    def __init__(self, text: str, number: int) -> None:
+        """`number` is that of the only frame."""
+        super().__init__(text)
+        self._number = number
+        self.path = Path(text)
+
+    @staticmethod
+    def is_one_file(text: str) -> bool:
+        """Whether a name means one file: no folder, and no place for a number."""
+        return not text.endswith(("/", "\\")) and not Pattern.is_one(text)
+
+    def name(self, index: int) -> str:
+        return self.path.name
+
+    def number(self, name: str) -> int | None:
+        return self._number if name == self.path.name else None
+
+
 class SequenceOutput:
     """A sequence under construction: frames in a hidden folder beside the final names, moved there when all are whole.
 

@@ -90,6 +90,8 @@ class ClipInfo:
                       shown
     siting            of subsampled chroma: one of `colour.SITINGS`; "" where there is none
     light             of a movie: mastering display and light levels
+    codec             name of the codec of a movie, or the format of a sequence's files, as "h264" or "EXR, zip"
+    layers            of an EXR: its layers and parts by name; those without one are not listed
     notes             what was assumed, or looks wrong, a line each, to be shown once
     """
 
@@ -123,6 +125,8 @@ class ClipInfo:
     coded: bool = False
     siting: str = ""
     light: Light = field(default_factory=Light)
+    codec: str = ""
+    layers: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property

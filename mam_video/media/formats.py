@@ -15,7 +15,7 @@ from typing import Final, Literal
 from mam_video.core.errors import UsageError
 from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import OutputSettings
-from mam_video.media.atomic_output import Pattern
+from mam_video.media.atomic_output import ExactName, Pattern
 from mam_video.media.background import Background
 from mam_video.media.base import ClipInfo, Colour
 from mam_video.media.movie.codecs import (
@@ -325,7 +325,9 @@ def expected_bytes(kind: OutputFormat | str | Path, info: ClipInfo, frames: int 
 
 
 def pattern_of(name: str, kind: OutputFormat, info: ClipInfo) -> Pattern:
-    """Return the pattern of a sequence's names, with as many digits as the clip's own numbers have."""
+    """The names of a sequence's files. Of a clip that is one picture, a plain name is written exactly."""
+    if info.numbers is not None and len(info.numbers) == 1 and ExactName.is_one_file(name):
+        return ExactName(name, info.numbers[0])
     return Pattern(name, kind.suffixes[0], info.padding or 4, info.padding_below)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mam_video.core.errors import MamVideoError, UsageError
-from mam_video.media.atomic_output import Numbers, Pattern
+from mam_video.media.atomic_output import ExactName, Numbers, Pattern
 from mam_video.media.sequence.image_formats import SUFFIXES
 from mam_video.media.sequence.pattern import find_sequence, is_sequence
 
@@ -76,6 +76,9 @@ class NameGuard:
 
     def writes_sequence(self, option: str, pattern: Pattern, numbers: Numbers | None = None) -> None:
         """Enter a sequence; `numbers` are the first and last of its frames (None: not known)."""
+        if isinstance(pattern, ExactName):
+            self.writes(option, pattern.path)
+            return
         if pattern.makes_folder:
             self._enter(_folder(option, pattern.folder), pattern.folder)
         inputs = self._known()

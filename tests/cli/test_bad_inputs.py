@@ -59,7 +59,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # arguments ({clips} and {out} are folders), exit code, what the line must say
 CASES: dict[str, tuple[str, int, str]] = {
-    "no such file": ("{clips}/absent.mov --box {box} -o {out}/m.mov", 1, "absent.mov"),
+    "no such file": ("{clips}/absent.mov --box {box} -o {out}/m.mov", 2, "absent.mov"),
     "a folder": ("{clips} --box {box} -o {out}/m.mov", 1, "folder"),
     "not a video": ("{clips}/text.mov --box {box} -o {out}/m.mov", 1, "text.mov"),
     "an empty file": ("{clips}/empty.mov --box {box} -o {out}/m.mov", 1, "empty.mov"),
@@ -117,7 +117,7 @@ CASES: dict[str, tuple[str, int, str]] = {
     "a rate that is none": ("{clips}/s.%04d.png --fps fast --box {box} -o {out}/m.mov", 2, "fast"),
     "a rate for a movie": ("{good} --fps 24 --box {box} -o {out}/m.mov", 2, "--fps"),
     "a gap in a sequence": ("{clips}/s.%04d.png --box {box} -o {out}/m.mov", 1, "frames 3 are missing"),
-    "a sequence that is not there": ("{clips}/t.%04d.exr --box {box} -o {out}/m.mov", 1, "t.%04d.exr"),
+    "a sequence that is not there": ("{clips}/t.%04d.exr --box {box} -o {out}/m.mov", 2, "t.%04d.exr"),
     "a layer of a PNG": ("{clips}/s.0001.png --layer x --box {box} -o {out}/m.mov", 2, "layer"),
     "an unknown colour space": ("{good} --input-transform Bogus --box {box} -o {out}/m.mov", 2, "Bogus"),
     "a damaged picture": ("{clips}/d.0001.png --box {box} -o {out}/m.mov", 1, "d.0001.png"),

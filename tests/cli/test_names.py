@@ -240,7 +240,7 @@ def test_signs_in_a_files_name(shot: Path, capsys: pytest.CaptureFixture[str]) -
     ):
         assert (shot / name).is_file(), name
     code, said = run(capsys, "info", shot / "gone@2.mov")
-    assert code == 1 and "no such file" in said
+    assert code == 2 and "no such file" in said
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names that are not UTF-8 can stand on Linux alone")
@@ -260,7 +260,7 @@ def test_names_that_are_not_utf8(shot: Path, capsys: pytest.CaptureFixture[str])
     for suffix in suffixes:
         assert len(list(open_clip(there / f"{odd}.%04d.{suffix}").frames())) == COUNT
     code, said = run(capsys, "info", there / "none.mov")
-    assert code == 1 and said.count("\n") == 1
+    assert code == 2 and said.count("\n") == 1
 
 
 def test_a_background_may_be_called_like_a_colour(

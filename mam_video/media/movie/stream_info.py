@@ -16,7 +16,7 @@ from av.container import InputContainer
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
-from mam_video.core.errors import MediaError, UsageError
+from mam_video.core.errors import MediaError, MissingFileError, UsageError
 from mam_video.core.settings import InputSettings
 from mam_video.core.timecode import MOST_RATE, Timecode, nominal_rate
 from mam_video.media import pixel_formats
@@ -70,7 +70,7 @@ class OpenedStream:
 
     def __init__(self, path: Path) -> None:
         if not path.exists() and "%" not in path.name:
-            raise MediaError(f"{path}: no such file")
+            raise MissingFileError(f"{path}: no such file")
         if path.is_dir():
             raise MediaError(f"{path}: is a folder, not a clip; for a sequence give its pattern, as name.%04d.png")
         if path.exists() and not path.is_file():
@@ -166,6 +166,7 @@ def describe_stream(
     light = light_of(first)
     siting = chroma_siting(stream, first)  # the last look at this frame
     info = ClipInfo(
+        codec=stream.codec_context.codec.canonical_name,
         path=path,
         width=width,
         height=height,

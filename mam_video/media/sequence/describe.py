@@ -85,6 +85,8 @@ def describe_sequence(
     if opened.dtype.kind == "f" and look == "linear":
         seen = Colour("pc", "gbr", "bt709", "iec61966-2-1", True)  # of what integer files are given of it
     return ClipInfo(
+        codec=first.codec or files.tail.lstrip(".").upper(),
+        layers=first.layers,
         path=files.path,
         width=opened.size[1],
         height=opened.size[0],

@@ -77,6 +77,8 @@ class Exr:
             data=data,
             chromaticities=tuple(float(value) for value in colours) if colours is not None else None,
             reel=str(header.get("reelName", ""))[:64],
+            codec=_codec(header),
+            layers=_layer_names(parts),
         )
 
     @staticmethod
@@ -232,6 +234,24 @@ def _layers(parts: tuple[tuple[str, tuple[str, ...]], ...], wanted: tuple[tuple[
                 for key in (prefix, f"{part}.{prefix}".strip(".")):
                     found.setdefault(key, Place(index, channels))
     return found
+
+
+def _layer_names(parts: list[Any]) -> tuple[str, ...]:
+    """Names of the layers in all parts: what stands before the last dot of a channel, and names of parts."""
+    found: dict[str, None] = {}
+    for part in parts:
+        if name := part.name() or "":
+            found.setdefault(str(name))
+        for channel in _channel_names(part):
+            if layer := channel.rpartition(".")[0]:
+                found.setdefault(layer)
+    return tuple(found)
+
+
+def _codec(header: Any) -> str:
+    """The format with its compression, where the library tells that."""
+    told = str(getattr(header.get("compression"), "name", "")).removesuffix("_COMPRESSION").lower()
+    return f"EXR, {told}" if told else "EXR"
 
 
 def _listed(names: list[str]) -> str:

@@ -34,6 +34,8 @@ class ImageHeader:
     assumed        what `own` rests on where the file does not say, for the user; else empty
     rate           frames a second, where the file says so
     pictures       how many are in the file; the first is read
+    codec          format and compression, as "EXR, zip"; "" where only the format is known
+    layers         of an EXR: names of its layers and parts
     display, data  windows in EXR's pixel space; None where the picture is all there is
     """
 
@@ -55,6 +57,8 @@ class ImageHeader:
     reel: str = ""
     transfer: str = field(default="unknown")
     pictures: int = 1
+    codec: str = ""
+    layers: tuple[str, ...] = ()
 
     @property
     def window(self) -> XYXY:

@@ -24,7 +24,7 @@ from typing import Final
 
 import fileseq
 
-from mam_video.core.errors import MediaError, UsageError
+from mam_video.core.errors import MediaError, MissingFileError, UsageError
 from mam_video.media.movie.container_layout import pictures_in_png
 from mam_video.media.sequence.frame_signs import MOST_DIGITS, FrameSign, frame_signs, takes_sign, written_number
 from mam_video.runtime.os_errors import reason
@@ -113,13 +113,15 @@ def find_sequence(text: str, suffixes: frozenset[str]) -> SequencePattern:
     except (OSError, ValueError) as error:
         raise MediaError(f"{text}: cannot be read ({reason(error)})") from error
     if not frame_signs(path.name) and not _BARE_RANGE.fullmatch(path.name):
-        raise MediaError(f"{text}: no such file")
+        raise MissingFileError(f"{text}: no such file")
     (folder, head, tail, padding, wanted), found, below = _chosen(text, _parsed(text), suffixes)
     if tail.lower() not in suffixes:
         known = ", ".join(sorted(suffixes))
         raise MediaError(f"{text}: sequences of '{tail}' are not read; those of {known} are")
     if not found:
-        raise MediaError(f"{text}: no such file; nothing in {folder} has a name like {head}{'1':0>{padding}}{tail}")
+        raise MissingFileError(
+            f"{text}: no such file; nothing in {folder} has a name like {head}{'1':0>{padding}}{tail}"
+        )
     if wanted is None:
         return _whole(folder, head, tail, padding, found, below)
     have = set(found)
@@ -173,7 +175,7 @@ def _parsed(text: str) -> list[_Parsed]:
         except UsageError:
             if signs[0].explicit:
                 raise
-            raise MediaError(f"{text}: no such file") from None  # hero@2x.mov: the sign is none
+            raise MissingFileError(f"{text}: no such file") from None  # hero@2x.mov: the sign is none
     ways = []
     for sign in signs:
         with suppress(UsageError):
@@ -305,8 +307,16 @@ def _one_file(path: Path) -> SequencePattern:
     assert digits is not None
     head, padding, number = path.name[: digits.start()], len(digits[0]), int(digits[0])
     if number and head.endswith("-") and takes_sign(head[:-1]):
-        return SequencePattern(path.parent, head[:-1], found[3], padding, (-number,), (-number,), padding)
-    return SequencePattern(path.parent, head, found[3], padding, (number,), (number,))
+        return OneFile(path.parent, head[:-1], found[3], padding, (-number,), (-number,), padding)
+    return OneFile(path.parent, head, found[3], padding, (number,), (number,))
+
+
+class OneFile(SequencePattern):
+    """One picture with a number in its name, by which it is called."""
+
+    @property
+    def path(self) -> Path:
+        return self.file(self.numbers[0])
 
 
 class Single(SequencePattern):
