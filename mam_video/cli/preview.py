@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mam_video.cli.inspect import frame_index, write_picture
-from mam_video.cli.matte import readable
 from mam_video.cli.names import guard_of
 from mam_video.cli.options import Groups, add_config, add_debug, add_edges, add_knobs, settings_from
 from mam_video.cli.prompts import prompt_of
@@ -16,6 +15,7 @@ from mam_video.cli.say import say
 from mam_video.cli.subject import SubjectOptions, add_subject
 from mam_video.core.errors import UsageError
 from mam_video.core.settings import Settings
+from mam_video.core.units import readable
 from mam_video.report.sentences import sentences
 
 if TYPE_CHECKING:

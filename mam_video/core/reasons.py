@@ -24,6 +24,8 @@ class Reason(StrEnum):
     STATIC_PART_REMOVED = "static_part_removed"  # a part that does not move was removed from the mask
     NOTHING_FOUND = "nothing_found"
     NOTHING_AT_PROMPT = "nothing_at_prompt"  # the prompt shows nothing that the segmenter can find
+    OUTSIDE_PROMPT = "outside_prompt"  # value: share of what was found that lies in the prompted box
+    SMALL_IN_PROMPT = "small_in_prompt"  # value: share of the prompted box that is filled
     LEFT_FRAME = "left_frame"
     FOUND_AGAIN = "found_again"  # value: number of frames in which it was lost
     FOUND_ELSEWHERE = "found_elsewhere"  # lost and found by its colours within one frame

@@ -21,237 +21,26 @@ segmenter's prompt-free features and does not train them: it is trained after th
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mam_video.models.lite_backbone import HEAD_CHANNELS, LITE0, Backbone, LiteArchitecture
+
 SEGMENTER_SIZE = 256
 """S: the side of the square that the segmenter was trained at."""
-
-_STRIDES = (1, 2, 2, 2, 1, 2, 1)  # of the stages of every EfficientNet-Lite; the stem has stride 2
-_HEAD_CHANNELS = 32  # of an attention's head in the segmenter
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """One stage of the backbone: `repeats` inverted residuals, the first of which has the stage's stride."""
-
-    expansion: int
-    kernel: int
-    channels: int
-    repeats: int
-
-
-@dataclass(frozen=True, slots=True)
-class LiteArchitecture:
-    """The size of the network: the backbone's seven stages, and the segmenter's channels at strides 16, 8 and 4.
-
-    Attributes:
-        stages: of the backbone, in running order.
-        wide: channels at stride 16, a multiple of 32.
-        middle: channels at stride 8.
-        narrow: channels at stride 4.
-        attentions: how many attention layers the decoder has at stride 16.
-    Raises: ValueError, no network can have this form.
-    """
-
-    stages: tuple[Stage, ...]
-    wide: int
-    middle: int
-    narrow: int
-    attentions: int
-
-    def __post_init__(self) -> None:
-        if len(self.stages) != len(_STRIDES):
-            raise ValueError(f"a backbone has {len(_STRIDES)} stages, not {len(self.stages)}")
-        numbers = [self.wide, self.middle, self.narrow, self.attentions]
-        numbers += [n for s in self.stages for n in (s.expansion, s.kernel, s.channels, s.repeats)]
-        if not all(isinstance(n, int) and n > 0 for n in numbers):
-            raise ValueError("the sizes of an architecture are whole numbers above 0")
-        if self.wide % _HEAD_CHANNELS:
-            raise ValueError(f"wide is {self.wide}, which is no multiple of {_HEAD_CHANNELS}")
-        if not all(s.kernel % 2 for s in self.stages):
-            raise ValueError("the kernels of an architecture are odd")
-
-    @property
-    def channels(self) -> tuple[int, int, int, int, int]:
-        """Channels of f2, f4, f8, f16 and f32."""
-        c = [s.channels for s in self.stages]
-        return c[0], c[1], c[2], c[4], c[6]
-
-    def to_text(self) -> str:
-        """As JSON, for the metadata of a weight file; `from_text` reads it."""
-        return json.dumps(asdict(self), separators=(",", ":"))
-
-    @classmethod
-    def from_text(cls, text: str) -> LiteArchitecture:
-        """From JSON. Raises: ValueError, it is not what `to_text` writes."""
-        try:
-            values = json.loads(text)
-            stages = tuple(Stage(**stage) for stage in values.pop("stages"))
-            return cls(stages=stages, **values)
-        except (AttributeError, KeyError, TypeError, RecursionError, json.JSONDecodeError) as e:
-            raise ValueError(f"not an architecture: {text[:60]}") from e
-
-    @classmethod
-    def from_shapes(cls, shapes: Mapping[str, Sequence[int]]) -> LiteArchitecture:
-        """From the shapes of a network's weights by name. Raises: ValueError, they are of another network."""
-        try:
-            stages = []
-            for i in range(len(_STRIDES)):
-                blocks = {int(m[1]) for k in shapes if (m := re.match(rf"backbone\.stages\.{i}\.(\d+)\.", k))}
-                last = f"backbone.stages.{i}.{max(blocks)}"
-                mid, _, kernel, _ = shapes[f"{last}.depthwise.weight"]
-                entry = f"{last}.expand.weight"
-                expansion = mid // shapes[entry][1] if entry in shapes else 1
-                stages.append(Stage(expansion, kernel, shapes[f"{last}.project.weight"][0], len(blocks)))
-            wide, middle, narrow = (shapes[f"segmenter.lateral{n}.0.weight"][0] for n in (16, 8, 4))
-            attentions = sum(bool(re.fullmatch(r"segmenter\.body16\.\d+\.qkv\.weight", k)) for k in shapes)
-        except (KeyError, ValueError, IndexError, ZeroDivisionError) as e:
-            raise ValueError("these are not the shapes of a network of this kind") from e
-        return cls(tuple(stages), wide, middle, narrow, attentions)
-
-
-LITE0 = LiteArchitecture(
-    stages=(
-        Stage(1, 3, 16, 1),
-        Stage(6, 3, 24, 2),
-        Stage(6, 5, 40, 2),
-        Stage(6, 3, 80, 3),
-        Stage(6, 5, 112, 3),
-        Stage(6, 5, 192, 4),
-        Stage(6, 3, 320, 1),
-    ),
-    wide=128,
-    middle=64,
-    narrow=32,
-    attentions=2,
-)
-LITE2 = LiteArchitecture(
-    stages=(
-        Stage(1, 3, 16, 1),
-        Stage(6, 3, 24, 3),
-        Stage(6, 5, 48, 3),
-        Stage(6, 3, 88, 4),
-        Stage(6, 5, 120, 4),
-        Stage(6, 5, 208, 5),
-        Stage(6, 3, 352, 1),
-    ),
-    wide=192,
-    middle=80,
-    narrow=32,
-    attentions=3,
-)
-ARCHITECTURES = {"lite0": LITE0, "lite2": LITE2}
-"""By the names that a training config may use; each has the backbone EfficientNet-Lite of its number."""
-
-ARCHITECTURE_KEY = "architecture"  # in the metadata of a weight file
-
-
-def architecture_of(state: Mapping[str, Tensor], told: str | None = None) -> LiteArchitecture:
-    """The architecture of a network's weights, by their shapes.
-
-    Args:
-        state: weights by name.
-        told: the architecture as the file's metadata tells it, or None. The shapes must confirm it.
-    Raises: ValueError, `told` is no architecture or not that of the weights, or they are of another network.
-    """
-    found = LiteArchitecture.from_shapes({k: tuple(v.shape) for k, v in state.items()})
-    if told is not None and LiteArchitecture.from_text(told) != found:
-        raise ValueError("the architecture in the file's metadata is not that of its weights")
-    return found
-
-
-_BN_EPS = 1e-3  # of the backbone
-FROZEN_STAGES = 2
 _FEATURE_SCALE = 0.1  # f2 and f4 have a deviation of about 10: brought to that of pictures and masks
-
 KEY = 32  # channels of a key
 LOOK = 64  # channels of a look
+
+
 # box, is there one, place in it across and down, previous mask, is there one, points on the subject, on the background
 PROMPT_MAPS = 8
 MATCH_MAPS = 7  # inside, outside, is there one: of the prompted frame, then of the recent ones; target of all of them
 RECENT_WEIGHT = 0.5  # of all recent frames together in the regression, beside 1 for the prompted one
-
-
-class SameConv(nn.Conv2d):
-    """A convolution that pads as TensorFlow's SAME does: at stride 2 one pixel more to the right and below."""
-
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
-        super().__init__(in_channels, out_channels, kernel, stride, 0 if stride > 1 else kernel // 2, groups=groups)
-        # For even sides, as all of ours are.
-        self._same = ((kernel - 2) // 2, (kernel - 1) // 2) * 2 if stride > 1 else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.pad(x, self._same) if self._same else x)
-
-
-class InvertedResidual(nn.Module):
-    def __init__(self, c_in: int, c_out: int, expansion: int, kernel: int, stride: int) -> None:
-        super().__init__()
-        mid = c_in * expansion
-        self.expand = SameConv(c_in, mid, 1) if expansion > 1 else None
-        self.depthwise = SameConv(mid, mid, kernel, stride, groups=mid)
-        self.project = SameConv(mid, c_out, 1)
-        self.residual = stride == 1 and c_in == c_out
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
-        y = self.project(F.relu6(self.depthwise(y), inplace=True))
-        return x + y if self.residual else y
-
-
-class Backbone(nn.Module):
-    """EfficientNet-Lite without its classifier, batch norms folded. Input: RGB in [-1, 1]."""
-
-    def __init__(self, architecture: LiteArchitecture = LITE0) -> None:
-        super().__init__()
-        self.stem = SameConv(3, 32, 3, 2)
-        stages, channels = [], 32
-        for stage, stride in zip(architecture.stages, _STRIDES, strict=True):
-            blocks = []
-            for i in range(stage.repeats):
-                first = stride if i == 0 else 1
-                blocks.append(InvertedResidual(channels, stage.channels, stage.expansion, stage.kernel, first))
-                channels = stage.channels
-            stages.append(nn.Sequential(*blocks))
-        self.stages = nn.ModuleList(stages)
-
-    def low(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """f2 and f4 of pictures (B, 3, S, S): what never was trained further."""
-        f2 = self.stages[0](F.relu6(self.stem(x), inplace=True))
-        return f2, self.stages[1](f2)
-
-    def deep(self, f4: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """f8, f16 and f32."""
-        f8 = self.stages[2](f4)
-        f16 = self.stages[4](self.stages[3](f8))
-        return f8, f16, self.stages[6](self.stages[5](f16))
-
-    def frozen(self) -> list[nn.Parameter]:
-        return [p for m in (self.stem, *self.stages[:FROZEN_STAGES]) for p in m.parameters()]
-
-    def load_efficientnet_lite(self, state: Mapping[str, Tensor]) -> None:
-        """The ImageNet weights in the order of the TensorFlow conversion: each convolution followed by its batch norm.
-
-        Raises ValueError where the shapes do not fit.
-        """
-        arrays = [v for k, v in state.items() if not k.endswith("num_batches_tracked")]
-        convs = [m for m in self.modules() if isinstance(m, SameConv)]
-        with torch.no_grad():
-            for i, conv in enumerate(convs):
-                weight, gamma, beta, mean, var = arrays[5 * i : 5 * i + 5]
-                if weight.shape != conv.weight.shape or gamma.shape != mean.shape:
-                    raise ValueError(f"not this EfficientNet-Lite: array {5 * i} is {tuple(weight.shape)}")
-                scale = gamma.double() / torch.sqrt(var.double() + _BN_EPS)
-                conv.weight.copy_(weight.double() * scale.view(-1, 1, 1, 1))
-                assert conv.bias is not None
-                conv.bias.copy_(beta.double() - mean.double() * scale)
 
 
 class ConvNorm(nn.Sequential):
@@ -355,7 +144,7 @@ class Segmenter(nn.Module):
         self.in16 = ConvNorm(wide + PROMPT_MAPS + MATCH_MAPS + 2, wide, 1)
         deep: list[nn.Module] = [Block(wide)]
         for _ in range(architecture.attentions):
-            deep += [Attention(wide, wide // _HEAD_CHANNELS), Block(wide)]
+            deep += [Attention(wide, wide // HEAD_CHANNELS), Block(wide)]
         self.body16 = nn.Sequential(*deep)
         self.in8 = ConvNorm(wide + middle + PROMPT_MAPS + MATCH_MAPS, middle, 1)
         self.body8 = nn.Sequential(Block(middle), Block(middle))

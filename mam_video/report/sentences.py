@@ -86,6 +86,12 @@ def _measured(reason: Reason, low: float, high: float, bound: float | None) -> s
             return f"found again after {frames}: check that it is the same subject"
         case Reason.NO_PROMPT_IN_SHOT:
             return f"no prompt shows the subject in the shot that begins at frame {high:.0f}"
+        case Reason.OUTSIDE_PROMPT:
+            return f"{_percent(low, high)} of what was found lies in the prompted box: check that it is the subject"
+        case Reason.SMALL_IN_PROMPT:
+            return (
+                f"something was found in only {_percent(low, high)} of the prompted box: check that it is the subject"
+            )
         case Reason.PASSES_DIFFER:
             return (
                 "tracking from the prompts before and after differs here, a prompt near this frame helps: overlap "

@@ -13,9 +13,8 @@ unknown regions come from this module's random numbers.
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +29,19 @@ from mam_video.models.m2m import M2M, STRIDE, Alphas
 from mam_video.models.merge import unknown_from_alpha
 from mam_video.models.sam import VARIANTS, Sam, normalised
 from mam_video.models.weights import read_tensors
+from mam_video.training.checkpoints import save_run
 from mam_video.training.data.composites import composite, over
 from mam_video.training.data.pictures import read_rgb
 from mam_video.training.losses import l1, laplacian_loss
 from mam_video.training.synth.layers import box_of
-from mam_video.training.trainer_base import Numbers, load_run, optimizer_to, save_run
+from mam_video.training.trainer_base import Trainer, TrainerConfig
 
 LEVEL_WEIGHTS = {"os1": 2 / 5, "os4": 1 / 5, "os8": 1 / 5}
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MamConfig:
+class MamConfig(TrainerConfig):
     """The settings of a training; configs/training/mam.toml explains each."""
 
     variant: str = "vit-b"
@@ -51,17 +51,13 @@ class MamConfig:
     whole: str = ""
     backgrounds: tuple[str, ...] = ()
     out: str = "runs/mam"
-    seed: int = 1
     size: int = 1024
     batch: int = 10
     steps: int = 20_000
     warm_up: int = 4_000
-    rate: float = 1e-3
     log_every: int = 50
     save_every: int = 2_000
-    threads: int = 2
     workers: int = 2
-    device: str = "cpu"
 
     def __post_init__(self) -> None:
         for name in ("foregrounds", "backgrounds", "shares"):
@@ -240,13 +236,15 @@ def _unknown_of_prediction(alpha: Tensor, width: int) -> Tensor:
     return torch.stack([torch.as_tensor(m) for m in maps])[:, None].to(alpha).float()
 
 
-class MamTrainer:
+class MamTrainer(Trainer[MamConfig]):
+    """Trains M2M; SAM stays as it is."""
+
+    prefetch = 2
+    net: M2M
+
     def __init__(self, config: MamConfig, sam: Sam | None = None) -> None:
         """Set up a training. `sam` is used unchanged; without it SAM is read from the config's `sam_weights`."""
-        self.config = config
-        self.device = torch.device(config.device)
-        torch.manual_seed(config.seed)
-        torch.set_num_threads(config.threads)
+        super().__init__(config)
         if sam is None:
             if not config.sam_weights:
                 raise MamVideoError("`sam_weights` must name the file of SAM's weights; see `mam-video weights get`")
@@ -255,8 +253,10 @@ class MamTrainer:
         self.net = M2M().to(self.device).train()
         trained = [p for p in self.net.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(trained, lr=config.rate, betas=(0.5, 0.999))
-        self.step = 0
-        self.usual_norm = 0.0
+        self.usual_norm = 0.0  # running mean of the gradient's norm; 0 before the first step
+
+    def open_data(self) -> Samples:
+        return Samples(self.config)
 
     def rate(self) -> float:
         """Return the learning rate: a linear warm-up, then a cosine decay."""
@@ -265,6 +265,9 @@ class MamTrainer:
             return c.rate * (self.step + 1) / c.warm_up
         share = (self.step - c.warm_up) / max(c.steps - c.warm_up, 1)
         return c.rate * 0.5 * (1 + float(np.cos(np.pi * min(share, 1.0))))
+
+    def rates(self) -> list[float]:
+        return [self.rate()]
 
     @torch.no_grad()
     def guided(self, pictures: Sequence[np.ndarray], boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -281,10 +284,8 @@ class MamTrainer:
         mask = torch.stack(masks)[:, None, :small, :small]
         return embedding[:, :, :cells, :cells].float(), square[:, :, :side, :side], mask
 
-    def learn(self, batch: dict[str, Tensor]) -> float:
-        """Do one training step. Returns the loss."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate()
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, list[float]]:
+        """Compute the loss of a batch of samples. There are no other measures."""
         embedding, picture, mask = self.guided(list(batch["picture"].numpy()), batch["box"])
         truth, unknown = batch["alpha"].to(self.device), batch["unknown"].to(self.device)
         alphas = self.net(embedding, picture, mask)
@@ -294,58 +295,23 @@ class MamTrainer:
         loss = truth.new_zeros(())
         for name, share in LEVEL_WEIGHTS.items():
             loss = loss + share * level_loss(getattr(alphas, name), truth, weights[name])
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        trained = [p for p in self.net.parameters() if p.requires_grad]
+        return loss, []
+
+    def clip_gradients(self, parameters: list[Tensor]) -> None:
+        """Limit the gradient's norm to twice its running mean."""
         bound = 2 * self.usual_norm if self.usual_norm else 1e9
-        norm = float(torch.nn.utils.clip_grad_norm_(trained, bound))
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, bound))
         self.usual_norm = 0.999 * self.usual_norm + 0.001 * norm if self.usual_norm else norm
-        self.optimizer.step()
-        self.step += 1
-        return float(loss.detach())
 
-    def run(self, *, resume: bool = False) -> None:
-        config, out = self.config, Path(self.config.out)
-        if resume:
-            self.restore(load_run(out / "run.pt"))
-        loader = torch.utils.data.DataLoader(
-            Samples(config),
-            config.batch,
-            sampler=Numbers(self.step * config.batch),
-            num_workers=config.workers,
-            prefetch_factor=2 if config.workers else None,
-        )
-        start_time, losses = time.monotonic(), []
-        for batch in loader:
-            if self.step >= config.steps:
-                break
-            losses.append(self.learn(batch))
-            if self.step % config.log_every == 0:
-                seconds_per_step = (time.monotonic() - start_time) / len(losses)
-                print(
-                    f"step {self.step} loss {np.mean(losses):.4f} rate {self.rate():.2e} {seconds_per_step:.2f} s",
-                    flush=True,
-                )
-                start_time, losses = time.monotonic(), []
-            if self.step % config.save_every == 0 or self.step == config.steps:
-                self.save()
+    def log_text(self, means: np.ndarray) -> str:
+        return f"loss {means[0]:.4f} rate {self.rate():.2e}"
 
-    def save(self) -> None:
-        """Write run.pt, from which a run resumes, and mam.pth in the layout of the published checkpoints."""
-        out = Path(self.config.out)
-        save_run(
-            out / "run.pt",
-            step=self.step,
-            net=self.net.state_dict(),
-            optimizer=self.optimizer.state_dict(),
-            usual_norm=self.usual_norm,
-            config={k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.config).items()},
-        )
-        save_run(out / "mam.pth", iter=self.step, state_dict=self.net.state_dict())
+    def export(self) -> None:
+        """Write mam.pth in the layout of the published checkpoints."""
+        save_run(self.out / "mam.pth", iter=self.step, state_dict=self.net.state_dict())
 
-    def restore(self, parts: dict[str, Any]) -> None:
-        self.step = parts["step"]
+    def extra_state(self) -> dict[str, Any]:
+        return {"usual_norm": self.usual_norm}
+
+    def restore_extra(self, parts: dict[str, Any]) -> None:
         self.usual_norm = parts["usual_norm"]
-        self.net.load_state_dict(parts["net"])
-        self.optimizer.load_state_dict(parts["optimizer"])
-        optimizer_to(self.optimizer, self.device)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from mam_video.models.devices import cpu_name
 from mam_video.models.lite import WEIGHTS, LiteModel, folded
 from mam_video.models.lite_net import MATCH_MAPS, PROMPT_MAPS, Features, LiteNet
-from mam_video.training.trainer_base import architecture_in, load_weights
+from mam_video.training.checkpoints import architecture_in, load_weights
 
 
 class Embed(nn.Module):

@@ -25,18 +25,8 @@ from evaluate_davis import drawn, write_sheet
 from mam_video import MamVideoError, Settings, load_model
 from mam_video.core.settings import parse_value
 from mam_video.models.base import Model
-from mam_video.testing.scripted_clips import (
-    GOOD,
-    WRONG,
-    Figures,
-    Judged,
-    Script,
-    Stage,
-    followed,
-    mask_of,
-    recovery,
-    scripts,
-)
+from mam_video.testing.judging import GOOD, WRONG, Figures, Judged, followed, mask_of, recovery
+from mam_video.testing.scripted_clips import Script, Stage, scripts
 
 
 def judge(script: Script, model: Model, settings: Settings, sheet: Path | None = None) -> list[Judged]:

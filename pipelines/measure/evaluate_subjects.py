@@ -21,7 +21,8 @@ from mam_video.media import open_clip
 from mam_video.metrics.masks import region_j
 from mam_video.models.base import Model
 from mam_video.motion.flow import Motion, with_motion
-from mam_video.testing.scripted_clips import Place, Stage, drawn_animal, mask_of
+from mam_video.testing.judging import mask_of
+from mam_video.testing.scripted_clips import Place, Stage, drawn_animal
 from mam_video.tracking.multi_subject import track_subjects
 from mam_video.tracking.tracker import track
 

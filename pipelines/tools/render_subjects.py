@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from mam_video.core.errors import MamVideoError
-from mam_video.training.data.pictures import held_out, read_backgrounds, read_manifest, read_masked
+from mam_video.training.data.pictures import held_out, read_backgrounds, read_labelled, read_manifest
 from mam_video.training.synth.hair import render_subject
 
 # Sources with masks tight enough to grow hair from.
@@ -39,7 +39,7 @@ def main() -> int:
         tight = read_manifest(arguments.data, allow=TIGHT)
         splits = {
             held: (
-                [m for m in read_masked(arguments.data, tight, held=held) if m.clip is None],
+                [m for m in read_labelled(arguments.data, tight, held=held) if m.clip is None],
                 read_backgrounds(arguments.data, sources, held=held),
             )
             for held in (False, True)

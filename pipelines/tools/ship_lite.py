@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mam_video.core.errors import MamVideoError
 from mam_video.models.lite_net import LiteNet
-from mam_video.training.trainer_base import architecture_in, load_weights, save_weights
+from mam_video.training.checkpoints import architecture_in, load_weights, save_weights
 
 
 def main() -> int:

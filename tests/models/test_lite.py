@@ -16,24 +16,19 @@ from mam_video.core.geometry import Box
 from mam_video.models import lite
 from mam_video.models.base import Embedding, Model, Reference, ViewPrompt
 from mam_video.models.lite import LiteModel, folded
+from mam_video.models.lite_backbone import ARCHITECTURES, LITE0, LITE2, LiteArchitecture, Stage, architecture_of
 from mam_video.models.lite_net import (
-    ARCHITECTURES,
     FEATURES,
-    LITE0,
-    LITE2,
     LOOK,
     MATCH_MAPS,
     PROMPT_MAPS,
     Features,
-    LiteArchitecture,
     LiteNet,
-    Stage,
-    architecture_of,
     between,
     local_colours,
     prompt_maps,
 )
-from mam_video.training.trainer_base import save_weights
+from mam_video.training.checkpoints import save_weights
 from tests.numerics import Truth, in_double
 
 pytestmark = pytest.mark.numeric

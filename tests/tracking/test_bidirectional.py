@@ -382,7 +382,7 @@ def test_what_was_tracked_ahead_is_not_tracked_again(tmp_path: Path, stop: int) 
 @pytest.mark.parametrize(
     ("frames", "more", "says"),
     [
-        ((4,), {}, "frame 0 has no prompt, the first is on frame 4"),
+        ((4,), {}, "the first prompt is on frame 4"),
         ((0, 9), {"frames": (0, 6)}, "prompt on frame 9: lies outside the range 0-6"),
         ((0, 9), {"frames": (3, None)}, "prompt on frame 0: lies outside the range 3-"),
         ((0, 99), {}, "prompt on frame 99: the clip ends before it"),

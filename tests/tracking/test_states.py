@@ -17,7 +17,8 @@ from mam_video.matting.pipeline import matte_frames
 from mam_video.models.colour_model import ColourModel
 from mam_video.motion.flow import with_motion
 from mam_video.prompts.prompt import Prompt
-from mam_video.testing.scripted_clips import Figures, Judged, Script, Stage, followed, recovery, scripts
+from mam_video.testing.judging import Figures, Judged, followed, recovery
+from mam_video.testing.scripted_clips import Script, Stage, scripts
 from mam_video.tracking.track_file import packed, unpacked
 from mam_video.tracking.tracker import track
 from mam_video.tracking.types import TrackedFrame

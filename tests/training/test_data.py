@@ -15,7 +15,7 @@ from mam_video.training.data.composites import Composites, composite, guessed_ma
 from mam_video.training.synth import scene as scene_module
 from mam_video.training.synth.hair import render_subject
 from mam_video.training.synth.layers import draw_mixed_move
-from mam_video.training.synth.scene import FRAMES, Stills
+from mam_video.training.synth.scene import FRAMES, SceneGenerator
 
 
 def test_sources_are_chosen_by_licence(training_set: Path) -> None:
@@ -34,8 +34,8 @@ def test_a_tenth_is_held_out_and_clips_stay_whole(training_set: Path) -> None:
     assert 0.08 < share < 0.12
     assert len({pictures.held_out("video_vsb", f"camel_{i:05d}") for i in range(50)}) == 1
     sources = pictures.read_manifest(training_set)
-    train = pictures.read_masked(training_set, sources, held=False)
-    kept = pictures.read_masked(training_set, sources, held=True)
+    train = pictures.read_labelled(training_set, sources, held=False)
+    kept = pictures.read_labelled(training_set, sources, held=True)
     assert len(train) + len(kept) == 58
     assert not {(m.source, m.clip or m.name) for m in train} & {(m.source, m.clip or m.name) for m in kept}
 
@@ -55,19 +55,19 @@ def test_composites_are_exact_at_both_ends_and_conserve_light() -> None:
 def test_a_cut_out_is_laid_over_its_scene_by_its_alpha(monkeypatch: pytest.MonkeyPatch) -> None:
     """White of alpha 150 with a rim of alpha 60 over black: the rim is drawn, but not subject."""
     monkeypatch.setattr(scene_module, "photographic", lambda _, drawn: drawn)
-    monkeypatch.setattr(Stills, "_draw_others", lambda *_: [])
+    monkeypatch.setattr(SceneGenerator, "_draw_others", lambda *_: [])
     rgba = np.full((96, 96, 4), 255, np.uint8)
     rgba[:, :, 3] = 0
     rgba[20:76, 20:76, 3] = 60
     rgba[32:64, 32:64, 3] = 150
     rgba = cv2.GaussianBlur(rgba, (0, 0), 1)
-    cutouts = pictures.masked_cutouts([("rendered", rgba)])
+    cutouts = pictures.labelled_cutouts([("rendered", rgba)])
     # Other pictures of the set may lie behind: all of them black.
-    nothing = pictures.Masked("black", "0", np.zeros((96, 96, 3), np.uint8), np.ones((96, 96), np.uint8), (1,))
-    stills = Stills([nothing], [nothing.picture], 64, 1, cutouts, 1.0)
+    nothing = pictures.LabelledPicture("black", "0", np.zeros((96, 96, 3), np.uint8), np.ones((96, 96), np.uint8), (1,))
+    generator = SceneGenerator([nothing], [nothing.picture], 64, 1, cutouts, 1.0)
     rims = 0
     for number in range(12):
-        scene = stills.scene(number)
+        scene = generator.scene(number)
         for picture, truth in zip(scene["picture"], scene["truth"], strict=True):
             mask = cv2.resize(truth[0], (64, 64))
             inside = cv2.erode(mask, np.ones((7, 7))) > 0.99
@@ -79,12 +79,12 @@ def test_a_cut_out_is_laid_over_its_scene_by_its_alpha(monkeypatch: pytest.Monke
 
 def test_scenes_depend_on_their_number_alone(training_set: Path) -> None:
     sources = pictures.read_manifest(training_set)
-    items = pictures.read_masked(training_set, sources, held=False)
+    items = pictures.read_labelled(training_set, sources, held=False)
     grounds = pictures.read_backgrounds(training_set, sources, held=False)
-    stills, again = (Stills(items, grounds, 64, 3) for _ in range(2))
+    generator, again = (SceneGenerator(items, grounds, 64, 3) for _ in range(2))
     again.scene(5)
     for number in range(12):
-        one, other = stills.scene(number), again.scene(number)
+        one, other = generator.scene(number), again.scene(number)
         assert all(np.array_equal(one[k], other[k]) for k in one), number
         assert one["picture"].shape == (FRAMES, 3, 64, 64) and one["picture"].dtype == np.uint8
         assert one["truth"].shape == one["weight"].shape == one["bad"].shape == (FRAMES, 1, 32, 32)
@@ -99,7 +99,8 @@ def test_moves_carry_the_mask_where_the_motion_is_known(training_set: Path) -> N
     """A subject that stands still in a still camera is moved onto itself."""
     rng = random.Random(0)
     box = np.array([20.0, 20, 60, 60])
-    views = [scene_module._view(rng, box, 64, 1.5, 0, False, 0.1) for _ in range(2)]
+    style = scene_module._CropStyle(64, False, 1.5, 0)
+    views = [style.view(rng, box, 0.1) for _ in range(2)]
     moves = np.array([draw_mixed_move(rng, views[0], views[1], np.eye(3)[:2], 64) for _ in range(200)])
     to_a = (np.diag([1 / 64, 1 / 64, 1]) @ views[0].matrix @ np.linalg.inv(views[1].matrix) @ np.diag([64, 64, 1]))[:2]
     assert np.allclose(moves.mean(0), to_a, atol=0.005)

@@ -11,15 +11,17 @@ import pytest
 import torch
 
 from mam_video.core.errors import MamVideoError
-from mam_video.models.lite_net import LITE0, LITE2, LiteNet
-from mam_video.training import train_matte_head, train_segmenter
+from mam_video.models.lite_backbone import LITE0, LITE2
+from mam_video.models.lite_net import LiteNet
+from mam_video.training import lite_trainer, train_matte_head
 from mam_video.training.__main__ import main
+from mam_video.training.checkpoints import architecture_in, load_weights, save_weights
 from mam_video.training.data.composites import Composites
-from mam_video.training.data.pictures import read_backgrounds, read_cutouts, read_manifest, read_masked
-from mam_video.training.synth.scene import Stills
+from mam_video.training.data.pictures import read_backgrounds, read_cutouts, read_labelled, read_manifest
+from mam_video.training.synth.scene import SceneGenerator
 from mam_video.training.train_matte_head import MatteConfig, MatteTrainer
 from mam_video.training.train_segmenter import SegmenterConfig, SegmenterTrainer
-from mam_video.training.trainer_base import architecture_in, load_weights, rate_share, read_config, save_weights
+from mam_video.training.trainer_base import rate_share, read_config
 from tests.training.conftest import blob
 
 RECIPES = Path(__file__).resolve().parents[2] / "configs" / "training"
@@ -37,8 +39,7 @@ def no_imagenet(monkeypatch: pytest.MonkeyPatch) -> None:
             if name.endswith("weight"):
                 torch.nn.init.kaiming_normal_(weight)
 
-    for module in (train_segmenter, train_matte_head):
-        monkeypatch.setattr(module, "load_imagenet", by_chance)
+    monkeypatch.setattr(lite_trainer, "load_imagenet", by_chance)
 
 
 def batch_of(samples: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
@@ -47,8 +48,8 @@ def batch_of(samples: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
 
 def test_four_pictures_can_be_learnt_by_heart(training_set: Path) -> None:
     sources = read_manifest(training_set, allow="masks/blobs|backgrounds")
-    items = read_masked(training_set, sources, held=False)[:4]
-    scenes = batch_of([Stills(items, [], 64, 0).scene(i) for i in range(4)])
+    items = read_labelled(training_set, sources, held=False)[:4]
+    scenes = batch_of([SceneGenerator(items, [], 64, 0).scene(i) for i in range(4)])
     trainer = SegmenterTrainer(
         SegmenterConfig(
             size=64, batch=4, rate=4e-3, backbone_rate=1e-3, warm_up=5, average=0.9, threads=1, precision="float32"
@@ -84,7 +85,10 @@ def test_a_resumed_run_is_the_same_run(training_set: Path, tmp_path: Path) -> No
     resumed = SegmenterTrainer(replace(halves, steps=4))
     resumed.run(resume=True)
     assert resumed.step == 4
-    one = torch.load(tmp_path / "whole" / "run.pt", weights_only=True)["average"]
+    state = torch.load(tmp_path / "whole" / "run.pt", weights_only=True)
+    # The entries of every run.pt so far: with others, runs of before would not resume.
+    assert set(state) == {"step", "net", "average", "count", "optimizer", "draw", "config"}
+    one = state["average"]
     other = torch.load(tmp_path / "halves" / "run.pt", weights_only=True)["average"]
     assert all(torch.equal(one[k], other[k]) for k in one)
 
@@ -170,10 +174,10 @@ def test_blobs_are_blobs() -> None:
 
 def test_checks_leave_pictures_to_look_at(training_set: Path, tmp_path: Path) -> None:
     sources = read_manifest(training_set)
-    items = read_masked(training_set, sources, held=False)
+    items = read_labelled(training_set, sources, held=False)
     grounds = read_backgrounds(training_set, sources, held=False)
     of_masks = SegmenterTrainer(SegmenterConfig(size=64, out=str(tmp_path), threads=1))
-    ious = of_masks.check(Stills(items, grounds, 64, 0), count=8)
+    ious = of_masks.check(SceneGenerator(items, grounds, 64, 0), count=8)
     assert len(ious) == 4 and all(0 <= v <= 1 for v in ious)
     sheet = cv2.imread(str(tmp_path / "samples" / "000000.jpg"))
     assert sheet is not None and sheet.shape == (

@@ -23,17 +23,20 @@ IGNORE = 255  # in id masks: neither subject nor background
 
 @dataclass(frozen=True, slots=True)
 class Source:
+    """A source of pictures, a row of the manifest."""
+
     folder: str
     kind: str
     licence: str
 
     @property
     def has_ids(self) -> bool:
+        """Return whether the masks hold subject ids; other masks are white on the subject."""
         return "instance ids" in self.kind
 
 
 @dataclass(frozen=True, slots=True)
-class Masked:
+class LabelledPicture:
     """A picture with a mask. `mask` (H, W) uint8 holds subject ids, 0 for background, 255 for pixels to ignore.
 
     A cut-out also has an `alpha` (H, W) uint8. Only its subject is valid, and its colour is straight.
@@ -81,7 +84,9 @@ def read_rgb(path: Path) -> np.ndarray:
     return np.ascontiguousarray(picture[:, :, ::-1])
 
 
-def read_masked(root: Path, sources: Iterable[Source], *, held: bool, minimum_area: float = 0.004) -> list[Masked]:
+def read_labelled(
+    root: Path, sources: Iterable[Source], *, held: bool, minimum_area: float = 0.004
+) -> list[LabelledPicture]:
     """Read all pictures with a subject that covers between `minimum_area` and 0.9 of the picture, in a fixed order.
 
     `held` chooses the held-out pictures or the others. Raises: MamVideoError, a mask does not fit its picture.
@@ -104,7 +109,7 @@ def read_masked(root: Path, sources: Iterable[Source], *, held: bool, minimum_ar
             counts = np.bincount(mask.ravel(), minlength=256)
             ids = tuple(i for i in range(1, IGNORE) if minimum_area <= counts[i] / mask.size <= 0.9)
             if ids:
-                pictures.append(Masked(name, path.stem, picture, mask, ids))
+                pictures.append(LabelledPicture(name, path.stem, picture, mask, ids))
     return pictures
 
 
@@ -134,12 +139,12 @@ def read_cutouts(root: Path, sources: Iterable[Source], *, held: bool) -> list[t
     return pictures
 
 
-def masked_cutouts(cutouts: Iterable[tuple[str, np.ndarray]]) -> list[Masked]:
+def labelled_cutouts(cutouts: Iterable[tuple[str, np.ndarray]]) -> list[LabelledPicture]:
     """Turn cut-outs (source, RGBA) into pictures with a mask. The subject is where alpha is above one half."""
     pictures = []
     for i, (source, rgba) in enumerate(cutouts):
         alpha = np.ascontiguousarray(rgba[:, :, 3])
         mask = (alpha > 127).astype(np.uint8)
         if mask.any():
-            pictures.append(Masked(source, f"{i}", np.ascontiguousarray(rgba[:, :, :3]), mask, (1,), alpha))
+            pictures.append(LabelledPicture(source, f"{i}", np.ascontiguousarray(rgba[:, :, :3]), mask, (1,), alpha))
     return pictures

@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 
 _SUPERSAMPLING = 2  # factor of the size at which strands are drawn
+_PARTS = 8  # straight lines that make up a strand
+_ALONG = np.linspace(0, 1, _PARTS + 1)[None, :, None]  # 0 at the root .. 1 at the tip
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,6 @@ def _extend_colour(colour: np.ndarray, body: np.ndarray) -> np.ndarray:
 
 def _with_hair(rng: random.Random, colour: np.ndarray, body: np.ndarray, style: HairStyle) -> np.ndarray:
     """Draw strands behind the body and in front of its edge. Returns: premultiplied (size, size, 4) float32."""
-    size = len(body)
     roots, normals = _edge(body, max(style.length * 0.3, 2))
     soft = cv2.GaussianBlur(body, (0, 0), 0.6)
     inside = np.dstack([colour * soft[:, :, None], soft])
@@ -178,23 +179,42 @@ def _with_hair(rng: random.Random, colour: np.ndarray, body: np.ndarray, style: 
     # Hair grows only on parts of the edge, in a smooth pattern around it.
     phase, lobes = rng.uniform(0, 6.28), rng.choice([1, 2, 3])
     cover = np.sin(np.arange(len(roots)) / len(roots) * 6.28 * lobes + phase) > rng.uniform(-1.2, 0.5)
-    allowed = np.flatnonzero(cover)
-    if len(allowed) == 0:
+    hairline = _Hairline(roots, normals, np.flatnonzero(cover))
+    if len(hairline.covered) == 0:
         return inside
-    count = int(min(len(allowed) * style.density, 9000))
     layers = 8
+    count = int(min(len(hairline.covered) * style.density, 9000)) // layers
+
+    def layer(brightness: float) -> np.ndarray:
+        strands = _grow_strands(noise, hairline, style, count)
+        return _draw_strands(strands, _strand_colours(noise, strands, colour, style, brightness), style, len(body))
+
     # Back to front: behind the body, then in front of its edge.
-    behind = np.zeros((size, size, 4), np.float32)
-    for layer in range(layers // 2):
-        behind = _over(
-            _strands(noise, roots, normals, allowed, colour, style, count // layers, 0.65 + 0.1 * layer), behind
-        )
+    behind = np.zeros((*body.shape, 4), np.float32)
+    for i in range(layers // 2):
+        behind = _over(layer(0.65 + 0.1 * i), behind)
     result = _over(inside, behind)
-    for layer in range(layers // 2):
-        result = _over(
-            _strands(noise, roots, normals, allowed, colour, style, count // layers, 0.9 + 0.06 * layer), result
-        )
+    for i in range(layers // 2):
+        result = _over(layer(0.9 + 0.06 * i), result)
     return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Hairline:
+    """The places where strands can start."""
+
+    roots: np.ndarray  # (n, 2) points along the edge
+    normals: np.ndarray  # (n, 2) outward normals
+    covered: np.ndarray  # indices of the roots on which hair grows
+
+
+@dataclass(frozen=True, slots=True)
+class _Strands:
+    """Strands as curves, in pixels."""
+
+    roots: np.ndarray  # (n, 2)
+    directions: np.ndarray  # (n, 2) unit vectors at the roots
+    curves: np.ndarray  # (n, _PARTS + 1, 2) points from root to tip
 
 
 def _edge(body: np.ndarray, inset: float) -> tuple[np.ndarray, np.ndarray]:
@@ -211,72 +231,78 @@ def _edge(body: np.ndarray, inset: float) -> tuple[np.ndarray, np.ndarray]:
     return p - n * inset * 0.5, n
 
 
-def _strands(
-    noise: np.random.Generator,
-    roots: np.ndarray,
-    normals: np.ndarray,
-    allowed: np.ndarray,
-    colour: np.ndarray,
-    style: HairStyle,
-    count: int,
-    brightness: float,
-) -> np.ndarray:
-    """Draw one layer of strands. Returns: premultiplied (size, size, 4) float32."""
-    size = len(colour)
-    parts = 8
+def _grow_strands(noise: np.random.Generator, hairline: _Hairline, style: HairStyle, count: int) -> _Strands:
+    """Draw `count` strands (at least one) in clumps, as curves that fall, swing and meet at the tips."""
     count = max(count, 1)
     clumps = max(int(count / style.clump), 1)
-    guide = allowed[noise.integers(0, len(allowed), clumps)]
+    centre = hairline.covered[noise.integers(0, len(hairline.covered), clumps)]
     clump_of = noise.integers(0, clumps, count)
     scatter = noise.normal(0, 1.5 + 1.5 * style.clump**0.5, count).astype(int)
-    index = np.clip(guide[clump_of] + scatter, 0, len(roots) - 1)
-    alone = noise.random(count) < style.stray
+    index = np.clip(centre[clump_of] + scatter, 0, len(hairline.roots) - 1)
+    stray = noise.random(count) < style.stray
 
     clump_angle = noise.normal(0, style.disorder, clumps)
     clump_length = style.length * np.exp(noise.normal(0, style.spread, clumps))
     clump_swing = noise.normal(0, 1, clumps)
-    angle = clump_angle[clump_of] + noise.normal(0, 0.06 + 0.25 * style.disorder * alone, count)
-    length = clump_length[clump_of] * noise.uniform(0.6, 1.1, count) * np.where(alone, noise.uniform(1, 1.6, count), 1)
+    angle = clump_angle[clump_of] + noise.normal(0, 0.06 + 0.25 * style.disorder * stray, count)
+    length = clump_length[clump_of] * noise.uniform(0.6, 1.1, count) * np.where(stray, noise.uniform(1, 1.6, count), 1)
+    swing = np.where(stray, noise.normal(0, 1, count), clump_swing[clump_of])
+
+    roots = hairline.roots[index]
     c, s = np.cos(angle), np.sin(angle)
-    direction = normals[index] @ np.eye(2)
-    direction = np.stack([c * direction[:, 0] - s * direction[:, 1], s * direction[:, 0] + c * direction[:, 1]], 1)
-    sideways = np.stack([-direction[:, 1], direction[:, 0]], 1)
-    u = np.linspace(0, 1, parts + 1)[None, :, None]
-    swing = np.where(alone, noise.normal(0, 1, count), clump_swing[clump_of])
+    normals = hairline.normals[index] @ np.eye(2)
+    directions = np.stack([c * normals[:, 0] - s * normals[:, 1], s * normals[:, 0] + c * normals[:, 1]], 1)
+    curves = _bent(roots, directions, length, swing, style)
+    # Pull the tips of a clump together.
+    sums = np.zeros((clumps, _PARTS + 1, 2))
+    sizes = np.bincount(clump_of, minlength=clumps)[:, None, None].clip(1)
+    np.add.at(sums, clump_of, curves)
+    pull = (style.gather * _ALONG**1.5) * (~stray)[:, None, None]
+    return _Strands(roots, directions, curves + pull * ((sums / sizes)[clump_of] - curves))
+
+
+def _bent(
+    roots: np.ndarray, directions: np.ndarray, length: np.ndarray, swing: np.ndarray, style: HairStyle
+) -> np.ndarray:
+    """Bend strands by gravity, wind and curl. Returns: curves (n, _PARTS + 1, 2)."""
+    sideways = np.stack([-directions[:, 1], directions[:, 0]], 1)
     turns = 1 + 2 * (style.curl > 0.2)
-    wave = np.sin(u[..., 0] * np.pi * turns + swing[:, None]) - np.sin(swing)[:, None]
-    curve = (
-        roots[index][:, None]
-        + direction[:, None] * (u * length[:, None, None])
-        + np.array(style.fall)[None, None] * (u**2 * length[:, None, None] * 0.6)
+    wave = np.sin(_ALONG[..., 0] * np.pi * turns + swing[:, None]) - np.sin(swing)[:, None]
+    curves: np.ndarray = (
+        roots[:, None]
+        + directions[:, None] * (_ALONG * length[:, None, None])
+        + np.array(style.fall)[None, None] * (_ALONG**2 * length[:, None, None] * 0.6)
         + sideways[:, None] * (wave * style.curl * length[:, None] * 0.5)[..., None]
     )
-    # Pull the tips of a clump together.
-    tips = np.zeros((clumps, parts + 1, 2))
-    weight = np.bincount(clump_of, minlength=clumps)[:, None, None].clip(1)
-    np.add.at(tips, clump_of, curve)
-    pull = (style.gather * u**1.5) * (~alone)[:, None, None]
-    curve = curve + pull * ((tips / weight)[clump_of] - curve)
+    return curves
 
-    root_pixels = np.clip(roots[index].round().astype(int), 0, size - 1)
+
+def _strand_colours(
+    noise: np.random.Generator, strands: _Strands, colour: np.ndarray, style: HairStyle, brightness: float
+) -> list[list[int]]:
+    """Draw each strand's colour 0..255: that of the body at its root, lit, and a little brighter or darker."""
+    root_pixels = np.clip(strands.roots.round().astype(int), 0, len(colour) - 1)
     base = colour[root_pixels[:, 1], root_pixels[:, 0]]
-    lit = 1 + 0.25 * (direction @ np.array(style.light))
-    tone = brightness * lit * np.exp(noise.normal(0, style.shine, count))
-    drawn = np.clip(base * tone[:, None], 0, 1)
+    lit = 1 + 0.25 * (strands.directions @ np.array(style.light))
+    tone = brightness * lit * np.exp(noise.normal(0, style.shine, len(base)))
+    colours: list[list[int]] = (np.clip(base * tone[:, None], 0, 1) * 255).astype(np.uint8).tolist()
+    return colours
 
+
+def _draw_strands(strands: _Strands, colours: list[list[int]], style: HairStyle, size: int) -> np.ndarray:
+    """Draw one layer of strands, thinner towards the tip. Returns: premultiplied (size, size, 4) float32."""
     n = size * _SUPERSAMPLING
     alpha, paint = np.zeros((n, n), np.uint8), np.zeros((n, n, 3), np.uint8)
-    shift = 4
-    fixed = ((curve * _SUPERSAMPLING) * (1 << shift)).round().astype(np.int32)
+    shift = 4  # fraction bits of the points
+    points = ((strands.curves * _SUPERSAMPLING) * (1 << shift)).round().astype(np.int32)
     thick = max(round(style.width * _SUPERSAMPLING), 1)
     # One drawn pixel is the thinnest line. Thinner strands become more translucent instead.
     strength = 255 * style.opacity * min(style.width * _SUPERSAMPLING, 1.0)
-    colours = (drawn * 255).astype(np.uint8).tolist()
-    pieces = ((0, 4, 1.0, thick), (4, 6, 0.5 + 0.5 * style.tip, thick), (6, parts, style.tip, max(thick - 1, 1)))
-    for k in range(count):
+    pieces = ((0, 4, 1.0, thick), (4, 6, 0.5 + 0.5 * style.tip, thick), (6, _PARTS, style.tip, max(thick - 1, 1)))
+    for strand, colour in zip(points, colours, strict=True):
         for start, stop, share, width in reversed(pieces):
-            line = fixed[k, start : stop + 1]
-            cv2.polylines(paint, [line], False, colours[k], width + 3, cv2.LINE_8, shift)
+            line = strand[start : stop + 1]
+            cv2.polylines(paint, [line], False, colour, width + 3, cv2.LINE_8, shift)
             cv2.polylines(alpha, [line], False, int(strength * share), width, cv2.LINE_AA, shift)
     a = cv2.resize(alpha.astype(np.float32) / 255, (size, size), interpolation=cv2.INTER_AREA)
     # Average the colour over painted pixels only.

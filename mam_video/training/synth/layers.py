@@ -9,19 +9,15 @@ import cv2
 import numpy as np
 
 from mam_video.core.geometry import mask_bounds
-from mam_video.training.data.pictures import Masked
+from mam_video.training.data.pictures import LabelledPicture
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A subject cut out of its picture, by `mask` (0 or 1) or by the alpha in the picture's fourth channel.
-
-    `unsure` is 1 where the truth is unknown.
-    """
+    """A subject cut out of its picture, by `mask` (0 or 1) or by the alpha in the picture's fourth channel."""
 
     picture: np.ndarray
     mask: np.ndarray
-    unsure: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +35,7 @@ def box_of(mask: np.ndarray) -> np.ndarray | None:
 
 
 def draw_placement(box: np.ndarray, scale: float, cx: float, cy: float, degrees: float, flip: bool) -> np.ndarray:
+    """Return the (3, 3) transform that rotates, scales and mirrors about the box's centre, and moves that to cx, cy."""
     a = np.deg2rad(degrees)
     turn = np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) * scale
     if flip:
@@ -62,6 +59,7 @@ def draw_small_motion(rng: random.Random, box: np.ndarray, amount: float) -> np.
 
 
 def move_box(matrix: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Return the tight box x0 y0 x1 y1 around a transformed box."""
     corners = np.array([[box[0], box[1], 1], [box[2], box[1], 1], [box[0], box[3], 1], [box[2], box[3], 1]]).T
     x, y = (matrix @ corners)[:2]
     return np.array([x.min(), y.min(), x.max(), y.max()])
@@ -82,6 +80,7 @@ def draw_mirrors(rng: random.Random, mask: np.ndarray) -> bool:
 
 
 def warp_picture(picture: np.ndarray, matrix: np.ndarray, size: int, mirror: bool = True) -> np.ndarray:
+    """Warp a picture (H, W, 3 or 4) uint8 to a crop (size, size); outside of it is grey or its mirror image."""
     shrink = abs(float(np.linalg.det(matrix[:2, :2]))) ** 0.5
     if shrink < 0.6:
         # Blur against aliasing: bilinear sampling reads only four pixels.
@@ -94,12 +93,14 @@ def warp_picture(picture: np.ndarray, matrix: np.ndarray, size: int, mirror: boo
 
 
 def warp_mask(mask: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """Warp a mask (H, W) uint8, 0 or 1, to a crop (size, size)."""
     soft = cv2.warpAffine(mask * np.uint8(255), matrix[:2], (size, size), flags=cv2.INTER_LINEAR)
     out: np.ndarray = (soft > 127).astype(np.uint8)
     return out
 
 
 def draw_bend(rng: random.Random, shape: tuple[int, ...], amount: float) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a smooth distortion of about `amount` pixels, as maps x and y (H, W) float32 for `cv2.remap`."""
     h, w = shape[:2]
     coarse = np.array([rng.gauss(0, amount) for _ in range(32)], np.float32).reshape(2, 4, 4)
     dx, dy = (cv2.resize(c, (w, h), interpolation=cv2.INTER_CUBIC) for c in coarse)
@@ -107,6 +108,7 @@ def draw_bend(rng: random.Random, shape: tuple[int, ...], amount: float) -> tupl
 
 
 def bend_picture(image: np.ndarray, bend: tuple[np.ndarray, np.ndarray] | None, is_mask: bool) -> np.ndarray:
+    """Distort a picture or a mask by maps of `draw_bend`; None leaves it as it is."""
     if bend is None:
         return image
     flags = cv2.INTER_NEAREST if is_mask else cv2.INTER_LINEAR
@@ -116,11 +118,12 @@ def bend_picture(image: np.ndarray, bend: tuple[np.ndarray, np.ndarray] | None, 
 
 
 def blend_layers(under: np.ndarray, over: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Lay a picture over another of the same size (h, w, 3) uint8, by an alpha (h, w) in [0, 1]."""
     out: np.ndarray = cv2.blendLinear(over, under, alpha.astype(np.float32), (1 - alpha).astype(np.float32))
     return out
 
 
-def attach_alpha(m: Masked) -> np.ndarray:
+def attach_alpha(m: LabelledPicture) -> np.ndarray:
     """Return the picture as (H, W, 3) uint8, or that of a cut-out with its alpha as (H, W, 4) uint8."""
     return m.picture if m.alpha is None else np.dstack([m.picture, m.alpha])
 

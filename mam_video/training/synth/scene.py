@@ -17,7 +17,7 @@ from itertools import accumulate
 import cv2
 import numpy as np
 
-from mam_video.training.data.pictures import IGNORE, Masked
+from mam_video.training.data.pictures import IGNORE, LabelledPicture
 from mam_video.training.synth.augment import degrade, photographic
 from mam_video.training.synth.layers import (
     Layer,
@@ -47,16 +47,16 @@ FRAMES = 3
 WEIGHTS = {"rendered": 5.0, "alphamatting_train": 2.0, "am2k_samples": 0.8, "tuxpaint": 1.2}
 
 
-class Stills:
+class SceneGenerator:
     """Draws scenes from stills and clips. Seed and number determine a scene."""
 
     def __init__(
         self,
-        items: Sequence[Masked],
+        items: Sequence[LabelledPicture],
         backgrounds: Sequence[np.ndarray],
         size: int,
         seed: int,
-        cutouts: Sequence[Masked] = (),
+        cutouts: Sequence[LabelledPicture] = (),
         cutout_share: float = 0.0,
     ) -> None:
         """Set up the sources. `cutout_share` of the scenes from stills show a cut-out, drawn by `WEIGHTS`."""
@@ -67,8 +67,8 @@ class Stills:
         self._cutout_share = cutout_share if cutouts else 0.0
         counts = Counter(m.source for m in cutouts)
         self._cutout_weights = list(accumulate(WEIGHTS.get(m.source, 1.0) / counts[m.source] for m in cutouts))
-        self._by_source: dict[str, list[Masked]] = defaultdict(list)
-        clips: dict[str, list[Masked]] = defaultdict(list)
+        self._by_source: dict[str, list[LabelledPicture]] = defaultdict(list)
+        clips: dict[str, list[LabelledPicture]] = defaultdict(list)
         for m in items:
             if m.clip is None:
                 self._by_source[m.source].append(m)
@@ -95,112 +95,80 @@ class Stills:
 
     # ------------------------------------------------------------------------------------------------- real clips
     def _scene_from_clip(self, rng: random.Random) -> dict[str, np.ndarray] | None:
-        frames = rng.choice(self._clips)
-        chosen = rng.sample(frames, FRAMES) if len(frames) >= FRAMES else [*frames, rng.choice(frames)]
-        first = chosen[0]
-        subject = rng.choice(first.ids)
+        clip = rng.choice(self._clips)
+        chosen = rng.sample(clip, FRAMES) if len(clip) >= FRAMES else [*clip, rng.choice(clip)]
+        subject = rng.choice(chosen[0].ids)
         size, flip = self._size, rng.random() < 0.5
-        grow, turn = grow_box(rng), rng.gauss(0, 6)
-        pictures, masks, unsure, views, boxes = [], [], [], [], []
-        box = None
-        for i, m in enumerate(chosen):
+        crop = _CropStyle(size, flip, grow_box(rng), rng.gauss(0, 6))
+        frames: list[_SceneFrame] = []
+        boxes: list[np.ndarray] = []
+        for t, m in enumerate(chosen):
             mask = (m.mask == subject).astype(np.uint8)
-            current_box = box_of(mask)
-            if current_box is None:
+            box = box_of(mask)
+            if box is None:
                 # The subject is gone; the tracker keeps its last crop.
-                if box is None or rng.random() < 0.7:
+                if not boxes or rng.random() < 0.7:
                     return None
-                current_box = box
-            box = current_box
-            view = _view(rng, current_box, size, grow, turn, flip, 0.05 if i == 0 else rng.uniform(0.03, 0.2))
-            pictures.append(warp_picture(m.picture, view.matrix, size, draw_mirrors(rng, mask)))
-            masks.append(warp_mask(mask, view.matrix, size))
-            unsure.append(warp_mask((m.mask == IGNORE).astype(np.uint8), view.matrix, size))
-            views.append(view)
-            boxes.append(current_box)
-        moves = []
-        for t in range(FRAMES - 1):
-            # Approximate the subject's motion by the change of its boxes.
-            a, b = boxes[t], boxes[t + 1]
-            scale = ((a[2] - a[0]) / (b[2] - b[0]), (a[3] - a[1]) / (b[3] - b[1]))
-            back = np.array([[scale[0], 0, a[0] - scale[0] * b[0]], [0, scale[1], a[1] - scale[1] * b[1]]])
-            moves.append(draw_mixed_move(rng, views[t], views[t + 1], back, size))
-        return _arrays(rng, pictures, masks, unsure, views, moves, size)
+                box = boxes[-1]
+            view = crop.view(rng, box, 0.05 if t == 0 else rng.uniform(0.03, 0.2))
+            picture = warp_picture(m.picture, view.matrix, size, draw_mirrors(rng, mask))
+            unknown = warp_mask((m.mask == IGNORE).astype(np.uint8), view.matrix, size)
+            frames.append(_SceneFrame(picture, warp_mask(mask, view.matrix, size), unknown, view))
+            boxes.append(box)
+        back = [_box_motion(boxes[t], boxes[t + 1]) for t in range(FRAMES - 1)]
+        return _arrays(rng, frames, _draw_moves(rng, frames, back, size), size)
 
     # ------------------------------------------------------------------------------------------------- stills
-    def _pick_subject(self, rng: random.Random, pool: Sequence[Masked]) -> Layer:
-        m = rng.choice(pool)
-        mask = (m.mask == rng.choice(m.ids)).astype(np.uint8)
-        unsure = (m.mask == IGNORE).astype(np.uint8) if m.alpha is None else np.zeros_like(mask)
-        return Layer(attach_alpha(m), mask, unsure if unsure.any() else None)
-
     def _scene_from_still(self, rng: random.Random) -> dict[str, np.ndarray] | None:
-        size = self._size
+        still = self._draw_still_scene(rng)
+        if still is None:
+            return None
+        frames, motions = [], []
+        motion, background_motion = np.eye(3), np.eye(3)
+        for t in range(FRAMES):
+            if t:
+                motion = draw_small_motion(rng, still.box, still.agitation) @ motion
+                background_motion = draw_small_motion(rng, still.box, 0.5 * still.agitation) @ background_motion
+            frame = still.frame(rng, t, motion, background_motion)
+            if frame is None:
+                return None
+            frames.append(frame)
+            motions.append(motion)
+        back = [(motions[t] @ np.linalg.inv(motions[t + 1]))[:2] for t in range(FRAMES - 1)]
+        return _arrays(rng, frames, _draw_moves(rng, frames, back, self._size), self._size)
+
+    def _draw_still_scene(self, rng: random.Random) -> _StillScene | None:
+        """Draw the content of a scene from a still. Returns None if the subject's mask is empty."""
         if rng.random() < self._cutout_share:
             m = rng.choices(self._cutouts, cum_weights=self._cutout_weights)[0]
         else:
             m = rng.choice(self._stills)
         mask = (m.mask == rng.choice(m.ids)).astype(np.uint8)
-        unsure = (m.mask == IGNORE).astype(np.uint8) if m.alpha is None else np.zeros_like(mask)
         layered = rng.random() < 0.5 or m.alpha is not None
-        flip, grow, turn = rng.random() < 0.5, grow_box(rng), rng.gauss(0, 8)
-        start = box_of(mask)
-        if start is None:
+        flip = rng.random() < 0.5
+        crop = _CropStyle(self._size, flip, grow_box(rng), rng.gauss(0, 8))
+        box = box_of(mask)
+        if box is None:
             return None
-        extent = max(start[2] - start[0], start[3] - start[1])
-        background = self._other_background(rng, m) if layered else None
-        others = self._draw_others(rng, m, start, extent, 0.5 if layered else 0.25)
-        pole = (rng.randrange(1, FRAMES), self._other_background(rng, m)) if rng.random() < 0.15 else None
-        gone = FRAMES - 1 if layered and rng.random() < 0.06 else -1
-        agitation = rng.choice([0.3, 1.0, 1.6])
-        mirror = draw_mirrors(rng, mask)
+        return _StillScene(
+            crop=crop,
+            picture=attach_alpha(m),
+            mask=mask,
+            unknown=_unknown_of(m),
+            box=box,
+            background=self._other_background(rng, m) if layered else None,
+            others=self._draw_others(rng, m, box, 0.5 if layered else 0.25),
+            pole=(rng.randrange(1, FRAMES), self._other_background(rng, m)) if rng.random() < 0.15 else None,
+            absent_frame=FRAMES - 1 if layered and rng.random() < 0.06 else None,
+            agitation=rng.choice([0.3, 1.0, 1.6]),
+            mirror=draw_mirrors(rng, mask),
+        )
 
-        pictures, masks, unknowns, views, motions = [], [], [], [], []
-        motion, ground = np.eye(3), np.eye(3)
-        picture = attach_alpha(m)
-        for t in range(FRAMES):
-            if t:
-                motion = draw_small_motion(rng, start, agitation) @ motion
-                ground = draw_small_motion(rng, start, 0.5 * agitation) @ ground
-            bend = draw_bend(rng, mask.shape, max(mask.shape) * rng.uniform(0, 0.03)) if t else None
-            p, k, u = (bend_picture(x, bend, i > 0) for i, x in enumerate((picture, mask, unsure)))
-            bent_box = box_of(k)
-            if bent_box is None:
-                return None
-            moved_box = move_box(motion, bent_box)
-            view = _view(rng, moved_box, size, grow, turn, flip, 0.05 if t == 0 else rng.uniform(0.03, 0.22))
-            a = view.matrix @ motion
-            truth, unknown = warp_mask(k, a, size), warp_mask(u, a, size)
-            if background is not None:
-                drawn = warp_picture(background, view.matrix @ ground, size)
-                # A cut-out has no mirror image beyond its picture.
-                subject, soft = cut_out(warp_picture(p, a, size, mirror and m.alpha is None), truth)
-            else:
-                drawn, subject, soft = warp_picture(p, a, size, mirror), None, None
-            behind = [o for o in others if not o.in_front]
-            over = [o for o in others if o.in_front]
-            for o in behind:
-                drawn, unknown = o.draw(drawn, unknown, view.matrix, t, truth, size)
-            if soft is not None and subject is not None and t != gone:
-                drawn = blend_layers(drawn, subject, soft)
-            if t == gone:
-                truth = np.zeros_like(truth)
-            for o in over:
-                drawn, truth = o.draw_over(drawn, truth, view.matrix, t, size)
-            if pole is not None and pole[0] == t:
-                drawn, truth = draw_pole(rng, drawn, truth, pole[1], size)
-            pictures.append(drawn)
-            masks.append(truth)
-            unknowns.append(unknown)
-            views.append(view)
-            motions.append(motion)
-        moves = []
-        for t in range(FRAMES - 1):
-            back = (motions[t] @ np.linalg.inv(motions[t + 1]))[:2]
-            moves.append(draw_mixed_move(rng, views[t], views[t + 1], back, size))
-        return _arrays(rng, pictures, masks, unknowns, views, moves, size)
+    def _pick_subject(self, rng: random.Random, pool: Sequence[LabelledPicture]) -> Layer:
+        m = rng.choice(pool)
+        return Layer(attach_alpha(m), (m.mask == rng.choice(m.ids)).astype(np.uint8))
 
-    def _other_background(self, rng: random.Random, subject: Masked) -> np.ndarray:
+    def _other_background(self, rng: random.Random, subject: LabelledPicture) -> np.ndarray:
         h, w = subject.mask.shape
         if self._backgrounds and rng.random() < 0.4:
             other = rng.choice(self._backgrounds)
@@ -212,25 +180,63 @@ class Stills:
         return np.ascontiguousarray(full[y : y + h, x : x + w])
 
     def _draw_others(
-        self, rng: random.Random, subject: Masked, start: np.ndarray, extent: float, chance: float
+        self, rng: random.Random, subject: LabelledPicture, box: np.ndarray, chance: float
     ) -> list[_OtherSubject]:
+        """Draw up to three other subjects around the box of the subject; each with the probability `chance`."""
+        extent = max(box[2] - box[0], box[3] - box[1])
         others: list[_OtherSubject] = []
         while len(others) < 3 and rng.random() < chance:
             pool = self._by_source[subject.source] if rng.random() < 0.7 else self._stills
             layer = self._pick_subject(rng, pool)
-            box = box_of(layer.mask)
-            if box is None:
+            own_box = box_of(layer.mask)
+            if own_box is None:
                 continue
-            scale = extent / max(box[2] - box[0], box[3] - box[1]) * rng.uniform(0.5, 1.2)
+            scale = extent / max(own_box[2] - own_box[0], own_box[3] - own_box[1]) * rng.uniform(0.5, 1.2)
             angle, distance = rng.uniform(0, 6.2832), rng.uniform(0.5, 1.1) * extent
-            cx = (start[0] + start[2]) / 2 + np.cos(angle) * distance
-            cy = (start[1] + start[3]) / 2 + np.sin(angle) * distance * 0.7
-            place = draw_placement(box, scale, float(cx), float(cy), rng.gauss(0, 5), rng.random() < 0.5)
+            cx = (box[0] + box[2]) / 2 + np.cos(angle) * distance
+            cy = (box[1] + box[3]) / 2 + np.sin(angle) * distance * 0.7
+            place = draw_placement(own_box, scale, float(cx), float(cy), rng.gauss(0, 5), rng.random() < 0.5)
             steps = [np.eye(3)]
             for _ in range(FRAMES - 1):
-                steps.append(draw_small_motion(rng, move_box(place, box), 1.0) @ steps[-1])
+                steps.append(draw_small_motion(rng, move_box(place, own_box), 1.0) @ steps[-1])
             others.append(_OtherSubject(layer, [s @ place for s in steps], rng.random() < 0.25))
         return others
+
+
+@dataclass(frozen=True, slots=True)
+class _SceneFrame:
+    """A frame of a scene before its degradation, at the crop's size S."""
+
+    picture: np.ndarray  # (S, S, 3) uint8
+    mask: np.ndarray  # (S, S) uint8, 1 on the subject
+    unknown: np.ndarray  # (S, S) uint8, 1 where the truth is unknown
+    view: SceneView
+
+
+@dataclass(frozen=True, slots=True)
+class _CropStyle:
+    """How the crops of a scene are drawn."""
+
+    size: int
+    flip: bool
+    grow: float  # side of the crop in sides of the box
+    degrees: float
+
+    def view(self, rng: random.Random, box: np.ndarray, error: float) -> SceneView:
+        """Draw a square crop around the box, wrong by `error` of its size, sometimes padded to the right or below."""
+        size = self.size
+        extent = max(box[2] - box[0], box[3] - box[1], 8.0)
+        content = (size, size)
+        if rng.random() < 0.3:
+            short = int(size * rng.uniform(0.5, 0.95))
+            content = (short, size) if rng.random() < 0.7 else (size, short)
+            if min(content) < size * (box[3] - box[1] if content[0] < size else box[2] - box[0]) / (extent * self.grow):
+                content = (size, size)
+        scale = size / (extent * self.grow * float(np.exp(rng.gauss(0, error))))
+        cx = content[1] / 2 + rng.gauss(0, error * size * 0.6)
+        cy = content[0] / 2 + rng.gauss(0, error * size * 0.6)
+        degrees = self.degrees + rng.gauss(0, 20 * error)
+        return SceneView(draw_placement(box, scale, cx, cy, degrees, self.flip), content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,52 +247,102 @@ class _OtherSubject:
     transforms: list[np.ndarray]
     in_front: bool
 
-    def _drawn(self, view: np.ndarray, t: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    def _cut_out(self, view: np.ndarray, t: int, size: int) -> tuple[np.ndarray, np.ndarray]:
         a = view @ self.transforms[t]
         mask = warp_mask(self.layer.mask, a, size)
         return cut_out(warp_picture(self.layer.picture, a, size, self.layer.picture.shape[2] == 3), mask)
 
-    def draw(
-        self, onto: np.ndarray, unknown: np.ndarray, view: np.ndarray, t: int, truth: np.ndarray, size: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Draw it behind the subject. Returns the picture and the unknown region."""
-        picture, soft = self._drawn(view, t, size)
+    def draw_behind(self, onto: np.ndarray, truth: np.ndarray, view: np.ndarray, t: int, size: int) -> np.ndarray:
+        """Draw it behind the subject of the mask `truth`."""
+        picture, soft = self._cut_out(view, t, size)
         keep = cv2.GaussianBlur(truth.astype(np.float32), (0, 0), 0.8)
-        return blend_layers(onto, picture, soft * (1 - keep)), unknown
+        return blend_layers(onto, picture, soft * (1 - keep))
 
-    def draw_over(
+    def draw_in_front(
         self, onto: np.ndarray, truth: np.ndarray, view: np.ndarray, t: int, size: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draw it in front of the subject. Returns the picture and the visible mask of the subject."""
-        picture, soft = self._drawn(view, t, size)
+        picture, soft = self._cut_out(view, t, size)
         return blend_layers(onto, picture, soft), truth * (soft < 0.5).astype(np.uint8)
 
 
-def _view(
-    rng: random.Random, box: np.ndarray, size: int, grow: float, degrees: float, flip: bool, error: float
-) -> SceneView:
-    """Draw a square crop around the box, wrong by `error` of its size, and sometimes padded to the right or below."""
-    extent = max(box[2] - box[0], box[3] - box[1], 8.0)
-    content = (size, size)
-    if rng.random() < 0.3:
-        short = int(size * rng.uniform(0.5, 0.95))
-        content = (short, size) if rng.random() < 0.7 else (size, short)
-        if min(content) < size * (box[3] - box[1] if content[0] < size else box[2] - box[0]) / (extent * grow):
-            content = (size, size)
-    scale = size / (extent * grow * float(np.exp(rng.gauss(0, error))))
-    cx = content[1] / 2 + rng.gauss(0, error * size * 0.6)
-    cy = content[0] / 2 + rng.gauss(0, error * size * 0.6)
-    return SceneView(draw_placement(box, scale, cx, cy, degrees + rng.gauss(0, 20 * error), flip), content)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _StillScene:
+    """The content of a scene from one picture (H, W, 3 or 4), which is bent and moved as a whole or cut out."""
+
+    crop: _CropStyle
+    picture: np.ndarray
+    mask: np.ndarray  # (H, W) uint8, 1 on the subject
+    unknown: np.ndarray  # (H, W) uint8, 1 where the truth is unknown
+    box: np.ndarray  # of the mask
+    background: np.ndarray | None  # the subject is cut out and laid over it; None keeps the whole picture
+    others: list[_OtherSubject]
+    pole: tuple[int, np.ndarray] | None  # the frame in which a pole hides part of the subject, and its texture
+    absent_frame: int | None
+    agitation: float  # factor of the motion
+    mirror: bool  # show the picture's mirror image outside of it
+
+    def frame(
+        self, rng: random.Random, t: int, motion: np.ndarray, background_motion: np.ndarray
+    ) -> _SceneFrame | None:
+        """Draw frame t, moved by (3, 3) motions in the scene. Returns None if bending leaves nothing of the subject."""
+        size, shape = self.crop.size, self.mask.shape
+        bend = draw_bend(rng, shape, max(shape) * rng.uniform(0, 0.03)) if t else None
+        picture = bend_picture(self.picture, bend, False)
+        mask, unknown = (bend_picture(x, bend, True) for x in (self.mask, self.unknown))
+        box = box_of(mask)
+        if box is None:
+            return None
+        view = self.crop.view(rng, move_box(motion, box), 0.05 if t == 0 else rng.uniform(0.03, 0.22))
+        a = view.matrix @ motion
+        truth, unknown = warp_mask(mask, a, size), warp_mask(unknown, a, size)
+        drawn = self._draw(t, picture, truth, view.matrix, a, view.matrix @ background_motion)
+        if t == self.absent_frame:
+            truth = np.zeros_like(truth)
+        for other in self.others:
+            if other.in_front:
+                drawn, truth = other.draw_in_front(drawn, truth, view.matrix, t, size)
+        if self.pole is not None and self.pole[0] == t:
+            drawn, truth = draw_pole(rng, drawn, truth, self.pole[1], size)
+        return _SceneFrame(drawn, truth, unknown, view)
+
+    def _draw(
+        self, t: int, picture: np.ndarray, truth: np.ndarray, view: np.ndarray, a: np.ndarray, behind: np.ndarray
+    ) -> np.ndarray:
+        """Draw background, other subjects behind, and the subject. `a` and `behind` map the pictures to the crop."""
+        size = self.crop.size
+        if self.background is None:
+            drawn, cut = warp_picture(picture, a, size, self.mirror), None
+        else:
+            drawn = warp_picture(self.background, behind, size)
+            # A cut-out has no mirror image beyond its picture.
+            cut = cut_out(warp_picture(picture, a, size, self.mirror and picture.shape[2] == 3), truth)
+        for other in self.others:
+            if not other.in_front:
+                drawn = other.draw_behind(drawn, truth, view, t, size)
+        if cut is not None and t != self.absent_frame:
+            drawn = blend_layers(drawn, *cut)
+        return drawn
+
+
+def _unknown_of(m: LabelledPicture) -> np.ndarray:
+    """Return (H, W) uint8, 1 where the truth is unknown. The truth of a cut-out is known everywhere."""
+    return (m.mask == IGNORE).astype(np.uint8) if m.alpha is None else np.zeros_like(m.mask)
+
+
+def _box_motion(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the (2, 3) motion from box b to box a, an approximation of the subject's."""
+    scale = ((a[2] - a[0]) / (b[2] - b[0]), (a[3] - a[1]) / (b[3] - b[1]))
+    return np.array([[scale[0], 0, a[0] - scale[0] * b[0]], [0, scale[1], a[1] - scale[1] * b[1]]])
+
+
+def _draw_moves(rng: random.Random, frames: list[_SceneFrame], back: list[np.ndarray], size: int) -> list[np.ndarray]:
+    """Draw the motions that a tracker would report; `back` are the subject's (2, 3), from each frame to the last."""
+    return [draw_mixed_move(rng, frames[t].view, frames[t + 1].view, m, size) for t, m in enumerate(back)]
 
 
 def _arrays(
-    rng: random.Random,
-    pictures: list[np.ndarray],
-    masks: list[np.ndarray],
-    unsure: list[np.ndarray],
-    views: list[SceneView],
-    moves: list[np.ndarray],
-    size: int,
+    rng: random.Random, frames: list[_SceneFrame], moves: list[np.ndarray], size: int
 ) -> dict[str, np.ndarray] | None:
     """Pack a scene as arrays. Returns None if the first frame shows too little of the subject.
 
@@ -300,9 +356,9 @@ def _arrays(
     out: dict[str, list[np.ndarray]] = {
         k: [] for k in ("picture", "truth", "weight", "bad", "box", "points", "labels", "valid")
     }
-    for t, picture in enumerate(photographic(rng, pictures)):
-        h, w = views[t].content
-        picture, mask = picture.copy(), masks[t].copy()
+    for t, picture in enumerate(photographic(rng, [f.picture for f in frames])):
+        h, w = frames[t].view.content
+        picture, mask = picture.copy(), frames[t].mask.copy()
         picture[h:], picture[:, w:] = 127, 127
         mask[h:], mask[:, w:] = 0, 0
         valid = np.zeros((size, size), np.float32)
@@ -315,7 +371,7 @@ def _arrays(
         points, labels = draw_points(rng, hard)
         out["picture"].append(picture.transpose(2, 0, 1))
         out["truth"].append(truth[None])
-        known = valid * (1 - unsure[t].astype(np.float32))
+        known = valid * (1 - frames[t].unknown.astype(np.float32))
         out["weight"].append(cv2.resize(known, (half, half), interpolation=cv2.INTER_AREA)[None])
         out["bad"].append(degrade(rng, hard)[None])
         out["box"].append(((box if box is not None else np.array([0, 0, size, size])) / size).astype(np.float32))
