@@ -1,7 +1,7 @@
 """Matte a whole clip from one box on its first frame.
 
-from mam_video import Box, Prompt, matte_clip
-matte_clip("plate.mov", "matte.mov", Prompt(Box(412, 96, 890, 1010)))
+from mam_video import matte_clip
+matte_clip("plate.mov", "matte.mov", (412, 96, 890, 1010))
 """
 
 from importlib import import_module
@@ -64,7 +64,13 @@ _ROOMS = {
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("mam-video")
     if name not in _ROOM_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_ROOM_OF[name]}"), name)

@@ -17,6 +17,7 @@ import pytest
 
 import mam_video
 from mam_video.cli.main import build_parser
+from tests.synthetic import disc, picture, write_movie
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -91,6 +92,38 @@ def test_python_of_the_text_uses_public_names(path: Path) -> None:
         compile(block, path.name, "exec")
         for names in re.findall(r"^from mam_video import (.+)$", block, flags=re.MULTILINE):
             assert {name.strip() for name in names.split(",")} <= set(mam_video.__all__)
+
+
+def python_blocks() -> list[tuple[str, str]]:
+    pages = [ROOT / "README.md", DOCS / "guide.md", DOCS / "index.md"]
+    return [
+        (f"{path.name}-{k}", block)
+        for path in pages
+        for k, block in enumerate(
+            re.findall(r"^```python\n(.*?)^```", path.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+        )
+    ]
+
+
+@pytest.fixture(scope="module")
+def plate_of_the_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip of two frames that is large enough for the boxes of the text."""
+    shape = disc((1080, 960), (650, 540), 200)
+    return write_movie(tmp_path_factory.mktemp("text") / "plate.mov", 2, lambda i: picture(shape))
+
+
+@pytest.mark.parametrize("block", [block for _, block in python_blocks()], ids=[name for name, _ in python_blocks()])
+def test_python_of_the_text_runs(
+    block: str, plate_of_the_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mam_video.models.colour_model import ColourModel
+
+    monkeypatch.setattr(
+        "mam_video.models.lite.LiteModel.load", lambda *_: ColourModel()
+    )  # quick; it is tested elsewhere
+    shutil.copy(plate_of_the_text, tmp_path / "plate.mov")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "the text", "exec"), {"__name__": "__main__"})
 
 
 def test_every_command_and_option_is_in_the_reference() -> None:

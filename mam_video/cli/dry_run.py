@@ -40,7 +40,7 @@ def plan_lines(
 
 def _written(job: MatteOptions, info: ClipInfo, count: int | None, subjects: list[str]) -> Iterator[str]:
     """Each output by its final name, with its kind and about its size; then the other files."""
-    from mam_video.cli.matte import readable
+    from mam_video.core.units import readable
     from mam_video.media import expected_bytes, parse_output
     from mam_video.media.atomic_output import of_subjects
     from mam_video.media.formats import pattern_of

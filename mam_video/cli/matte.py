@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,11 +14,12 @@ from mam_video.cli.options import Groups, add_config, add_debug, add_edges, add_
 from mam_video.cli.progress import end_line, print_line, show_progress
 from mam_video.cli.prompts import add_prompts, prompts_of
 from mam_video.cli.say import say
-from mam_video.cli.subject import SubjectOptions, add_subject
+from mam_video.cli.subject import Once, SubjectOptions, add_subject
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import Settings
 from mam_video.core.timecode import frame_range
+from mam_video.core.units import readable
 
 if TYPE_CHECKING:
     from mam_video.cli.progress import OnFrame
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 
 _SHOWN_RANGES = 8
+_SHOWN_PROMPTS = 8
 _DESCRIPTION = """\
 Matte the subject that a box or points on the first frame show.
 
@@ -61,6 +64,7 @@ class MatteOptions:
     dry_run: bool
     progress: str
     quiet: bool
+    verbose: bool
     configs: tuple[str, ...]
     command: tuple[str, ...]
 
@@ -93,6 +97,7 @@ class MatteOptions:
             dry_run=options.dry_run,
             progress=options.progress,
             quiet=options.quiet,
+            verbose=options.verbose,
             configs=tuple(options.config or ()),
             command=("mam-video", *options.given),
         )
@@ -157,7 +162,9 @@ def _add_job(job: argparse._ActionsContainer) -> None:
         help="keep finished frames; if the same command was interrupted before, go on after them",
     )
     job.add_argument("--save-track", metavar="FILE", help="save where the subject was found")
-    job.add_argument("--track", metavar="FILE", help="use a saved track in place of prompts; nothing is tracked again")
+    job.add_argument(
+        "--track", action=Once, metavar="FILE", help="use a saved track in place of prompts; nothing is tracked again"
+    )
     job.add_argument("--report", metavar="DIR", help="write run.json, with one record a frame, and report.html")
     add_config(job)
     job.add_argument(
@@ -171,6 +178,7 @@ def _add_job(job: argparse._ActionsContainer) -> None:
         help="json prints a line of JSON about once a second and nothing else (default: bar)",
     )
     job.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    job.add_argument("--verbose", action="store_true", help="also print the time of each stage and what was checked")
     add_debug(job)
 
 
@@ -181,9 +189,10 @@ def run(options: argparse.Namespace) -> int:
 def _matte(job: MatteOptions) -> int:
     from mam_video.media import open_clip, parse_output
     from mam_video.media.open import check_resumable
-    from mam_video.report.page import check_folder
 
     if job.report:
+        from mam_video.report.page import check_folder  # brings torch, which takes seconds
+
         check_folder(job.report)
     for output in job.outputs:
         parse_output(output)
@@ -218,9 +227,9 @@ def _matte_opened(job: MatteOptions, reader: Reader) -> int:
 
     thumbnails = Thumbnails() if job.report else None
     printed: list[str] = []
-    with show_progress(count, progress=job.progress, quiet=job.quiet) as (shown, tracked):
-        if job.talks:
-            printed = _print_start(job, info, first, count, prompts)
+    if job.talks:
+        printed = _print_start(job, info, first, count, prompts)
+    with show_progress(count, progress=job.progress, quiet=job.quiet) as (shown, tracked), _told_how_to_go_on(job):
         report = matte_clip(
             reader,
             list(job.outputs),
@@ -237,16 +246,17 @@ def _matte_opened(job: MatteOptions, reader: Reader) -> int:
             resume=job.resume,
             on_frame=_each(shown, thumbnails),
             on_tracked=tracked,
+            on_resume=_print_resume(info, first) if job.talks else None,
         )
     report.command = list(job.command)
     if thumbnails is not None:
         save_report(report, thumbnails, Path(job.report or ""))
     if job.talks:
-        _print_end(report, job.report, printed)
+        _print_end(report, job.report, printed, verbose=job.verbose)
     elif job.progress == "json":
         print_line(end_line(report))
     if report.failed_checks:
-        raise MediaError(f"written, but not as promised: {'; '.join(report.failed_checks)}")
+        raise MediaError(f"written, but not as it should be: {'; '.join(report.failed_checks)}")
     return 3 if job.strict and report.flagged else 0
 
 
@@ -254,7 +264,6 @@ def _check_names(job: MatteOptions, info: ClipInfo, frames: FrameRange | None, s
     """Raises: UsageError, an output would overwrite an input or another output. No `subjects`: not known yet."""
     from mam_video.media.atomic_output import of_subjects
     from mam_video.media.open import check_names
-    from mam_video.report.page import FILES
 
     def named(template: str) -> list[str]:
         return list(of_subjects(template, subjects).values()) if subjects else [template]
@@ -264,6 +273,8 @@ def _check_names(job: MatteOptions, info: ClipInfo, frames: FrameRange | None, s
     tracks = named(job.save_track) if job.save_track else []
     check_names(guard, outputs, info, job.settings.output, frames, tracks=tracks)
     if job.report:
+        from mam_video.report.page import FILES
+
         guard.writes_folder("--report", job.report, FILES)
 
 
@@ -288,7 +299,52 @@ def _print_start(job: MatteOptions, info: ClipInfo, first: int, count: int | Non
         for size in [expected_bytes(output, info, count)]
     ]
     say(_announcement(info, first, count, sizes))
+    for line in _prompt_lines(info, prompts):
+        say(line)
     return printed
+
+
+def _prompt_lines(info: ClipInfo, prompts: list[Prompts]) -> list[str]:
+    """Describe the prompts in pixels, a line each; of many the first."""
+    lines = []
+    for each in prompts:
+        whose = f"{each.subject} " if len(prompts) > 1 else ""
+        for index, prompt in each.entries:
+            what = f"mask within {prompt}" if prompt.mask is not None else str(prompt)
+            lines.append(f"prompt: {whose}frame {info.frame_number(index)}: {what}")
+    more = len(lines) - _SHOWN_PROMPTS
+    return lines if more <= 0 else [*lines[:_SHOWN_PROMPTS], f"and {more} more prompts"]
+
+
+def _print_resume(info: ClipInfo, first: int) -> Callable[[int], None]:
+    """Make the function that says whether there is something to resume; `first` is the range's first frame."""
+
+    def told(done: int) -> None:
+        if done:
+            say(f"resuming: {done} frames are done, going on at frame {info.frame_number(first + done)}")
+        else:
+            say(f"nothing to resume, starting at frame {info.frame_number(first)}")
+
+    return told
+
+
+@contextmanager
+def _told_how_to_go_on(job: MatteOptions) -> Iterator[None]:
+    """Give an interrupt a message that says how to go on."""
+    from mam_video.media.open import is_resumable
+
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if str(error):
+            raise
+        if job.resume:
+            hint = "no frame was done yet; the same command starts anew"
+        elif all(map(is_resumable, job.outputs)):
+            hint = "add --resume from the start to be able to go on after a stop"
+        else:
+            hint = "a .mov or a sequence with --resume from the start can go on after a stop"
+        raise KeyboardInterrupt(f"stopped; no files were written; {hint}") from None
 
 
 def _each(shown: OnFrame | None, thumbnails: Thumbnails | None) -> OnFrame:
@@ -305,19 +361,22 @@ def _each(shown: OnFrame | None, thumbnails: Thumbnails | None) -> OnFrame:
 
 def _announcement(info: ClipInfo, first: int, count: int | None, sizes: list[int | None]) -> str:
     """Describe the run from frame `first` on, in one line."""
-    frames = f"{count} frames" if count is not None else "an unknown number of frames"
+    frames = f"{count} frame{'' if count == 1 else 's'}" if count is not None else "an unknown number of frames"
     known = [size for size in sizes if size is not None]
     disk = f"; expect about {readable(sum(known))} on disk" if known else ""
     start = f", from {info.timecode + first}" if info.timecode else ""
     return f"{info.path.name}: {info.width}x{info.height}, {float(info.rate):.6g} fps, {frames}{start}{disk}"
 
 
-def _print_end(report: RunReport, folder: str | None, printed: Collection[str]) -> None:
+def _print_end(report: RunReport, folder: str | None, printed: Collection[str], *, verbose: bool) -> None:
     """Print what came of a run; `folder` is that of its report, `printed` are the notes before the run."""
-    say(report.summary())
-    for path in report.outputs:
-        kept = report.checks.get(path)
-        say(f"wrote {path}" + (f" (read back: {'; '.join(map(str, kept))})" if kept else ""))
+    for line in report.results():
+        say(f"wrote {line}")
+    say(f"done: {report.summary()}" + (f"; report: {Path(folder) / 'report.html'}" if folder else ""))
+    if verbose:
+        say(report.timings())
+        for path, checks in report.checks.items():
+            say(f"read back {path}: {'; '.join(map(str, checks))}")
     for note in report.notes:
         if note not in printed and note not in report.clip.notes:
             say(f"note: {note}")
@@ -325,19 +384,9 @@ def _print_end(report: RunReport, folder: str | None, printed: Collection[str]) 
     if not flagged:
         say("no frame was flagged")
         return
-    say(f"look at {'this range' if len(flagged) == 1 else f'these {len(flagged)} ranges'}:")
+    say("please check these frames:")
     for found in flagged[:_SHOWN_RANGES]:
         say(f"  {found.message(report.clip.numbers, report.clip.timecode)}")
     if len(flagged) > _SHOWN_RANGES:
         hint = f"; all of them are in {folder}" if folder else "; --report DIR lists them all"
         say(f"  and {len(flagged) - _SHOWN_RANGES} more{hint}")
-
-
-def readable(size: int) -> str:
-    """Format a number of bytes with three digits."""
-    value = float(size)
-    for unit in ("B", "KB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:.3g} TB"

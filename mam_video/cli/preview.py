@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mam_video.cli.inspect import write_picture
-from mam_video.cli.matte import readable
 from mam_video.cli.names import guard_of
 from mam_video.cli.options import Groups, add_config, add_debug, add_edges, add_knobs, settings_from
 from mam_video.cli.prompts import add_prompts, prompts_of
@@ -19,6 +18,7 @@ from mam_video.cli.which_frame import add_frame, asked_frame, count_of, find_ind
 from mam_video.core.errors import UsageError
 from mam_video.core.settings import Settings
 from mam_video.core.timecode import frame_range
+from mam_video.core.units import readable
 
 if TYPE_CHECKING:
     from mam_video.jobs.preview import Preview

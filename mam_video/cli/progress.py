@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
 
 
 _LINE_SECONDS = 1.0  # between two lines of --progress json
+_TEXT_SECONDS = 10.0  # between two lines where the output is no terminal
 
 
 @contextmanager
 def show_progress(
     count: int | None, *, progress: str, quiet: bool
 ) -> Iterator[tuple[OnFrame | None, Callable[[], None] | None]]:
-    """Show a bar with frames, speed, time left and flagged frames, or print lines of JSON.
+    """Show a bar with frames, speed, time left and flagged frames, or print lines, of JSON or where piped of text.
 
     Yields the functions to call after each matted frame and after each frame that is tracked ahead; None where quiet.
     """
@@ -35,6 +37,9 @@ def show_progress(
         return
     if quiet:
         yield None, None
+        return
+    if not sys.stdout.isatty():
+        yield _text_lines(count)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -52,7 +57,7 @@ def show_progress(
 
         def shown(matted: Matted, report: RunReport) -> None:
             nonlocal flagged, seen
-            flagged += sum(record.state.flagged for record in report.records[seen:])
+            flagged += sum(record.flagged for record in report.records[seen:])
             seen = len(report.records)
             recent = report.frame_seconds[-20:]
             speed = len(recent) / max(sum(recent), 1e-9)
@@ -65,6 +70,45 @@ def show_progress(
             bar.update(task, fps=f"tracked ahead: {found}")
 
         yield shown, tracked
+
+
+def _text_lines(count: int | None) -> tuple[OnFrame, Callable[[], None]]:
+    """Make the functions that print a line for people about every 10 seconds, the first after 10."""
+    flagged = seen = found = 0
+    printed = time.monotonic()
+
+    def due() -> bool:
+        nonlocal printed
+        now = time.monotonic()
+        if now - printed < _TEXT_SECONDS:
+            return False
+        printed = now
+        return True
+
+    def shown(matted: Matted, report: RunReport) -> None:
+        nonlocal flagged, seen
+        flagged += sum(record.flagged for record in report.records[seen:])
+        seen = len(report.records)
+        if due():
+            recent = report.frame_seconds[-20:]
+            fps = len(recent) / max(sum(recent), 1e-9)
+            of = f" of {count}" if count is not None else ""
+            left = f", {_minutes((count - seen) / fps)} left" if count is not None and count > seen else ""
+            doubts = f", {flagged} flagged" if flagged else ""
+            say(f"{seen}{of} frames, {fps:.2f} fps{left}{doubts}", flush=True)
+
+    def tracked() -> None:
+        nonlocal found
+        found += 1
+        if due():
+            say(f"tracked ahead: {found} frames", flush=True)
+
+    return shown, tracked
+
+
+def _minutes(seconds: float) -> str:
+    whole = math.ceil(seconds)
+    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
 
 
 def _lines(count: int | None) -> OnFrame:

@@ -86,9 +86,8 @@ def prompt_of(subject: SubjectOptions, reader: Reader, first: int, settings: Set
     points = list(subject.points)
     if subject.text is not None:
         on = tuple(point_of(text.split(","), reader.info.size) for text in points)
-        prompt = Prompt(_box_of_text(subject.text, reader, first, settings), on)
-        prompt.check_inside(reader.info.size)
-        return prompt
+        found = Prompt(_box_of_text(subject.text, reader, first, settings), on, placed=True)
+        return found.in_pixels(reader.info.size)
     if subject.mask:
         from mam_video.jobs.external_masks import prompt_of_mask
 

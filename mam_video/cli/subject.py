@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mam_video.cli.options import Groups
 from mam_video.core.errors import UsageError
@@ -95,33 +97,62 @@ class SubjectOptions:
             raise UsageError("no prompt: give --box x0,y0,x1,y1 or --point x,y on the subject in the first frame")
 
 
+class Once(argparse.Action):
+    """Store a value, and refuse a second one: the last of two would win without a word."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        if getattr(namespace, self.dest) is not None:
+            hint = "give it once"
+            if self.dest == "box":
+                before = getattr(namespace, self.dest)
+                hint = f"for two subjects: --prompt NAME@0:box={before} --prompt OTHER@0:box={values}"
+            raise UsageError(f"{option_string} was given twice; {hint}")
+        setattr(namespace, self.dest, values)
+
+
 def add_subject(groups: Groups) -> None:
     """Add the options that point at the subject in one frame, and the masks by hand."""
     first = groups["subject in the first frame"]
-    first.add_argument("--box", metavar="X0,Y0,X1,Y1", help="a box around the subject")
+    first.add_argument("--box", action=Once, metavar="X0,Y0,X1,Y1", help="a box around the subject")
     first.add_argument(
         "--point", action="append", metavar="X,Y[,0]", help="a point on the subject, or with ,0 on the background; may "
         "be repeated",
     )  # fmt: skip
     first.add_argument(
-        "--text", metavar="WORDS", help="what the subject is, in place of a box, as 'the dancer in red' (needs the "
-        "extra: text)",
+        "--text", action=Once, metavar="WORDS", help="what the subject is, in place of a box, as 'the dancer in red' "
+        "(needs the extra: text)",
     )  # fmt: skip
     by_hand = groups["masks by hand"]
-    by_hand.add_argument("--mask", metavar="FILE", help="the subject in the first frame, in place of a box")
+    by_hand.add_argument(
+        "--mask", action=Once, metavar="FILE", help="the subject in the first frame, in place of a box"
+    )
     by_hand.add_argument(
         "--masks",
+        action=Once,
         metavar="NAME",
         help="the subject in every frame (name.%%04d.png, a folder or a movie); nothing is tracked",
     )
     by_hand.add_argument(
         "--trimaps",
+        action=Once,
         metavar="NAME",
         help="a trimap for every frame: black is background, white is subject, grey is computed",
     )
     by_hand.add_argument(
-        "--include", metavar="NAME", help="garbage matte, one picture or one for every frame: alpha is 1 inside it"
+        "--include",
+        action=Once,
+        metavar="NAME",
+        help="garbage matte, one picture or one for every frame: alpha is 1 inside it",
     )
     by_hand.add_argument(
-        "--exclude", metavar="NAME", help="garbage matte, one picture or one for every frame: alpha is 0 inside it"
+        "--exclude",
+        action=Once,
+        metavar="NAME",
+        help="garbage matte, one picture or one for every frame: alpha is 0 inside it",
     )

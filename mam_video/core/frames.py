@@ -6,6 +6,7 @@ the reader to the writer; neither is ever computed from the other.
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
@@ -19,6 +20,7 @@ from mam_video.core.arrays import RGB8, RGB16, Alpha, Plate, RGBFloat
 from mam_video.core.geometry import Box
 from mam_video.core.reasons import Finding
 
+_ARRAY_TIME_BASE = Fraction(1, 24)
 _PIXEL_TYPES = (np.uint8, np.uint16, np.float16, np.float32)
 
 
@@ -39,7 +41,7 @@ class ViewTransform(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Frame:
     """One picture of the plate, upright as displayed.
 
@@ -65,7 +67,13 @@ class Frame:
     timecode: str | None = None
     alpha: Alpha | None = field(default=None, repr=False)
 
+    def __repr__(self) -> str:
+        h, w = self.size
+        return f"Frame({self.index}, {w}x{h} {self.rgb.dtype}, at {self.seconds:.3f} s)"
+
     def __post_init__(self) -> None:
+        if not isinstance(self.rgb, np.ndarray):
+            raise TypeError(f"rgb must be an array of (H, W, 3), is {type(self.rgb).__name__}; numpy.asarray makes one")
         if self.rgb.ndim != 3 or self.rgb.shape[2] != 3 or self.rgb.dtype not in _PIXEL_TYPES:
             known = "uint8, uint16, float16 or float32"
             raise TypeError(f"rgb must be (H, W, 3) {known}, is {self.rgb.shape} {self.rgb.dtype}")
@@ -109,6 +117,29 @@ class Frame:
     def seconds(self) -> float:
         """Presentation time in seconds, for printing only."""
         return float(self.pts * self.time_base)
+
+
+def as_frames(pictures: Iterable[Frame | np.ndarray] | np.ndarray) -> Generator[Frame, None, None]:
+    """Yield frames as they are, and (H, W, 3) arrays as frames of 24 a second; a single array is one picture.
+
+    Raises: TypeError, one is neither.
+    """
+    if isinstance(pictures, np.ndarray) and pictures.ndim == 3:
+        pictures = [pictures]
+    if not isinstance(pictures, Iterable):
+        raise TypeError(f"frames must be Frame values or (H, W, 3) arrays, is {type(pictures).__name__}")
+    try:
+        for index, picture in enumerate(pictures):
+            if isinstance(picture, Frame):
+                yield picture
+            elif isinstance(picture, np.ndarray):
+                yield Frame(index, index, _ARRAY_TIME_BASE, picture)
+            else:
+                raise TypeError(f"frames must be Frame values or (H, W, 3) arrays, is {type(picture).__name__}")
+    finally:
+        close = getattr(pictures, "close", None)
+        if close is not None:
+            close()
 
 
 class State(StrEnum):
@@ -156,8 +187,13 @@ class Record:
     subject: str = ""
     cut: bool = False
 
+    @property
+    def flagged(self) -> bool:
+        """Return whether an artist should review the frame: by its state, or as the prompt shows no clear subject."""
+        return self.state.flagged or (self.state is State.PROMPTED and bool(self.findings))
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Matted:
     """A frame with the alpha of its subject.
 
@@ -180,6 +216,11 @@ class Matted:
                 continue
             if alpha.dtype != np.float32 or alpha.shape != self.frame.size:
                 raise TypeError(f"alpha must be {self.frame.size} float32, is {alpha.shape} {alpha.dtype}")
+
+    def __repr__(self) -> str:
+        h, w = self.alpha.shape
+        parts = f", subjects {', '.join(part.record.subject for part in self.parts)}" if self.parts else ""
+        return f"Matted(frame {self.frame.index}, {w}x{h}, {self.record.state}{parts})"
 
     def of(self, subject: str | None) -> Matted:
         """The part of one of several subjects; itself where None. Raises: KeyError, there is no such part."""

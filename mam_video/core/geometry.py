@@ -11,7 +11,7 @@ import numpy as np
 from mam_video.core.arrays import Alpha, Mask
 from mam_video.core.errors import UsageError
 
-ALL_SUBJECT = "all of every picture is subject: is it an opaque alpha channel? write black and white without one"
+ALL_SUBJECT = "white everywhere; if the file has an alpha channel, save it as black and white without alpha"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +135,10 @@ def coordinates_of(values: Sequence[float | str], what: str, size: tuple[int, in
 
     Args:
         values: each a number or its text; in pixels, or as a text with `%` a percentage of the frame's width or
-            height. Where all are plain numbers from 0 to 1 they are fractions of it.
+            height. Where all are plain numbers from 0 to 1 they are fractions of it. 0 goes with either.
         what: names them in errors.
         count: as many values there must be.
-    Raises: UsageError, there are not as many, or one is not a finite number.
+    Raises: UsageError, there are not as many, one is not a finite number, or pixels and percentages are mixed.
     """
     form = "x0,y0,x1,y1" if count == 4 else "x,y or x,y,0"
     texts = [value.strip() if isinstance(value, str) else "" for value in values]
@@ -157,6 +157,10 @@ def coordinates_of(values: Sequence[float | str], what: str, size: tuple[int, in
     percent = [text.endswith("%") for text in texts]
     if not any(percent) and all(0 <= n <= 1 for n in numbers):
         return [n * s for n, s in zip(numbers, spans, strict=True)]
+    if any(percent) and any(n != 0 and not pc for n, pc in zip(numbers, percent, strict=True)):
+        raise UsageError(
+            f"{what} '{listed(values)}' mixes pixels and percent; write % after each number, or after none"
+        )
     return [n / 100 * s if pc else n for n, s, pc in zip(numbers, spans, percent, strict=True)]
 
 

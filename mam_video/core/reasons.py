@@ -24,6 +24,8 @@ class Reason(StrEnum):
     STATIC_PART_REMOVED = "static_part_removed"  # a part that does not move was removed from the mask
     NOTHING_FOUND = "nothing_found"
     NOTHING_AT_PROMPT = "nothing_at_prompt"  # the prompt shows nothing that the segmenter can find
+    OUTSIDE_PROMPT = "outside_prompt"  # value: share of what was found that lies in the prompted box
+    SMALL_IN_PROMPT = "small_in_prompt"  # value: share of the prompted box that is filled
     LEFT_FRAME = "left_frame"
     FOUND_AGAIN = "found_again"  # value: number of frames in which it was lost
     FOUND_ELSEWHERE = "found_elsewhere"  # lost and found by its colours within one frame
@@ -31,6 +33,7 @@ class Reason(StrEnum):
     TRACKED_THROUGH_CUT = "tracked_through_cut"
     PASSES_DIFFER = "passes_differ"  # value: IoU of the masks tracked from the prompts before and after
     MEETS_SUBJECT = "meets_subject"  # other: the name of the subject it may have been swapped with
+    SHARES_PIXELS = "shares_pixels"  # value: share of the smaller mask; other: the subject whose mask holds them too
     OTHER = "other"  # text: a sentence of a track file that holds no codes
 
 

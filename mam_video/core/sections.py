@@ -132,9 +132,10 @@ class ViewSettings(Section, section="view"):
     fill: float = knob(
         0.5, help="A crop is kept while the box's longer side fills at least this share of it.", low=0, high=0.9
     )
-    subjects: Literal["shared", "own"] = knob(
-        "shared", help="With several subjects: one crop around all of them, or one for each."
-    )
+    subjects: Literal["auto", "shared", "own"] = knob(
+        "auto", help="With several subjects: one crop around all of them, or one for each; auto shares one where the "
+        "model's encoder is slow, as SAM's.",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

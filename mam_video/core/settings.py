@@ -112,6 +112,26 @@ class Settings:
     edges: dict[str, dict[str, Any]] = field(default_factory=dict, hash=False)
     output: OutputSettings = field(default_factory=OutputSettings)
 
+    def __new__(cls, *_: Any, **given: Any) -> Settings:
+        """Raises: TypeError, which shows the right form, where a section is not known."""
+        names = [each.name for each in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
+        for name in given:
+            if name not in names:
+                homes = [section for section in names if name in _keys_of(section)]
+                where = homes[0] if homes else "finish"
+                key = name if homes else "choke"
+                raise TypeError(
+                    f"Settings has no section '{name}'; set values with "
+                    f'Settings().with_values({{"{where}": {{"{key}": VALUE}}}}, "my script"), or a preset with '
+                    'Settings.load("quality")'
+                )
+        return super().__new__(cls)
+
+    @classmethod
+    def load(cls, name_or_path: str) -> Settings:
+        """The settings of a preset (default, fast, quality) or of a TOML file. Raises: UsageError."""
+        return cls().with_file(name_or_path)
+
     def finish_of(self, subject: str) -> FinishSettings:
         """`finish` for one subject. Raises: SettingError, it does not go with the values for all."""
         return dataclasses.replace(self.finish, **self.edges.get(subject, {}))
@@ -155,6 +175,22 @@ class Settings:
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         return dataclasses.asdict(self)
+
+
+def checked_settings(settings: Settings | str | None) -> Settings:
+    """Take settings, the name of a preset or file of settings, or None for the defaults. Raises: UsageError."""
+    if settings is None or isinstance(settings, str):
+        return Settings() if settings is None else Settings.load(settings)
+    if not isinstance(settings, Settings):
+        raise UsageError(f"settings must be Settings or the name of a preset, is {type(settings).__name__}")
+    return settings
+
+
+def _keys_of(section: str) -> set[str]:
+    """Return the names of a section's keys."""
+    part = {each.name: each.default_factory for each in dataclasses.fields(Settings)}[section]
+    made = part() if callable(part) else None
+    return {each.name for each in dataclasses.fields(made)} if dataclasses.is_dataclass(made) else set()
 
 
 _RENAMED = {"looks": "edges"}  # sections of older files

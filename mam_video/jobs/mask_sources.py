@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,11 +29,12 @@ from mam_video.jobs.checkpoint import Checkpoint
 from mam_video.jobs.external_masks import track_masks
 from mam_video.matting.pipeline import end_needed
 from mam_video.media import ClipInfo, Reader
+from mam_video.media.atomic_output import SUBJECT
 from mam_video.media.mask_reader import Masks
 from mam_video.media.open import identity_of
 from mam_video.models.base import Model
 from mam_video.motion.shot_detection import CutFinder
-from mam_video.prompts.prompt import DEFAULT_SUBJECT, Prompt, Prompts
+from mam_video.prompts.prompt import DEFAULT_SUBJECT, Prompt, PromptLike, Prompts, as_prompt
 from mam_video.runtime.append_log import identity
 from mam_video.runtime.lifecycle import Closeable
 from mam_video.runtime.stage_timer import StageTimer
@@ -110,6 +112,15 @@ class MaskSource(Closeable):
         """Indices of the prompted frames, where there are several."""
         return ()
 
+    def prompts_at(self, index: int) -> tuple[Prompt | None, ...]:
+        """Return the prompt of each subject on frame `index`; empty where prompts are not known."""
+        return ()
+
+    @property
+    def notes(self) -> list[str]:
+        """What was assumed of the masks, a line each."""
+        return []
+
     @property
     def record_names(self) -> tuple[str, ...]:
         """Names of the subjects as records have them: empty for one that is alone."""
@@ -120,7 +131,7 @@ class MaskSource(Closeable):
 
 
 def mask_source(
-    prompt: Prompt | Prompts | Sequence[Prompts] | None,
+    prompt: PromptLike | None,
     info: ClipInfo,
     frames: FrameRange | None,
     *,
@@ -132,11 +143,13 @@ def mask_source(
     """Make the mask source of a run, from exactly one of a prompt, a track file, masks and trimaps.
 
     Args:
+        prompt: see `as_prompt`.
         info: the clip.
         frames: the range of the run; None: the whole clip.
         backward: track back from the first prompt to the first frame.
     Raises: UsageError, nothing was given or two things, or what was given cannot be for this clip and range.
     """
+    prompt = as_prompt(prompt)
     ways = {"a prompt": prompt or None, "--track": track, "--masks": masks, "--trimaps": trimaps}
     given = [name for name, way in ways.items() if way is not None]
     if not given:
@@ -144,18 +157,18 @@ def mask_source(
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} both say where the subject is; give one of them")
     if track is not None:
-        return SavedTrack(track, info)
+        return SavedTrack(track, info, frames)
     if masks is not None:
         return ExternalMasks(masks, info, frames)
     if trimaps is not None:
         return Trimaps(trimaps, info, frames)
     first = frames.start if frames is not None else 0
     if isinstance(prompt, Prompt):
-        return FirstFramePrompt({DEFAULT_SUBJECT: prompt}, info)
+        return FirstFramePrompt({DEFAULT_SUBJECT: prompt}, info, first)
     several = [prompt] if isinstance(prompt, Prompts) else list(prompt or ())
     _check_names([prompts.subject for prompts in several])
     if all(prompts.frames == (first,) for prompts in several):
-        return FirstFramePrompt({prompts.subject: prompts[first] for prompts in several}, info)
+        return FirstFramePrompt({prompts.subject: prompts[first] for prompts in several}, info, first)
     return MultiFramePrompts(several, info, frames or FrameRange(), backward=backward)
 
 
@@ -165,12 +178,13 @@ class FirstFramePrompt(MaskSource):
     Raises: UsageError, a prompt lies outside the frame.
     """
 
-    def __init__(self, prompts: Mapping[str, Prompt], info: ClipInfo) -> None:
-        """`prompts` by subject."""
-        self.prompts = dict(prompts)
-        self.subjects = tuple(prompts)
-        for prompt in prompts.values():
-            prompt.check_inside(info.size)
+    def __init__(self, prompts: Mapping[str, Prompt], info: ClipInfo, first: int = 0) -> None:
+        """`prompts` by subject; `first` is the index of the frame that they are on."""
+        self.prompts = {subject: prompt.in_pixels(info.size) for subject, prompt in prompts.items()}
+        self.subjects, self.first = tuple(prompts), first
+
+    def prompts_at(self, index: int) -> tuple[Prompt | None, ...]:
+        return tuple(self.prompts.values()) if index == self.first else ()
 
     @contextmanager
     def tracked(self, job: TrackingJob) -> Iterator[TrackedClip]:
@@ -224,11 +238,14 @@ class MultiFramePrompts(_TrackedAhead):
     """
 
     def __init__(self, several: Sequence[Prompts], info: ClipInfo, frames: FrameRange, *, backward: bool) -> None:
-        self.several = tuple(several)
+        self.several = tuple(prompts.in_pixels(info.size) for prompts in several)
         self.subjects = tuple(prompts.subject for prompts in several)
         for prompts in several:
-            prompts.check_inside(info.size)
             _check_places(prompts, frames, backward, alone=len(several) == 1)
+
+    def prompts_at(self, index: int) -> tuple[Prompt | None, ...]:
+        found = tuple(dict(prompts.entries).get(index) for prompts in self.several)
+        return found if any(found) else ()
 
     @property
     def prompted(self) -> tuple[int, ...]:
@@ -262,20 +279,75 @@ class MultiFramePrompts(_TrackedAhead):
 
 
 class SavedTrack(MaskSource):
-    """A track file of one subject, opened. Raises: as `Track.load`."""
+    """A track file of one subject, opened; or with `{subject}` in its name those of several, as they were saved.
 
-    def __init__(self, path: str | Path, info: ClipInfo) -> None:
-        self.track = Track.load(path, info.size)
+    Raises: as `Track.load`, and UsageError, a track does not cover the frames of the run.
+    """
+
+    def __init__(self, path: str | Path, info: ClipInfo, frames: FrameRange | None) -> None:
+        paths = tracks_by_subject(path)
+        self.subjects = tuple(paths)
+        self.tracks: list[Track] = []
+        try:
+            for each in paths.values():
+                self.tracks.append(Track.load(each, info.size))
+                _check_covered(self.tracks[-1], info, frames)
+        except BaseException:
+            self.close()
+            raise
 
     @contextmanager
     def tracked(self, job: TrackingJob) -> Iterator[TrackedClip]:
-        yield _followed({"": self.track}, ends=False)
+        yield _followed(dict(zip(self.record_names, self.tracks, strict=True)), ends=False)
 
     def fingerprint(self) -> dict[str, Any]:
-        return {"track": identity([self.track.path])}
+        return {"track": identity([track.path for track in self.tracks])}
 
     def close(self) -> None:
-        self.track.close()
+        for track in self.tracks:
+            track.close()
+
+
+def tracks_by_subject(path: str | Path) -> dict[str, Path]:
+    """Return the track files that a name stands for, by subject: each file that fits where it holds `{subject}`.
+
+    Raises: UsageError, no file fits.
+    """
+    name = Path(path)
+    if SUBJECT not in str(name):
+        return {DEFAULT_SUBJECT: name}
+    placed = next(k for k, part in enumerate(name.parts) if SUBJECT in part)
+    folder, part = Path(*name.parts[:placed]), name.parts[placed]
+    form = re.compile("(?P<subject>.+)".join(map(re.escape, part.split(SUBJECT, 1))).replace(re.escape(SUBJECT), ".+"))
+    found = {}
+    for entry in sorted(folder.iterdir()) if folder.is_dir() else []:
+        fits = form.fullmatch(entry.name)
+        if fits is not None and not entry.name.startswith("."):
+            file = Path(str(name).replace(SUBJECT, fits["subject"]))
+            if file.is_file():
+                found[fits["subject"]] = file
+    if not found:
+        raise UsageError(f"{path}: no such track file; {SUBJECT} stands for the subjects' names")
+    return found
+
+
+def _check_covered(track: Track, info: ClipInfo, frames: FrameRange | None) -> None:
+    """Raises: UsageError, the run has frames that the track lacks."""
+    wanted = frames or FrameRange()
+    count = wanted.count(info.frames_in_header)
+    if count == 0:  # refused when the clip is read
+        return
+    last = None if count is None else wanted.start + count - 1
+    end = track.first + track.count - 1
+    if track.first <= wanted.start <= end and (last is None or last <= end):
+        return
+    first, stop = info.frame_number(track.first), info.frame_number(end)
+    asked = info.frame_number(wanted.start)
+    if frames is None:
+        more = f"the clip has frames {asked}-{info.frame_number(last if last is not None else end)}: give --range "
+        raise UsageError(f"{track.path} covers frames {first}-{stop}; {more}{first}-{stop}")
+    until = "" if last is None else info.frame_number(last)
+    raise UsageError(f"{track.path} covers frames {first}-{stop}; you asked for {asked}-{until}")
 
 
 class ExternalMasks(_TrackedAhead):
@@ -287,7 +359,7 @@ class ExternalMasks(_TrackedAhead):
     def __init__(self, source: str | Path, info: ClipInfo, frames: FrameRange | None) -> None:
         self.source = source
         self.whole = frames is None  # of a whole clip every frame needs a mask
-        self.masks = Masks(source, info, self.option)
+        self.masks = Masks(source, info, self.option, frames)
         try:
             _check_range(self.masks, info, frames or FrameRange())
         except UsageError:
@@ -303,6 +375,10 @@ class ExternalMasks(_TrackedAhead):
 
     def fingerprint(self) -> dict[str, Any]:
         return {self.option.removeprefix("--"): identity_of(self.source)}
+
+    @property
+    def notes(self) -> list[str]:
+        return self.masks.notes
 
     def close(self) -> None:
         self.masks.close()
@@ -346,8 +422,8 @@ def _check_places(prompts: Prompts, frames: FrameRange, backward: bool, *, alone
             raise UsageError(f"{whose}prompt on frame {index}: lies outside the range {frames} (by index)")
     if prompts.frames[0] > frames.start and not backward:
         raise UsageError(
-            f"{whose}frame {frames.start} has no prompt, the first is on frame {prompts.frames[0]} (by index): give "
-            "one there, or --backward to track back to it"
+            f"{whose}the first prompt is on frame {prompts.frames[0]} (by index): add one for frame {frames.start}, or "
+            f"--backward to track from {prompts.frames[0]} back to {frames.start}"
         )
 
 

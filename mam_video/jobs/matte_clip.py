@@ -12,10 +12,11 @@ from typing import Any
 from mam_video.core.errors import UsageError
 from mam_video.core.frames import Matted, State
 from mam_video.core.ranges import FrameRange
-from mam_video.core.settings import Settings
+from mam_video.core.settings import Settings, checked_settings
 from mam_video.jobs.checkpoint import Checkpoint, done_frame, refuse_checkpoint, run_fingerprint
 from mam_video.jobs.mask_sources import MaskSource, TrackedClip, TrackingJob, mask_source
 from mam_video.jobs.output_plan import AlphaRanges, OutputPlan, edge_ops_of_subject
+from mam_video.jobs.prompt_check import judged, judged_frame
 from mam_video.matting.edge_ops import Overrides
 from mam_video.matting.foreground import with_foreground
 from mam_video.matting.pipeline import Run, TimedModel, batch_size, device_of, end_needed, first_needed, run_stages
@@ -27,7 +28,7 @@ from mam_video.media.open import check_names, checkpoint_place, is_resumable
 from mam_video.models.base import Model
 from mam_video.models.registry import load_model, weight_files
 from mam_video.motion.shot_detection import CutFinder
-from mam_video.prompts.prompt import Prompt, Prompts
+from mam_video.prompts.prompt import PromptLike
 from mam_video.report import notes
 from mam_video.report.run import RunReport
 from mam_video.runtime.append_log import checkpoint_beside
@@ -40,11 +41,11 @@ from mam_video.tracking.track_file import TrackWriter
 def matte_clip(
     source: str | Path | Reader,
     outputs: str | Path | Sequence[str | Path],
-    prompt: Prompt | Prompts | Sequence[Prompts] | None,
-    settings: Settings | None = None,
+    prompt: PromptLike | None = None,
+    settings: Settings | str | None = None,
     *,
     backward: bool = False,
-    model: Model | None = None,
+    model: Model | str | None = None,
     track_from: str | Path | None = None,
     track_to: str | Path | None = None,
     masks: str | Path | None = None,
@@ -55,14 +56,18 @@ def matte_clip(
     resume: bool = False,
     on_frame: Callable[[Matted, RunReport], None] | None = None,
     on_tracked: Callable[[], None] | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+    on_resume: Callable[[int], None] | None = None,
 ) -> RunReport:
     """Matte a clip's subjects and write it. Outputs get their names when all of them are whole.
 
     Args:
         source: a movie, a sequence (pattern, folder or one file), or an opened reader, which stays open.
         outputs: `NAME[:KIND]`, see `media.formats`; `{subject}` in a name gives each subject an output.
-        prompt: on the first frame of the range or on several; of several subjects `Prompts` for each.
-        settings, model: all knobs, the defaults where None; a model that is loaded, else that of the settings.
+        prompt: on the first frame of the range or on several; of several subjects `Prompts` for each. A box, or four
+            numbers for one, is a prompt too.
+        settings: all knobs, or the name of a preset or file; the defaults where None.
+        model: one that is loaded, or a name; None: that of the settings.
         backward: track back from the first prompt to the first frame.
         track_from, masks, trimaps: stand in place of a prompt: a track file; masks or trimaps of every frame.
         track_to: a track file to write.
@@ -70,9 +75,13 @@ def matte_clip(
         frames: a range; a pair is first and last index, both inclusive. Movies of a range start at time 0.
         resume: keep what is done beside the outputs, and go on there where the same run was cut off.
         on_frame, on_tracked: called after each frame that is written, and that is tracked ahead of matting.
+        progress: called after each frame that is written, with the frames done and to do (None: not known).
+        on_resume: with `resume`, called once before matting with the number of frames that are done already.
     Raises: MamVideoError, anything the user can mend; then nothing stands under any output's name.
     """
-    settings, part = settings or Settings(), FrameRange.of(frames)
+    settings, part = checked_settings(settings), FrameRange.of(frames)
+    if isinstance(model, str):
+        settings, model = settings.with_values({"model": {"name": model}}, "model"), None
     names = [str(name) for name in ([outputs] if isinstance(outputs, str | Path) else outputs)]
     with ExitStack() as stack:
         if isinstance(source, str | Path):
@@ -86,7 +95,9 @@ def matte_clip(
         by_hand = {"trimaps": trimaps, "include": include, "exclude": exclude}
         read = {**by_hand, "masks": masks, "track": track_from}
         _check_names(source.info, plan, settings, part, {f"--{name}": path for name, path in read.items()})
-        job = _Job(source, where, plan, settings, part, by_hand, resume, model, on_frame, on_tracked)
+        job = _Job(
+            source, where, plan, settings, part, by_hand, resume, model, on_frame, on_tracked, progress, on_resume
+        )
         return job.run()
 
 
@@ -108,6 +119,8 @@ class _Job:
     model: Model | None
     on_frame: Callable[[Matted, RunReport], None] | None
     on_tracked: Callable[[], None] | None
+    progress: Callable[[int, int | None], None] | None = None
+    on_resume: Callable[[int], None] | None = None
     clock: StageTimer = field(default_factory=StageTimer)
     frames: FrameRange = field(init=False)
     info: ClipInfo = field(init=False)
@@ -127,15 +140,18 @@ class _Job:
         """Open everything, track, matte, then read back what was written."""
         with ExitStack() as stack:
             overrides = self._open_overrides(stack)
-            self.checkpoint = self._open_checkpoint(stack)
             self.plan.make_folders(stack)
+            self.checkpoint = self._open_checkpoint(stack)
             self.writers = stack.enter_context(self._open_writers())
             model = self.model = self.model or load_model(self.settings.model)
             self.report = self._begin_report(model)
             start = time.perf_counter()
             tracks = stack.enter_context(self.source.tracked(self._tracking_job(model)))
             done = self._take_over(tracks)
+            if self.on_resume is not None and self.checkpoint is not None:
+                self.on_resume(done)
             self._matte(tracks, model, overrides, done)
+        self.report.files = self.writers.files
         self._mark_cuts(done)
         self.report.notes = self._notes(done)
         if self.settings.output.verify:
@@ -147,7 +163,7 @@ class _Job:
     def _open_overrides(self, stack: ExitStack) -> Overrides:
         def opened(name: str) -> Masks | None:
             path = self.by_hand[name]
-            return None if path is None else stack.enter_context(Masks(path, self.reader.info, f"--{name}"))
+            return None if path is None else stack.enter_context(Masks(path, self.reader.info, f"--{name}", self.part))
 
         return Overrides(opened("trimaps"), opened("include"), opened("exclude"))
 
@@ -200,6 +216,8 @@ class _Job:
         for k, done in enumerate(checkpoint.done):
             found = tracks.records(first + k)
             records = [entry.completed(record) for entry, record in zip(done[1:] or done, found, strict=True)]
+            if prompts := self.source.prompts_at(first + k):
+                records = [judged(record, prompt) for record, prompt in zip(records, prompts, strict=True)]
             self.report.add_known(records, done[0].seconds)
             self.alphas.add_known([(entry.low, entry.high) for entry in done])
         return len(checkpoint.done)
@@ -244,12 +262,15 @@ class _Job:
 
     def _add(self, matted: Matted, seconds: float) -> None:
         """Record a frame that every output was given, `seconds` after the one before."""
+        matted = judged_frame(matted, self.source.prompts_at(matted.frame.index))
         self.alphas.add(matted)
         self.report.add(matted, seconds, self.clock.seconds)
         if self.checkpoint is not None:
             self.checkpoint.add(done_frame(matted, self.alphas.last, seconds))
         if self.on_frame is not None:
             self.on_frame(matted, self.report)
+        if self.progress is not None:
+            self.progress(len(self.report.records), self.frames.count(self.reader.info.frames_in_header))
 
     def _notes(self, done: int) -> list[str]:
         """Collect the notes of the run, a line each."""
@@ -269,8 +290,9 @@ class _Job:
         else:
             at_cuts = notes.shots_without_prompt(passed)
         return [
-            *self.info.notes, *self.writers.notes, *notes.broken_frames(broken, of_sequence=clip.numbers is not None),
-            *at_cuts, *notes.subjects_together(self.plan.together, self.plan.subjects, SUBJECT),
+            *self.info.notes, *self.source.notes, *self.writers.notes,
+            *notes.broken_frames(broken, of_sequence=clip.numbers is not None), *at_cuts,
+            *notes.subjects_together(self.plan.together, self.plan.subjects, SUBJECT),
             *notes.prompted_frames(called(self.source.prompted)), *notes.resumed(done),
         ]  # fmt: skip
 

@@ -11,7 +11,7 @@ from mam_video.core.errors import UsageError
 from mam_video.core.frames import Matted
 from mam_video.core.settings import Settings
 from mam_video.media import parse_output
-from mam_video.media.atomic_output import SUBJECT, folders_of_subjects, of_subjects
+from mam_video.media.atomic_output import SUBJECT, made_folders, of_subjects
 from mam_video.media.formats import LAYERS
 
 
@@ -24,7 +24,6 @@ class OutputPlan:
     names      every output, with subjects' names in place
     whose      the subject of each output; None: all together, or the only one
     tracks     track files by subject, likewise
-    folders    templates whose folders are to be made, with the names of each
     """
 
     templates: tuple[str, ...]
@@ -32,7 +31,6 @@ class OutputPlan:
     names: tuple[str, ...]
     whose: tuple[str | None, ...]
     tracks: Mapping[str | None, str]
-    folders: tuple[tuple[str, tuple[str, ...]], ...]
 
     @classmethod
     def of(cls, templates: Sequence[str], subjects: Sequence[str], track_to: str | Path | None) -> OutputPlan:
@@ -52,20 +50,18 @@ class OutputPlan:
             raise UsageError(
                 f"--save-track {tracks[None]}: one file for {len(several)} tracks; put {SUBJECT} in its name"
             )
-        bare = [parse_output(template)[0] for template in templates] + ([] if track_to is None else [str(track_to)])
         return cls(
             tuple(templates),
             several,
             tuple(name for name, _ in outputs),
             tuple(whose for _, whose in outputs),
             tracks,
-            tuple((template, tuple(each(template).values())) for template in bare),
         )
 
     def make_folders(self, stack: ExitStack) -> None:
-        """Make the folders that outputs name by subject; they are removed again if the run fails."""
-        for template, names in self.folders:
-            stack.enter_context(folders_of_subjects(template, names))
+        """Make the folders that outputs lie in; they are removed again if the run fails."""
+        bare = [parse_output(name)[0] for name in self.names]
+        stack.enter_context(made_folders([*bare, *self.tracks.values()]))
 
     @property
     def coloured(self) -> set[str | None]:

@@ -21,9 +21,10 @@ import numpy as np
 import torch
 
 from mam_video.core.errors import UsageError
-from mam_video.core.frames import Frame, Matted
+from mam_video.core.frames import Frame, Matted, as_frames
+from mam_video.core.geometry import Box
 from mam_video.core.ranges import FrameRange
-from mam_video.core.settings import Settings, SmoothSettings
+from mam_video.core.settings import Settings, SmoothSettings, checked_settings
 from mam_video.matting.compositing import divided, share_included, united
 from mam_video.matting.edge_ops import NOT_FORCED, Overrides, apply_edge_ops, inverted, with_plate_alpha
 from mam_video.matting.quality import agreement, measure_flicker
@@ -31,9 +32,10 @@ from mam_video.matting.temporal_filter import MovingMatte, smooth
 from mam_video.matting.upsample import refine
 from mam_video.models.base import Candidates, Embedding, Model, ViewPrompt
 from mam_video.models.merge import compose_alpha
+from mam_video.models.registry import load_model
 from mam_video.motion.flow import with_motion
 from mam_video.motion.shot_detection import CutFinder
-from mam_video.prompts.prompt import Prompt
+from mam_video.prompts.prompt import Prompt, one_prompt
 from mam_video.runtime.rows import map_columns
 from mam_video.runtime.stage_timer import StageTimer
 from mam_video.runtime.streams import ahead, closing_iter, ordered_map
@@ -111,10 +113,10 @@ def run_stages(frames: Iterable[Frame], run: Run, output: OutputStages | None = 
 
 
 def matte_frames(
-    frames: Iterable[Frame],
-    prompt: Prompt | Mapping[str, Prompt] | None,
-    model: Model,
-    settings: Settings | None = None,
+    frames: Iterable[Frame | np.ndarray] | np.ndarray,
+    prompt: Prompt | Mapping[str, Prompt] | Box | tuple[float, float, float, float] | None,
+    model: Model | str | None = None,
+    settings: Settings | str | None = None,
     *,
     given: Track | None = None,
     forced: Overrides = NOT_FORCED,
@@ -124,11 +126,11 @@ def matte_frames(
     """Matte the prompted subject, or several, in every frame. As many frames come out as go in, with their own times.
 
     Args:
-        frames: of one size, in display order, indices counting up by one.
-        prompt: where the subject is in the first of them; of several subjects by their names. Not needed where a track
-            is given.
-        model: see `models.base`; `load_model` makes one.
-        settings: all knobs; the defaults where None.
+        frames: of one size, in display order, indices counting up by one; or (H, W, 3) arrays of pixels.
+        prompt: where the subject is in the first of them; of several subjects by their names. A box, or four numbers
+            for one, is a prompt too. Not needed where a track is given.
+        model: see `models.base`; `load_model` makes one; or a name; None: that of the settings.
+        settings: all knobs, or the name of a preset or file; the defaults where None.
         given: a saved track to follow; nothing is tracked then.
         forced: trimaps and garbage mattes, which overrule the model.
         cuts: finds where the first shot ends, and does there what `settings.cuts` says; made where None. A track that
@@ -138,18 +140,32 @@ def matte_frames(
     At no pixel do the alphas of the parts add up to more than 1.
     Neither tracking nor smoothing reaches across a cut. Memory does not grow with the clip.
     """
-    settings, clock = settings or Settings(), clock or StageTimer()
+    settings, clock = checked_settings(settings), clock or StageTimer()
+    if model is None or isinstance(model, str):
+        model = load_model(settings.model if model is None else replace(settings.model, name=model))
+    frames = as_frames(frames)
     track: TrackStage
     if given is not None:
         track, count = FollowTracks({"": given}), 1
-    elif prompt:
-        prompts = {"": prompt} if isinstance(prompt, Prompt) else prompt
+    elif prompt is not None and (not isinstance(prompt, Mapping) or prompt):
+        by_name = prompt if isinstance(prompt, Mapping) else {"": prompt}
+        first = next(frames, None)
+        if first is None:
+            return
+        prompts = {name: one_prompt(each).in_pixels(first.size) for name, each in by_name.items()}
+        frames = _with_first(first, frames)
         cuts = cuts or CutFinder(settings.cuts, settings.motion)
         track, count = TrackPrompts(prompts, settings, batch_size(model, settings), cuts, clock), len(prompts)
     else:
         raise UsageError("no prompt: give a box or points on the first frame, or a saved track")
     run = Run(track=track, model=model, settings=settings, count=count, overrides=forced, clock=clock)
     yield from run_stages(frames, run)
+
+
+def _with_first(first: Frame, others: Generator[Frame, None, None]) -> Generator[Frame, None, None]:
+    with closing(others):
+        yield first
+        yield from others
 
 
 def needed(rows: Iterable[TrackedRow], run: Run) -> Generator[TrackedRow, None, None]:

@@ -43,8 +43,7 @@ def matte_subjects(
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
         raise TypeError(f"picture must be (H, W, 3) uint8, is {picture.shape} {picture.dtype}")
     size = (picture.shape[0], picture.shape[1])
-    for prompt in prompts:
-        prompt.check_inside(size)
+    prompts = [prompt.in_pixels(size) for prompt in prompts]
     view = view or Crop.whole(size, model.view_size)
     embedding = model.embed([view.cut(picture)])
     alphas = []

@@ -57,25 +57,30 @@ def of_subjects(name: str, subjects: Sequence[str]) -> dict[str | None, str]:
 
 
 @contextmanager
-def folders_of_subjects(template: str, names: Sequence[str]) -> Generator[None, None, None]:
-    """Make the folders of `names` that `{subject}` in the template's own folder needs, as `{subject}/matte.mov`.
+def made_folders(names: Sequence[str]) -> Generator[None, None, None]:
+    """Make the folders that the outputs `names` are to lie in, with those above them.
 
-    What it made and is empty in the end goes again. Raises: MediaError, a folder cannot be made.
+    What it made and is empty in the end goes again. A folder whose name holds a frame number is not made: it is refused
+    later. Raises: MediaError, a folder cannot be made.
     """
     made: list[Path] = []
-    if SUBJECT in Path(template).parent.name and not template.endswith(("/", "\\")):
-        for folder in (Path(name).parent for name in names):
-            if not folder.exists():
-                _check_folder(folder.parent, folder)
-                with writing(folder):
-                    folder.mkdir()
-                made.append(folder)
     try:
+        for name in names:
+            folder = Path(name).parent
+            missing = [each for each in (folder, *folder.parents) if not each.exists()]
+            if any(signs_of_output(each.name) for each in missing):
+                continue
+            for each in reversed(missing):
+                if not each.parent.is_dir():
+                    raise MediaError(f"{name}: {each.parent} is a file, not a folder")
+                with writing(Path(name)):
+                    each.mkdir(exist_ok=True)
+                made.append(each)
         yield
     finally:
-        for folder in made:
+        for each in reversed(made):
             with suppress(OSError):  # what is in it stays
-                folder.rmdir()
+                each.rmdir()
 
 
 def _check_folder(folder: Path, name: Path) -> None:

@@ -224,6 +224,11 @@ class WholeWriter(TwoPhaseOutput, Generic[Converted]):
     path: Path
     notes: list[str]
 
+    @property
+    def files(self) -> list[Path]:
+        """The final names of the files that hold the frames encoded so far."""
+        return [self.path]
+
     @abstractmethod
     def convert(self, matted: Matted) -> Converted:
         """Make what is encoded. Pure: any thread, any order. Raises: ValueError, the frame has another size."""

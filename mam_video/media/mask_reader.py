@@ -7,6 +7,8 @@ still      to every frame
 movie      the same index; as many frames as the clip has
 sequence   of a plate that is a sequence too: the same number. Where the two share no number (a tool that counts from
            0), and of a plate that is a movie: the same place in the order, and then there must be as many as frames
+
+Where masks go by their order, as many as the range has frames are those of the range.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import cv2
 import numpy as np
 
 from mam_video.core.errors import MediaError, UsageError
+from mam_video.core.ranges import FrameRange
 from mam_video.media.base import ClipInfo
 from mam_video.media.movie.reader import MovieReader
 from mam_video.media.pixel_formats import as_16_bit, grey_of
@@ -36,17 +39,19 @@ class Masks(Closeable):
 
     first  index of the first frame that has one
     stop   one past the last; None: they go on as long as the clip
+    notes  what was assumed, a line each
     """
 
-    def __init__(self, source: str | Path, info: ClipInfo, option: str) -> None:
-        """`info` is the plate's; `option` is named in errors, as --masks.
+    def __init__(self, source: str | Path, info: ClipInfo, option: str, frames: FrameRange | None = None) -> None:
+        """`info` is the plate's; `option` is named in errors, as --masks; `frames` is the range; None: the whole clip.
 
         Raises: UsageError or MediaError, in one line, where there are none or they are not as many as the frames.
         """
         self.source, self.option = str(source), option
         self.first = 0
         self.stop: int | None = None
-        self._info = info
+        self.notes: list[str] = []
+        self._info, self._frames = info, frames
         self._files: dict[int, Path] = {}
         self._still: Path | None = None
         self._movie: MovieReader | None = None
@@ -57,7 +62,9 @@ class Masks(Closeable):
             self._find_files()
         else:
             self._movie = MovieReader(Path(source))
-            self._check_count(self._movie.info.frames_in_header)
+            self.first = self._first_of(self._movie.info.frames_in_header)
+            if self.first:
+                self.stop = self.first + (self._movie.info.frames_in_header or 0)
 
     @property
     def still(self) -> bool:
@@ -94,8 +101,8 @@ class Masks(Closeable):
         if numbers is None or not have.intersection(numbers):
             if gaps := found.missing():
                 raise MediaError(f"{self.option} {self.source}: mask {gaps[0][0]} is missing")
-            self._check_count(len(found.numbers))
-            self._files = {k: found.file(number) for k, number in enumerate(found.numbers)}
+            first = self._first_of(len(found.numbers))
+            self._files = {first + k: found.file(number) for k, number in enumerate(found.numbers)}
         else:
             places = [k for k, number in enumerate(numbers) if number in have]
             lacking = next((k for k in range(places[0], places[-1]) if numbers[k] not in have), None)
@@ -104,12 +111,23 @@ class Masks(Closeable):
             self._files = {k: found.file(numbers[k]) for k in places}
         self.first, self.stop = min(self._files), max(self._files) + 1
 
-    def _check_count(self, count: int | None) -> None:
-        frames = self._info.frames_in_header
-        if count is not None and frames is not None and count != frames:
-            raise UsageError(
-                f"{self.option} {self.source}: holds {count} masks, the clip {frames} frames; give one for each frame"
-            )
+    def _first_of(self, count: int | None) -> int:
+        """Return the index of the frame that the first of `count` masks is of: the clip's first, or the range's.
+
+        Raises: UsageError, they are as many as neither has frames.
+        """
+        clip, part = self._info.frames_in_header, self._frames
+        if count is None or clip is None or count == clip:
+            return 0
+        wanted = clip if part is None else part.count(clip)
+        if part is not None and count == wanted:
+            ends = f"{self._info.frame_number(part.start)}-{self._info.frame_number(part.start + count - 1)}"
+            self.notes.append(f"{self.option} {self.source}: its {count} masks are taken for frames {ends}, in order")
+            return part.start
+        ranged = "" if part is None else f" and the range {wanted}"
+        raise UsageError(
+            f"{self.option} {self.source}: holds {count} masks, the clip {clip} frames{ranged}; give one for each frame"
+        )
 
     # Reading
 
@@ -133,7 +151,7 @@ class Masks(Closeable):
         if self._coming is None or index != self._next:
             if self._coming is not None:
                 self._coming.close()
-            self._coming = movie.alphas(index)
+            self._coming = movie.alphas(index - self.first)
         mask = next(self._coming, None)
         if mask is None:
             raise UsageError(f"{self.option} {self.source}: ends before frame {index} of the clip")

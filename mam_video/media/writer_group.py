@@ -44,6 +44,11 @@ class WriterGroup(Transactional):
         return tuple(writer.path for writer in self._writers)
 
     @property
+    def files(self) -> dict[Path, list[Path]]:
+        """The files of each output, by its path, of the frames written so far."""
+        return {writer.path: writer.files for writer in self._writers}
+
+    @property
     def notes(self) -> list[str]:
         """What the outputs could not take over from the source, a line each."""
         return [note for writer in self._writers for note in writer.notes]

@@ -86,9 +86,10 @@ class Model(Protocol):
 
     All calls run under `torch.inference_mode()` and are deterministic on a CPU.
 
-    A model may have two more attributes, read by `wants_references` and `wants_motion`. `references: int` is the number
-    of reference frames it uses; the tracker keeps their embeddings. `motion: bool` says whether it uses motion relative
-    to the camera. A model without them gets neither.
+    A model may have three more attributes, read by `wants_references`, `wants_motion` and `shares_crop`.
+    `references: int` is the number of reference frames it uses; the tracker keeps their embeddings. `motion: bool` says
+    whether it uses motion relative to the camera. `shared_crop: bool` says that several subjects share a crop, because
+    embedding is slow. A model without them gets none of these.
     """
 
     name: str
@@ -116,6 +117,11 @@ class Model(Protocol):
 def wants_references(model: Model) -> int:
     """Return how many reference frames the model uses; 0 if it has no such attribute."""
     return int(getattr(model, "references", 0))
+
+
+def shares_crop(model: Model) -> bool:
+    """Return whether embedding is so slow that subjects share a crop; False if it has no such attribute."""
+    return bool(getattr(model, "shared_crop", False))
 
 
 def wants_motion(model: Model) -> bool:

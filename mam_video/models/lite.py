@@ -25,6 +25,7 @@ from mam_video.models.base import Candidates, Embedding, Reference, ViewPrompt
 from mam_video.models.devices import resolve_device
 from mam_video.models.lite_backbone import ARCHITECTURE_KEY, architecture_of
 from mam_video.models.lite_net import MATCH_MAPS, RECENT_WEIGHT, ConvNorm, Evidence, Features, LiteNet, prompt_maps
+from mam_video.models.solid import solid
 
 WEIGHTS = Path(__file__).with_name("lite.safetensors")
 SHA256 = "b2d212fbfa552af42fed17cadebf63524772bdba7ecea477419e48fd301f3aea"
@@ -120,7 +121,7 @@ class LiteModel:
         batch: _Batch = embedding.data
         masks = torch.from_numpy(logits.astype(np.float32))[:, None].to(self.device)
         alpha, _ = self._net.matte(batch.pictures, batch.f2, batch.f4, self._features(embedding), masks)
-        return to_alpha(alpha).float()
+        return solid(to_alpha(alpha).float(), logits, embedding.content)
 
     # -------------------------------------------------------------------------------------------- its own
     def _asked(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:

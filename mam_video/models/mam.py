@@ -41,6 +41,7 @@ class MamModel:
 
     view_size = IMAGE_SIDE
     mask_size = MASK_SIDE
+    shared_crop = True
 
     def __init__(
         self,

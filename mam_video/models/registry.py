@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mam_video.core.errors import UsageError, WeightsError
-from mam_video.core.settings import ModelSettings
+from mam_video.core.settings import ModelSettings, Settings
 from mam_video.core.tables import suggestion
 from mam_video.models.base import Model
 from mam_video.models.devices import keep_memory, resolve_device
@@ -26,11 +26,19 @@ MODELS = {
 }
 
 
-def load_model(settings: ModelSettings) -> Model:
+def load_model(settings: ModelSettings | Settings | str | None = None) -> Model:
     """Load the model that `settings` names and move it to its device.
 
+    Args:
+        settings: of the model or of a whole run; or a name, such as "lite"; None: the default model.
     Raises: UsageError, the name is unknown; WeightsError; DeviceError, the device or precision is not available.
     """
+    if settings is None or isinstance(settings, str):
+        settings = ModelSettings() if settings is None else ModelSettings(name=settings)
+    elif isinstance(settings, Settings):
+        settings = settings.model
+    elif not isinstance(settings, ModelSettings):
+        raise UsageError(f"load_model takes a name, as 'lite', or settings of a model; is {type(settings).__name__}")
     device = resolve_device(settings.device)  # an unavailable device is an error for every model
     if device.type == "cpu":
         keep_memory()

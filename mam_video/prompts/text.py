@@ -6,16 +6,24 @@ or a name on the Hugging Face hub, from which they are fetched once.
 
 from __future__ import annotations
 
+import socket
+import threading
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import numpy as np
-import torch
 
 from mam_video.core.errors import UsageError, WeightsError, need_extra
 from mam_video.core.geometry import Box
 from mam_video.core.settings import TextSettings
-from mam_video.models.devices import resolve_device
+
+if TYPE_CHECKING:
+    import torch
+
+_HUB_SECONDS: Final = 1.0
 
 
 class Spotted(NamedTuple):
@@ -43,7 +51,11 @@ def find_by_text(picture: np.ndarray, text: str, settings: TextSettings, device:
     if not wanted:
         raise UsageError("--text is empty; say what the subject is, as --text 'the dancer in red'")
     need_extra("transformers", "text", "--text")
-    scores, boxes = _detect(picture, f"{wanted}.", settings.model, resolve_device(device))
+    own = _is_here(settings.model)  # before torch and transformers are loaded, which takes seconds
+
+    from mam_video.models.devices import resolve_device
+
+    scores, boxes = _detect(picture, f"{wanted}.", settings.model, resolve_device(device), own)
     best = int(np.argmax(scores))
     if scores[best] < settings.threshold:
         raise UsageError(
@@ -57,12 +69,16 @@ def find_by_text(picture: np.ndarray, text: str, settings: TextSettings, device:
     return Spotted(box, float(scores[best]), int((scores >= settings.threshold).sum()) - 1)
 
 
-def _detect(picture: np.ndarray, words: str, name: str, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
+def _detect(
+    picture: np.ndarray, words: str, name: str, device: torch.device, own: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Return score and box of each of the detector's queries: (n,) in 0..1, and (n, 4) x0, y0, x1, y1 in 0..1.
 
-    A query's score is the largest of its tokens'.
+    A query's score is the largest of its tokens'. `own` as for `_load`.
     """
-    processor, model = _load(name)
+    import torch
+
+    processor, model = _load(name, own)
     model = model.to(device).eval()
     inputs = processor(images=picture, text=words, return_tensors="pt").to(device)
     with torch.inference_mode():
@@ -72,23 +88,70 @@ def _detect(picture: np.ndarray, words: str, name: str, device: torch.device) ->
     return scores, np.stack([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2], axis=1)
 
 
-def _load(name: str) -> tuple[Any, Any]:
-    """Load the detector's processor and model, from a folder or by name on the hub. Raises: WeightsError."""
-    from transformers import AutoProcessor, GroundingDinoForObjectDetection
+def _is_here(name: str) -> bool:
+    """Return whether the detector is taken from this machine alone: from a folder, or where the hub does not answer.
 
-    folder = Path(name).expanduser()
-    if not folder.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") != 1):
+    Raises: WeightsError, there is no such folder, or it was never fetched and the hub does not answer.
+    """
+    if Path(name).expanduser().is_dir():
+        return True
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise WeightsError(
             f"--text-model {name}: there is no such folder; give one, or a name on the hub as OWNER/NAME"
         )
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    if not constants.HF_HUB_OFFLINE and _hub_answers():
+        return False
+    if not isinstance(try_to_load_from_cache(name, "config.json"), str):
+        why = "it was not fetched before, and the hub does not answer"
+        raise WeightsError(f"--text-model {name}: cannot be loaded ({why}); {_elsewhere(name)}")
+    return True
+
+
+def _elsewhere(name: str) -> str:
+    return f"where there is no network, fetch it elsewhere (hf download {name} --local-dir DIR) and give DIR"
+
+
+def _load(name: str, own: bool) -> tuple[Any, Any]:
+    """Load the detector's processor and model, from a folder or by name on the hub; from this machine where `own`.
+
+    Raises: WeightsError.
+    """
+    from transformers import AutoProcessor, GroundingDinoForObjectDetection
+
+    folder = Path(name).expanduser()
     source = str(folder) if folder.is_dir() else name
     try:
-        return AutoProcessor.from_pretrained(source), GroundingDinoForObjectDetection.from_pretrained(source)
+        return (
+            AutoProcessor.from_pretrained(source, local_files_only=own),
+            GroundingDinoForObjectDetection.from_pretrained(source, local_files_only=own),
+        )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         do = (
             "it must hold what save_pretrained writes of a Grounding DINO and its processor"
             if folder.is_dir()
-            else f"where there is no network, fetch it elsewhere (hf download {name} --local-dir DIR) and give DIR"
+            else _elsewhere(name)
         )
         raise WeightsError(f"--text-model {name}: cannot be loaded ({why}); {do}") from error
+
+
+def _hub_answers() -> bool:
+    """Return whether the hub, or the proxy that leads there, takes a connection within a second."""
+    from huggingface_hub import constants
+
+    hub = urlsplit(constants.ENDPOINT)
+    proxies = {} if proxy_bypass(hub.hostname or "") else getproxies()
+    way = urlsplit(proxies.get(hub.scheme) or proxies.get("all") or constants.ENDPOINT)
+    port = way.port or (80 if way.scheme == "http" else 443)
+    answers: list[bool] = []
+
+    def connect() -> None:
+        with suppress(OSError), socket.create_connection((way.hostname or "", port), timeout=_HUB_SECONDS):
+            answers.append(True)
+
+    asking = threading.Thread(target=connect, daemon=True)  # looking up a name has no time limit of its own
+    asking.start()
+    asking.join(_HUB_SECONDS)
+    return bool(answers)

@@ -55,8 +55,10 @@ def subjects_together(outputs: Sequence[str], subjects: Sequence[str], placehold
     if not outputs or len(subjects) < 2:
         return []
     hold = "holds" if len(outputs) == 1 else "hold"
+    names = f"{', '.join(subjects[:-1])} and {subjects[-1]}"
     return [
-        f"{', '.join(outputs)} {hold} {', '.join(subjects)} together; for a file each put {placeholder} in the name"
+        f"{', '.join(outputs)} {hold} {names} together; for one file each, put {placeholder} in the name: "
+        f"-o '{placeholder}.mov'"
     ]
 
 

@@ -39,11 +39,11 @@ def escape(text: str) -> str:
 def save_report(report: RunReport, thumbnails: Thumbnails, folder: Path) -> None:
     """Write `run.json` and `report.html` into `folder`, and replace older ones.
 
-    The folder is made if it is missing; its parent must exist.
+    The folder is made if it is missing, with those above it.
     Raises: MediaError, the folder or a file cannot be written.
     """
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MediaError(f"{folder}: cannot make the report's folder ({error.strerror or error})") from error
     report.save(folder / FILES[0])
@@ -53,14 +53,14 @@ def save_report(report: RunReport, thumbnails: Thumbnails, folder: Path) -> None
 def check_folder(name: str) -> None:
     """Check that `name` can be the folder of a report.
 
-    Raises: UsageError, the name belongs to a file, or its parent folder does not exist.
+    Raises: UsageError, the name belongs to a file, or one of its parents is a file.
     """
     folder = Path(name)
     if folder.suffix.lower() in (".json", ".html") or (folder.exists() and not folder.is_dir()):
         raise UsageError(f"--report {name}: this names a file; give a folder for run.json and report.html")
-    parent = folder.resolve().parent
-    if not parent.is_dir():
-        raise UsageError(f"{name}: the folder {parent} does not exist")
+    above = next(each for each in folder.resolve().parents if each.exists())
+    if not above.is_dir():
+        raise UsageError(f"--report {name}: {above} is a file, not a folder")
 
 
 def page(report: RunReport, thumbnails: Thumbnails) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from mam_video.core.frames import Matted, Record, State
 from mam_video.core.reasons import Finding
 from mam_video.core.settings import Settings
 from mam_video.core.timecode import Timecode
+from mam_video.core.units import readable
 from mam_video.media.base import ClipInfo
 from mam_video.media.expected import Check
 from mam_video.report.files import write_json
@@ -19,7 +21,7 @@ from mam_video.report.sentences import grouped, sentence, sentences
 from mam_video.tracking.types import worst_of
 
 VERSION = 2  # version of the layout of run.json, see docs/report.md
-_WORSE = [State.RECOVERED, State.UNCERTAIN, State.CUT, State.LOST]  # flagged states, the worst last
+_WORSE = [State.PROMPTED, State.RECOVERED, State.UNCERTAIN, State.CUT, State.LOST]  # flagged states, the worst last
 
 
 class FlaggedRange(NamedTuple):
@@ -66,7 +68,7 @@ class FlaggedRange(NamedTuple):
         return {**where, "state": str(self.state), "codes": self.codes, "reasons": self.reasons}
 
 
-@dataclass
+@dataclass(repr=False)
 class RunReport:
     """The report of a run. It is filled during the run and complete at its end.
 
@@ -78,6 +80,7 @@ class RunReport:
     seconds        seconds by stage, summed over threads; stages overlap
     wall           seconds from opening the clip to closing the last file, without loading the model
     notes          assumptions, and properties that could not be preserved, one line each
+    files          for each output: the files that were written, in order
     checks         for each output that was read back: the comparison with the expected properties
     """
 
@@ -96,7 +99,12 @@ class RunReport:
     wall: float = 0.0
     notes: list[str] = field(default_factory=list)
     checks: dict[Path, list[Check]] = field(default_factory=dict)
+    files: dict[Path, list[Path]] = field(default_factory=dict)
     _seconds_before: dict[str, float] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        names = ", ".join(str(path) for path in self.outputs)
+        return f"RunReport({names}: {len(self.records)} frames, {self.wall:.1f} s, {len(self.flagged)} flagged ranges)"
 
     @property
     def flagged(self) -> list[FlaggedRange]:
@@ -108,8 +116,12 @@ class RunReport:
 
     @property
     def failed_checks(self) -> list[str]:
-        """Return a line for each check of a written file that failed."""
-        return [f"{path}: {check}" for path, checks in self.checks.items() for check in checks if not check.good]
+        """What was read back and is not as promised, a line each output."""
+        return [
+            f"{path}: {faults}"
+            for path, checks in self.checks.items()
+            if (faults := "; ".join(str(check) for check in checks if not check.good))
+        ]
 
     @property
     def fps(self) -> float:
@@ -117,12 +129,37 @@ class RunReport:
         return len(self.records) / self.wall if self.wall > 0 else 0.0
 
     def summary(self) -> str:
-        """Summarise frames, time, speed and time by stage in one line."""
-        spent = ", ".join(f"{name} {s / max(len(self.records), 1) * 1000:.0f}" for name, s in self.seconds.items())
-        return (
-            f"{len(self.records)} frames in {self.wall:.1f} s, {self.fps:.2f} fps file to file "
-            f"(ms a frame by stage, overlapping: {spent})"
-        )
+        """One line: frames, time and speed."""
+        return f"{_counted(len(self.records))} in {self.wall:.1f} s ({self.fps:.2f} fps)"
+
+    def timings(self) -> str:
+        """One line: the stages and their milliseconds a frame."""
+        each = max(len(self.records), 1)
+        spent = ", ".join(f"{name} {seconds / each * 1000:.0f}" for name, seconds in self.seconds.items())
+        return f"milliseconds a frame by stage, overlapping: {spent}"
+
+    def results(self) -> list[str]:
+        """One line an output: its name, frames, what it holds, its size, and whether it was read back."""
+        return [f"{self._name_of(path)}: {', '.join(self._facts_of(path))}" for path in self.outputs]
+
+    def _name_of(self, path: Path) -> str:
+        files = self.files.get(path, [path])
+        return str(files[0]) if len(files) == 1 else f"{files[0]} to {files[-1].name}"
+
+    def _facts_of(self, path: Path) -> list[str]:
+        checks = {check.what: check for check in self.checks.get(path, [])}
+        frames = checks.get("frames")
+        facts = [_counted(int(frames.says) if frames is not None and frames.good else len(self.records))]
+        if "alpha channel" in checks and checks["alpha channel"].says == "True":
+            facts.append("alpha")
+        if "audio streams" in checks and checks["audio streams"].says not in ("0", "None"):
+            facts.append("sound")
+        with suppress(OSError):
+            facts.append(readable(sum(file.stat().st_size for file in self.files.get(path, [path]))))
+        if checks:
+            faults = [str(check) for check in checks.values() if not check.good]
+            facts.append(f"NOT as it should be: {'; '.join(faults)}" if faults else "checked")
+        return facts
 
     def add(self, matted: Matted, seconds: float, stages: Mapping[str, float]) -> None:
         """Add a frame that was written `seconds` after the previous one; `stages` as for `add_stages`."""
@@ -220,16 +257,20 @@ class RunReport:
         write_json(path, self.as_dict(), "the report")
 
 
+def _counted(frames: int) -> str:
+    return f"{frames} frame{'' if frames == 1 else 's'}"
+
+
 def flagged_ranges(records: Iterable[Record]) -> list[FlaggedRange]:
     """Join neighbouring flagged frames of one shot into ranges."""
     ranges: list[FlaggedRange] = []
     run: list[Record] = []
     for record in [*records, None]:
-        if run and (record is None or record.cut or not record.state.flagged):
+        if run and (record is None or record.cut or not record.flagged):
             worst = max((r.state for r in run), key=_WORSE.index)
             findings = tuple(finding for r in run for finding in r.findings)
             ranges.append(FlaggedRange(run[0].index, run[-1].index, worst, findings, run[0].subject))
             run = []
-        if record is not None and record.state.flagged:
+        if record is not None and record.flagged:
             run.append(record)
     return ranges

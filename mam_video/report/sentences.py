@@ -54,6 +54,11 @@ def _sentence_of_code(finding: Finding, values: list[float]) -> str:
         )
     if not values:
         return str(finding.reason).replace("_", " ")
+    if finding.reason is Reason.SHARES_PIXELS:
+        return (
+            f"the masks of it and of '{finding.other}' share {_percent(min(values), max(values))} of the smaller one, "
+            "which is divided between them: draw tighter boxes"
+        )
     return _measured(finding.reason, min(values), max(values), finding.bound)
 
 
@@ -81,6 +86,12 @@ def _measured(reason: Reason, low: float, high: float, bound: float | None) -> s
             return f"found again after {frames}: check that it is the same subject"
         case Reason.NO_PROMPT_IN_SHOT:
             return f"no prompt shows the subject in the shot that begins at frame {high:.0f}"
+        case Reason.OUTSIDE_PROMPT:
+            return f"{_percent(low, high)} of what was found lies in the prompted box: check that it is the subject"
+        case Reason.SMALL_IN_PROMPT:
+            return (
+                f"something was found in only {_percent(low, high)} of the prompted box: check that it is the subject"
+            )
         case Reason.PASSES_DIFFER:
             return (
                 "tracking from the prompts before and after differs here, a prompt near this frame helps: overlap "

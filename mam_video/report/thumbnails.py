@@ -52,7 +52,7 @@ class Thumbnails:
     def add(self, matted: Matted) -> None:
         """Add one frame. Frames must come in order."""
         record = matted.record
-        flagged = record.state.flagged
+        flagged = record.flagged
         begins = flagged and not self._flagged
         if begins:
             self._worst_rank = None
@@ -85,7 +85,7 @@ class Thumbnails:
     def _thumbnail(self, matted: Matted, begins: bool) -> Thumbnail:
         h, w = matted.frame.size
         proposal = None if self._reliable_box is None else self._reliable_box.clipped((h, w))
-        picture = _draw(matted, proposal if matted.record.state.flagged else None)
+        picture = _draw(matted, proposal if matted.record.flagged else None)
         ok, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
         if not ok:
             raise MediaError(f"frame {matted.record.index}: cannot encode the picture for the report")

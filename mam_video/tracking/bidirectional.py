@@ -51,6 +51,7 @@ from mam_video.tracking.types import MaskObservation, TrackStart
 FramesOf = Callable[[int, int | None], Iterable[Frame]]
 
 _DECODED_AHEAD = 4  # frames
+_BLENDED_AHEAD = 2  # frames
 _WINDOW_BYTES = 192 << 20  # of the 8-bit pictures of a window; two windows may be held
 _WINDOW_FRAMES = 48
 _RECENT = (2, 7)  # frames back from a prompt that become references for it: nearer ones add nothing
@@ -81,12 +82,15 @@ def track_prompts(
 ) -> Generator[MaskObservation, None, None]:
     """Track a subject with prompts on several frames through the frames first <= index < stop.
 
+    The model is called in one thread, named "model" as in matting. OpenMP keeps a pool for each thread that calls it.
+    The main thread often has one from loading the model.
+
     Args:
         frames_of: the clip.
         folder: an empty folder for observations; they are left there.
         cuts: finds the cuts; made where None.
         batch: frames embedded at once; the groups fall on absolute frame numbers.
-        on_frame: called for each frame that was tracked, in either direction.
+        on_frame: called for each frame that was tracked, in either direction; in the model's thread.
 
     Yields one `MaskObservation` a frame, in order, when both passes are done.
     Raises: UsageError, a prompt lies outside its frame or beyond the clip.
@@ -96,13 +100,17 @@ def track_prompts(
     tracker = BidirectionalTracker(
         frames_of, prompts, model, settings, folder, cuts, batch, clock, on_frame or (lambda: None)
     )
-    try:
-        tracker.find_early_cuts(first)
-        tracker.track_forwards(stop)
-        tracker.track_backwards(first)
-        yield from tracker.blended(first)
-    finally:
-        tracker.close()
+
+    def observations() -> Generator[MaskObservation, None, None]:
+        try:
+            tracker.find_early_cuts(first)
+            tracker.track_forwards(stop)
+            tracker.track_backwards(first)
+            yield from tracker.blended(first)
+        finally:
+            tracker.close()
+
+    yield from ahead(observations(), _BLENDED_AHEAD, "model")
 
 
 class PassLogs:

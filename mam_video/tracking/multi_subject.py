@@ -2,14 +2,14 @@
 
 Each subject has a `SubjectTracker` of its own, and all go through the frames together. They share:
 
-1. The crop. It holds the query boxes of all, so that a frame is embedded once for all subjects
-   (`ViewSettings.subjects`; with "own" each has its crop and its embeddings).
-2. The pixels. Two subjects meet when their masks share more than 0.3 of the smaller one, until they share hardly
-   anything. Each shared cell goes to the subject that explains it better: whose predicted mask covers it, and whose
-   colours it has. Each tracker then selects from masks without the cells of others. A subject that keeps no cell is
-   hidden: lost.
-3. Findings. Where two subjects meet and their colours are too similar to tell them apart, both frames are uncertain,
-   and each finding names the other subject. Such frames do not become references.
+1. The crop, where embedding is slow. It holds the query boxes of all, so that a frame is embedded once for all
+   subjects (`ViewSettings.subjects`; with "own" each has its crop and its embeddings).
+2. The pixels. Each cell that two masks share goes to the subject that explains it better: whose predicted mask covers
+   it, and, where both or neither do, whose colours it has. In the prompted frame it goes to the one whose box holds it.
+   Each tracker then selects from masks without the cells of others. A subject that keeps no cell is hidden: lost.
+3. Findings. Two subjects meet when their masks share more than 0.3 of the smaller one, until they share hardly
+   anything. Where their colours are then too similar to tell them apart, both frames are uncertain, and each finding
+   names the other subject. Such frames do not become references.
 
 Afterwards no pixel is given out twice: where the alphas of several subjects add up to more than 1, each is divided by
 their sum.
@@ -21,30 +21,40 @@ from collections.abc import Container, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import combinations
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from mam_video.core.crop import Crop
 from mam_video.core.frames import Frame, Record, State
-from mam_video.core.geometry import union_of
+from mam_video.core.geometry import Box, union_of
 from mam_video.core.reasons import Finding, Reason
 from mam_video.core.settings import TrackSettings, ViewSettings
-from mam_video.models.base import Candidates, Model, wants_motion
+from mam_video.models.base import Candidates, Model, shares_crop, wants_motion
 from mam_video.motion.flow import Motion
 from mam_video.prompts.prompt import Prompt
 from mam_video.runtime.streams import closing_iter
 from mam_video.tracking.embeddings import FrameEmbedding, GroupEmbeddings, SharedEmbeddings
-from mam_video.tracking.mask_ops import BACKGROUND_LOGIT, cell_centres_of, keep_supported, mask_iou, sample_logits
+from mam_video.tracking.mask_ops import (
+    BACKGROUND_LOGIT,
+    cell_centres_of,
+    keep_supported,
+    mask_iou,
+    mask_logits,
+    sample_logits,
+)
 from mam_video.tracking.query import Query, segment
 from mam_video.tracking.search_region import held_crop
+from mam_video.tracking.selection import select_prompted
 from mam_video.tracking.subject_colours import SURE, SubjectColours, bin_of, colour_ratio
 from mam_video.tracking.tracker import SubjectTracker, frame_groups
 from mam_video.tracking.types import Prediction, TrackedFrame, TrackStep
 
 _MEET = 0.3  # share of the smaller mask from which on two masks meet ...
-_PART = 0.02  # ... until they share no more than this
+_PART = 0.02  # ... until they share no more than this; up to here both keep what they share
 _COLOUR_WEIGHT = 3.0  # of colours beside the predicted masks: where colours are distinct they decide
+_SHARED = 0.05  # share of the smaller mask; where two masks share more, both frames need review
 _DISTINCT = 1.0  # mean log-likelihood ratio of a subject's colours; below, it may be the other subject
 
 
@@ -114,12 +124,7 @@ class MaskClaim:
 
     def remaining(self) -> Candidates:
         """Return the offered masks without the cells that are another's."""
-        if not self.denied.any():
-            return self.offered
-        logits = np.where(
-            self.denied, np.minimum(self.offered.logits, np.float32(BACKGROUND_LOGIT)), self.offered.logits
-        )
-        return Candidates(logits, self.offered.scores)
+        return _without(self.offered, self.denied)
 
 
 class MultiSubjectTracker:
@@ -130,6 +135,7 @@ class MultiSubjectTracker:
     ) -> None:
         self.model = model
         self.crop_settings = crop_settings
+        self.shared = shares_crop(model) if crop_settings.subjects == "auto" else crop_settings.subjects == "shared"
         self.crop: Crop | None = None  # the one that is shared
         self.met: set[tuple[str, str]] = set()  # pairs that met in the previous frame
         # A subject that is found elsewhere would need a crop and an embedding of its own.
@@ -158,7 +164,7 @@ class MultiSubjectTracker:
 
     def _crops(self, predictions: Sequence[Prediction | None], frame_size: tuple[int, int]) -> list[Crop]:
         """Return the crop for each subject: one for all, or each one's own."""
-        if self.crop_settings.subjects == "own":
+        if not self.shared:
             return [
                 member.tracker.hold_crop(prediction, frame_size)
                 for member, prediction in zip(self.members, predictions, strict=True)
@@ -188,12 +194,13 @@ class MultiSubjectTracker:
             for member, prediction, source, picture in zip(self.members, predictions, sources, pictures, strict=True)
         ]
         self.met = resolve_overlaps([claim for claim in claims if claim is not None], self.met)
+        begun = self._answers(step, sources) if any(claim is None for claim in claims) else [None] * len(claims)
         found = []
-        for member, prediction, source, picture, claim in zip(
-            self.members, predictions, sources, pictures, claims, strict=True
+        for member, prediction, source, picture, claim, answers in zip(
+            self.members, predictions, sources, pictures, claims, begun, strict=True
         ):
             if prediction is None or claim is None:
-                observation = member.tracker.initialise(step, source)
+                observation = member.tracker.initialise(step, source, answers)
             else:
                 observation = member.tracker.observe(
                     step, prediction, source, claim.query, claim.remaining(), learn=not claim.findings
@@ -205,12 +212,57 @@ class MultiSubjectTracker:
                 member.colours.learn(_cells(picture, source.crop, len(logits))[logits > 0])
             observation = observation.with_record(replace(record, subject=member.name))
             found.append(TrackedFrame(step.frame, step.motion, observation))
-        return _without_others(found)
+        return _with_shared_pixels(_without_others(found))
+
+    def _answers(self, step: TrackStep, sources: Sequence[FrameEmbedding]) -> list[list[Candidates] | None]:
+        """Ask the segmenter for each subject in the prompted frame; None for one whose mask is given.
+
+        A cell that two masks share is denied to the subject whose box does not hold it, if the other one's does.
+        """
+        answers: list[list[Candidates] | None] = []
+        masks: list[np.ndarray] = []
+        prompts = [member.tracker.prompt for member in self.members]
+        for member, prompt, source in zip(self.members, prompts, sources, strict=True):
+            prompt.check_inside(step.frame.size)
+            if prompt.mask is not None:
+                answers.append(None)
+                masks.append(mask_logits(prompt.mask, source.crop, self.model.mask_size))
+                continue
+            offered = member.tracker.answers(step, source)
+            answers.append(offered)
+            box = prompt.box.clipped(step.frame.size) if prompt.box is not None else None
+            masks.append(select_prompted(offered, box, source.crop, member.tracker.settings.speck).logits)
+        margin = self.members[0].tracker.settings.margin
+        for k, (prompt, source) in enumerate(zip(prompts, sources, strict=True)):
+            own = answers[k]
+            if own is None or prompt.box is None:
+                continue
+            x, y = cell_centres_of(source.crop, self.model.mask_size)
+            denied = np.zeros(np.broadcast(x, y).shape, bool)
+            for other, where, mask in zip(prompts, sources, masks, strict=True):
+                if other is not prompt and other.box is not None:
+                    taken = sample_logits(mask.astype(np.float32), where.crop, x, y) > 0
+                    denied |= taken & _inside(other.box, x, y)
+            denied &= ~_inside(prompt.box.grown(margin * max(prompt.box.width, prompt.box.height)), x, y)
+            answers[k] = [_without(each, denied) for each in own]
+        return answers
+
+
+def _inside(box: Box, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.asarray((x >= box.x0) & (x <= box.x1) & (y >= box.y0) & (y <= box.y1))
+
+
+def _without(offered: Candidates, denied: np.ndarray) -> Candidates:
+    """Return the masks without the `denied` cells, (m, m) bool."""
+    if not denied.any():
+        return offered
+    logits = np.where(denied, np.minimum(offered.logits, np.float32(BACKGROUND_LOGIT)), offered.logits)
+    return Candidates(logits, offered.scores)
 
 
 def _with_findings(record: Record, findings: Sequence[Finding]) -> Record:
     """Add findings that need review."""
-    state = State.UNCERTAIN if record.state is State.TRACKED else record.state
+    state = record.state if record.state.flagged else State.UNCERTAIN
     return replace(record, state=state, findings=(*record.findings, *findings))
 
 
@@ -243,14 +295,17 @@ def resolve_overlaps(claims: Sequence[MaskClaim], before: Container[tuple[str, s
     met: set[tuple[str, str]] = set()
     for a, b in combinations(claims, 2):
         pair = a.member.name, b.member.name
-        if a.crop.box.iou(b.crop.box) <= 0 or _share(a, b) <= (_PART if pair in before else _MEET):
+        share = _share(_Area(a.mask, a.crop), _Area(b.mask, b.crop)) if a.crop.box.iou(b.crop.box) > 0 else 0.0
+        if share <= _PART:
             continue
-        met.add(pair)
-        a.meets = b.meets = True
         own, other = a.member.colours.chances, b.member.colours.chances
         ratio = colour_ratio(own, other)
         assign_pixels(a, b, ratio, tie=False)
         assign_pixels(b, a, -ratio, tie=True)
+        if share <= _MEET and pair not in before:
+            continue
+        met.add(pair)
+        a.meets = b.meets = True
         similar = min(float(own @ ratio), float(other @ -ratio)) < _DISTINCT
         if similar or _may_be_other(a, ratio) or _may_be_other(b, -ratio):
             for claim, other_one in ((a, b), (b, a)):
@@ -258,16 +313,29 @@ def resolve_overlaps(claims: Sequence[MaskClaim], before: Container[tuple[str, s
     return met
 
 
-def _share(a: MaskClaim, b: MaskClaim) -> float:
+class _Area(NamedTuple):
+    """Where a mask lies: (m, m) float32 logits over the cells of a crop."""
+
+    mask: np.ndarray
+    crop: Crop
+
+    @classmethod
+    def of(cls, tracked: TrackedFrame) -> _Area:
+        return cls(tracked.logits.astype(np.float32), tracked.crop)
+
+    @property
+    def cell(self) -> float:
+        """The area of a cell, in frame pixels."""
+        sx, sy = self.crop.scale
+        return (self.crop.size / len(self.mask)) ** 2 / (sx * sy)
+
+
+def _share(a: _Area, b: _Area) -> float:
     """Return the area that two masks share, divided by that of the smaller one."""
-
-    def cell(claim: MaskClaim) -> float:
-        sx, sy = claim.crop.scale
-        return (claim.crop.size / len(claim.mask)) ** 2 / (sx * sy)
-
-    both = np.count_nonzero((a.mask > 0) & (b.at(b.mask, a) > 0)) * cell(a)
-    least = min(np.count_nonzero(a.mask > 0) * cell(a), np.count_nonzero(b.mask > 0) * cell(b))
-    return both / least if least else 0.0
+    seen = a.mask > 0
+    there = b.mask if a.crop == b.crop else sample_logits(b.mask, b.crop, *cell_centres_of(a.crop, len(a.mask)))
+    least = min(np.count_nonzero(seen) * a.cell, np.count_nonzero(b.mask > 0) * b.cell)
+    return np.count_nonzero(seen & (there > 0)) * a.cell / least if least else 0.0
 
 
 def assign_pixels(claim: MaskClaim, other: MaskClaim, ratio: np.ndarray, *, tie: bool) -> None:
@@ -285,6 +353,21 @@ def _may_be_other(claim: MaskClaim, ratio: np.ndarray) -> bool:
     """Return whether the cells that a claim keeps may be the other subject, by their colours."""
     kept = (claim.mask > 0) & ~claim.denied
     return bool(kept.any()) and float(ratio[claim.colours[kept]].mean()) < _DISTINCT
+
+
+def _with_shared_pixels(found: list[TrackedFrame]) -> list[TrackedFrame]:
+    """Flag the subjects whose masks still share pixels: there the alphas are divided between them."""
+    findings: dict[int, list[Finding]] = {}
+    for (k, a), (j, b) in combinations(enumerate(found), 2):
+        share = _share(_Area.of(a), _Area.of(b))
+        if share > _SHARED:
+            for one, other in ((k, b), (j, a)):
+                named = Finding(Reason.SHARES_PIXELS, share, _SHARED, other=other.record.subject)
+                findings.setdefault(one, []).append(named)
+    return [
+        tracked.with_record(_with_findings(tracked.record, findings[k])) if k in findings else tracked
+        for k, tracked in enumerate(found)
+    ]
 
 
 def _without_others(found: list[TrackedFrame]) -> list[TrackedFrame]:

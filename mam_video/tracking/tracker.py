@@ -248,8 +248,13 @@ class SubjectTracker:
 
     # Select, assess, update
 
-    def initialise(self, step: TrackStep, source: FrameEmbedding) -> MaskObservation:
-        """Find the subject in the prompted frame, and start from it."""
+    def initialise(
+        self, step: TrackStep, source: FrameEmbedding, answers: Sequence[Candidates] | None = None
+    ) -> MaskObservation:
+        """Find the subject in the prompted frame, and start from it.
+
+        `answers` are the masks to select from; the segmenter is run where None.
+        """
         frame, begun, prompt = step.frame, self.start.begun, self.prompt
         prompt.check_inside(frame.size)
         if begun is not None:
@@ -259,7 +264,8 @@ class SubjectTracker:
             area = mask_area(logits, source.crop, frame.size)
             record = Record(frame.index, frame.pts, State.PROMPTED, prompt.box, 1.0, area)
         else:
-            record, logits = self._answer_prompt(step, source)
+            answers = self.answers(step, source) if answers is None else answers
+            record, logits = self._select_prompted(frame, source.crop, answers)
         held = logits
         if record.state is State.LOST:
             held = self._lost_mask(step, None, record.box, source.crop)
@@ -304,13 +310,15 @@ class SubjectTracker:
         self._update(step, record, found.logits, source, prediction, learn=learn)
         return MaskObservation(record, crop, found.logits, self.static_parts.age)
 
-    def _answer_prompt(self, step: TrackStep, source: FrameEmbedding) -> tuple[Record, np.ndarray]:
-        """Segment the prompted frame: its record and its (m, m) float16 logits."""
-        frame, crop = step.frame, source.crop
-        prompted = self.prompt.box.clipped(frame.size) if self.prompt.box is not None else None
+    def answers(self, step: TrackStep, source: FrameEmbedding) -> list[Candidates]:
+        """Run the segmenter on the prompted frame."""
         references = self.references.all(self.start.recent)
-        prompts = first_prompts(self.model, step, self.prompt, self.position, crop, references)
-        answers = [segment(self.model, source, prompt) for prompt in prompts]
+        prompts = first_prompts(self.model, step, self.prompt, self.position, source.crop, references)
+        return [segment(self.model, source, prompt) for prompt in prompts]
+
+    def _select_prompted(self, frame: Frame, crop: Crop, answers: Sequence[Candidates]) -> tuple[Record, np.ndarray]:
+        """Select the mask of the prompted frame: its record and its (m, m) float16 logits."""
+        prompted = self.prompt.box.clipped(frame.size) if self.prompt.box is not None else None
         found = select_prompted(answers, prompted, crop, self.settings.speck)
         if found.box is None:
             box = prompted or keep_connected(Box(0, 0, 1, 1).moved(*first_point_of(self.prompt)), frame.size)

@@ -125,7 +125,7 @@ _SEVERITY = (State.PROMPTED, State.TRACKED, State.RECOVERED, State.UNCERTAIN, St
 def worst_of(records: Sequence[Record]) -> Record:
     """Combine the records of several subjects: the worst one's, with the flagged findings of all."""
     worst = max(records, key=lambda r: (_SEVERITY.index(r.state), -r.score))
-    findings = tuple(replace(finding, subject=r.subject) for r in records if r.state.flagged for finding in r.findings)
+    findings = tuple(replace(finding, subject=r.subject) for r in records if r.flagged for finding in r.findings)
     agreements = [r.agreement for r in records if r.agreement is not None]
     flickers = [r.flicker for r in records if r.flicker is not None]
     return replace(

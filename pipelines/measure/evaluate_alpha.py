@@ -6,7 +6,8 @@
     evaluate_alpha.py clips      [--model NAME] [--count N]        short made clips of held-out subjects: MAD and dtSSD
 
 `--model` may be given several times. Composites and pictures print the mean absolute difference in the unknown band
-(where the true alpha is between 0 and 1, and 10 pixels around), for the model's alpha and for its own binary mask;
+(where the true alpha is between 0 and 1, and 10 pixels around), for the model's alpha and for its own binary mask, and
+how solid each is: the mean of 1 - alpha well inside the true alpha ("inside") and of alpha well outside it ("outside");
 with `--closed-form` also for closed-form matting (pymatting) with a trimap that leaves 10 pixels around the model's
 mask's edge unknown, and with one around the true mask's. `--sheet DIR` writes pictures to look at.
 """
@@ -72,6 +73,16 @@ def matted(model: Model, settings: Settings, case: Case) -> tuple[np.ndarray, np
     return result.alpha, one.crop.paste(part, frame.size)
 
 
+def solidity(alpha: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Mean of 1 - alpha well inside the true alpha and of alpha well outside it; 0 where there is no such place."""
+    reach = max(3, round(max(truth.shape) / 80))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    inside = cv2.erode((truth > 0.98).astype(np.uint8), disc, borderValue=1) > 0
+    outside = cv2.dilate((truth > 0.02).astype(np.uint8), disc) == 0
+    holes = float((1 - alpha[inside]).mean()) if inside.any() else 0.0
+    return holes, float(alpha[outside].mean()) if outside.any() else 0.0
+
+
 def closed_form(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Closed-form matting with `BAND` pixels unknown on either side of the mask's edge."""
     from pymatting import estimate_alpha_cf
@@ -114,6 +125,7 @@ def evaluate_stills(args: argparse.Namespace, models: dict[str, Model], settings
     else:
         cases = composites(held_out_composites(args.data, args.rendered), args.count)
     rows: dict[str, list[float]] = {}
+    parts: dict[str, list[float]] = {}
     for case in cases:
         where = unknown_band(case.alpha, BAND)
         found: dict[str, np.ndarray] = {}
@@ -126,6 +138,8 @@ def evaluate_stills(args: argparse.Namespace, models: dict[str, Model], settings
             found["closed form, true mask"] = closed_form(case.picture, case.alpha > 0.5)
         for name, alpha in found.items():
             rows.setdefault(name, []).append(metrics.mad(alpha, case.alpha, where))
+            for what, value in zip(("inside", "outside"), solidity(alpha, case.alpha), strict=True):
+                parts.setdefault(f"{name}, {what}", []).append(value)
         if args.what == "pictures":
             print(f"{case.name:24} " + "  ".join(f"{n} {v[-1] * 1e3:.1f}" for n, v in rows.items()), flush=True)
         if args.sheet:
@@ -133,7 +147,7 @@ def evaluate_stills(args: argparse.Namespace, models: dict[str, Model], settings
             maps = [case.alpha, *found.values()]
             shown = [case.picture[:, :, ::-1], *(np.repeat((m * 255).astype(np.uint8)[:, :, None], 3, 2) for m in maps)]
             cv2.imwrite(str(args.sheet / f"{case.name}.png"), np.hstack(shown))
-    return {name: float(np.mean(values) * 1e3) for name, values in rows.items()}
+    return {name: float(np.mean(values) * 1e3) for name, values in (rows | parts).items()}
 
 
 def evaluate_masks(args: argparse.Namespace, models: dict[str, Model], settings: Settings) -> dict[str, float]:

@@ -89,7 +89,7 @@ CASES: dict[str, tuple[str, int, str]] = {
         "{good} --box {box} -o {out}/m.mov --model mam-vit-b --sam-weights {clips}/wrong.pth --mam-weights random:1",
         1, "wrong.pth",
     ),
-    "output directory missing": ("{good} --box {box} -o {out}/deep/m.mov", 1, "deep"),
+    "output below a file": ("{good} --box {box} -o {clips}/good.mov/m.mov", 1, "is a file, not a folder"),
     "output exists": ("{good} --box {box} -o {clips}/good.track:prores -o {clips}/t.mov", 2, "good.track"),
     "output exists without --overwrite": ("{good} --box {box} -o {clips}/t.mov", 2, "--overwrite"),
     "output is the input": ("{good} --box {box} -o {good} --overwrite", 2, "input"),
@@ -113,7 +113,7 @@ CASES: dict[str, tuple[str, int, str]] = {
     "no such track": ("{good} --track {clips}/absent.track -o {out}/m.mov", 2, "absent.track"),
     "damaged track": ("{good} --track {clips}/no_track.zip -o {out}/m.mov", 2, "no_track.zip"),
     "track of another clip": ("{clips}/other.mov --track {clips}/good.track -o {out}/m.mov", 2, "128x96"),
-    "report's folder missing": ("{good} --box {box} -o {out}/m.mov --report {out}/deep/report", 2, "deep"),
+    "report below a file": ("{good} --box {box} -o {out}/m.mov --report {clips}/good.mov/report", 2, "good.mov"),
     "a rate that is none": ("{clips}/s.%04d.png --fps fast --box {box} -o {out}/m.mov", 2, "fast"),
     "a rate for a movie": ("{good} --fps 24 --box {box} -o {out}/m.mov", 2, "--fps"),
     "a gap in a sequence": ("{clips}/s.%04d.png --box {box} -o {out}/m.mov", 1, "frames 3 are missing"),
@@ -219,7 +219,8 @@ def test_ctrl_c(clips: Path, tmp_path: Path) -> None:
     finally:
         process.kill()
     assert process.returncode == 130
-    assert said.splitlines() == ["mam-video: interrupted; no file was left under an output's name"]
+    hint = "add --resume from the start to be able to go on after a stop"
+    assert said.splitlines() == [f"mam-video: stopped; no files were written; {hint}"]
     assert list(out.iterdir()) == []
 
 

@@ -84,7 +84,7 @@ def test_a_range_by_timecode_with_handles_is_verified(
     matte = ["matte", plate, "--box", "34,24,80,68", "--model", "fake-colour"]
     out = tmp_path / "m.mov"
     code, said = run(capsys, *matte, "-o", out, "--range", "01:00:00;06-01:00:00:09", "--handles", "2")
-    assert code == 0 and "read back: frames: 8" in said and "8 frames, from 01:00:00;04" in said
+    assert code == 0 and "8 frames, alpha" in said and "checked" in said and "8 frames, from 01:00:00;04" in said
     info = open_clip(out).info
     assert str(info.timecode) == "01:00:00;04" and info.frames_in_header == 8
     code, said = run(capsys, "verify", out, "--against", plate, "--range", "2-9")

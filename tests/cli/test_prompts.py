@@ -31,7 +31,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 def shot(tmp_path: Path) -> Path:
     path = tmp_path / "shot.toml"
     path.write_text(
-        "version = 1\n[[prompt]]\nframe = 6\nbox = [40, 27, 76, 63]\npoints = [[58, 45], [10, '50%', 0]]\n"
+        "version = 1\n[[prompt]]\nframe = 6\nbox = [40, 27, 76, 63]\npoints = [[58, 45], [10, 48, 0]]\n"
         "[[prompt]]\nframe = '00:00:00:00'\nbox = [22, 27, 58, 63]\n"
     )
     return path
@@ -43,7 +43,7 @@ def test_prompts_are_printed_and_drawn(
     code, said = run(capsys, "prompts", shot)
     assert code == 0
     assert said.splitlines() == [
-        "frame 6  subject  box=40,27,76,63;point=58,45;point=10,50%,0",
+        "frame 6  subject  box=40,27,76,63;point=58,45;point=10,48,0",
         "frame 00:00:00:00  subject  box=22,27,58,63",
         "2 prompts; name the clip too to check them against it",
     ]
@@ -79,11 +79,11 @@ def test_mistakes_are_one_line(plate: Path, shot: Path, tmp_path: Path, capsys: 
     assert code == 2 and "prompt 1 (frame 10)" in said and said.count("\n") == 1
     shot.write_text(shot.read_text().replace("frame = 10", "frame = 6"))
     code, said = run(capsys, *matte, "--prompts", shot)
-    assert code == 2 and "subject 'subject': frame 0 has no prompt, the first is on frame 6" in said
+    assert code == 2 and "subject 'subject': the first prompt is on frame 6" in said
     code, said = run(capsys, *matte, "--box", "22,27,58,63", "--prompt", "0:box=22,27,58,63")
     assert code == 2 and "its frame has a prompt already: --box of the first frame" in said
     code, said = run(capsys, *matte, "--prompt", "5:box=37,27,73,63")
-    assert code == 2 and "--backward to track back to it" in said
+    assert code == 2 and "--backward to track from 5 back to 0" in said
     code, said = run(capsys, *matte, "--prompt", "0:box=22,27,58,63", "--track", "none.track")
     assert code == 2 and "--track and --prompt cannot be combined" in said
     assert sorted(p.name for p in tmp_path.iterdir()) == ["shot.toml"]

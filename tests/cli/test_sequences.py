@@ -89,7 +89,7 @@ def test_damaged_frames_are_named_by_number(plate: str, tmp_path: Path, capsys: 
 def test_reading_back(plate: str, tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / f"m.####.{suffix}"
     code, said = run(capsys, *matte(plate, "-o", out, "--range", "1003-1006"))
-    assert code == 0 and "read back: frames: 4; numbers: 1003 to 1006" in said
+    assert code == 0 and "4 frames" in said and ", checked" in said
     verify = ("verify", out, "--against", plate, "--fps", "24")
     code, said = run(capsys, *verify, "--range", "1003-1006")
     assert code == 0 and "WRONG" not in said and said.count("ok ") == len(said.splitlines()) >= 6

@@ -45,10 +45,10 @@ def test_prompts_on_other_frames_need_two() -> None:
     (BOX, None, {"track": "t.track"}, "a prompt and --track both say where the subject is"),
     (BOX, None, {"masks": "m", "trimaps": "t"}, "a prompt and --masks and --trimaps both"),
     (Prompt(Box(200, 20, 260, 60)), None, {}, "lies outside the frame"),
-    (Prompts.of({3: BOX}), None, {}, "frame 0 has no prompt, the first is on frame 3"),
+    (Prompts.of({3: BOX}), None, {}, "the first prompt is on frame 3 (by index): add one for frame 0"),
     (Prompts.of({0: BOX, 9: BOX}), FrameRange(0, 9), {}, "prompt on frame 9: lies outside the range 0-8"),
     ([Prompts.of({0: BOX}, "a"), Prompts.of({0: BOX}, "a")], None, {}, "two subjects have one name"),
-    ([Prompts.of({0: BOX}, "a"), Prompts.of({2: BOX}, "b")], None, {}, "subject 'b': frame 0 has no prompt"),
+    ([Prompts.of({0: BOX}, "a"), Prompts.of({2: BOX}, "b")], None, {}, "subject 'b': the first prompt is on frame 2"),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused(prompt: Any, frames: FrameRange | None, more: dict[str, str], says: str) -> None:
     with pytest.raises(UsageError) as caught:

@@ -28,7 +28,7 @@ points = [[640, 400], [100.5, 80, 0], [1, 2, 1]]
 
 [[prompt]]
 frame = 0
-box = [412, "10%", 890, 1010]
+box = [412, 108, 890, 1010]
 """
 
 
@@ -123,7 +123,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_prompts_of_the_command_line() -> None:
-    given = parse_entry("120: box=10,20,30,40 ; point=5,6;point=50%,7,0", CLIP)
+    given = parse_entry("120: box=10,20,30,40 ; point=5,6;point=960,7,0", CLIP)
     assert given.index == 120
     assert given.prompt == Prompt(Box(10, 20, 30, 40), (Point(5, 6), Point(960, 7, subject=False)))
     assert str(given.prompt) == "box=10,20,30,40;point=5,6;point=960,7,0"

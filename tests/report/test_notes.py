@@ -22,7 +22,7 @@ from mam_video.report import notes
     (notes.prompted_frames([0, 120]), "prompts on frames 0, 120"),
     (notes.subjects_together(["a.mov"], ["x"], "{subject}"), None),
     (notes.subjects_together([], ["x", "y"], "{subject}"), None),
-    (notes.subjects_together(["a.mov"], ["x", "y"], "{subject}"), "a.mov holds x, y together; {subject} in a name"),
+    (notes.subjects_together(["a.mov"], ["x", "y"], "{subject}"), "a.mov holds x and y together; for one file each"),
     (notes.resumed(0), None),
     (notes.resumed(12), "resumed after 12 frames"),
 ])  # fmt: skip

@@ -56,7 +56,8 @@ def matte(plate: Path, folder: Path, *more: str) -> int:
 def test_run_json_and_the_terminal(plate: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert matte(plate, tmp_path, "--strict") == 3
     said = capsys.readouterr().out
-    assert "look at this range:" in said and re.search(r"frames 5-8: lost \(nothing was found; found again", said)
+    assert "please check these frames:" in said
+    assert re.search(r"frames 5-8: lost \(nothing was found; found again", said)
     told = json.loads((tmp_path / "report" / "run.json").read_text())
     assert (
         told["version"] == 2 and told["input"]["path"] == str(plate) and told["command"][:2] == ["mam-video", "matte"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -257,6 +258,35 @@ def test_memory_does_not_grow_with_the_gap(tmp_path: Path, monkeypatch: pytest.M
     assert peak(48) < peak(16) * 1.3
 
 
+class Threads(ColourModel):
+    """Notes the thread of each call."""
+
+    def __init__(self) -> None:
+        super().__init__(view_size=128)
+        self.calls: list[tuple[str, threading.Thread]] = []
+
+    def embed(self, pictures: Sequence[np.ndarray]) -> Embedding:
+        self.calls.append(("embed", threading.current_thread()))
+        return super().embed(pictures)
+
+    def segment(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
+        self.calls.append(("segment", threading.current_thread()))
+        return super().segment(embedding, index, prompt)
+
+
+def test_the_model_is_called_in_one_thread_of_its_own(tmp_path: Path) -> None:
+    """Threads that call it in turn would each have a pool of OpenMP threads, which hold each other up."""
+    model = Threads()
+    found_of(Clip(24), prompts_on(4, 14), tmp_path, model)
+    callers = {thread for _, thread in model.calls}
+    assert [thread.name for thread in callers] == ["model"]
+    assert threading.main_thread() not in callers
+    names = [name for name, _ in model.calls]
+    passes = 20 + 4 + 9  # frames tracked forwards and backwards
+    assert names.count("embed") <= passes + 2 + 4  # each prompt's frame once more a pass, and as an anchor
+    assert names.count("segment") <= passes + 2  # a correction is asked for with and without the last mask
+
+
 def test_prompted_frames_are_told_to_every_half(tmp_path: Path) -> None:
     seen: list[tuple[int, ...]] = []
 
@@ -352,7 +382,7 @@ def test_what_was_tracked_ahead_is_not_tracked_again(tmp_path: Path, stop: int) 
 @pytest.mark.parametrize(
     ("frames", "more", "says"),
     [
-        ((4,), {}, "frame 0 has no prompt, the first is on frame 4"),
+        ((4,), {}, "the first prompt is on frame 4"),
         ((0, 9), {"frames": (0, 6)}, "prompt on frame 9: lies outside the range 0-6"),
         ((0, 9), {"frames": (3, None)}, "prompt on frame 0: lies outside the range 3-"),
         ((0, 99), {}, "prompt on frame 99: the clip ends before it"),

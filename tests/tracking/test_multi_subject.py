@@ -17,7 +17,10 @@ from mam_video.core.reasons import Finding, Reason
 from mam_video.core.settings import Settings
 from mam_video.matting.compositing import divided
 from mam_video.matting.pipeline import matte_frames
-from mam_video.models.base import Candidates, Embedding, ViewPrompt
+from mam_video.models.base import Candidates, Embedding, ViewPrompt, shares_crop
+from mam_video.models.classic import ClassicModel
+from mam_video.models.lite import LiteModel
+from mam_video.models.mam import MamModel
 from mam_video.motion.flow import with_motion
 from mam_video.prompts.prompt import Prompt
 from mam_video.tracking import query, tracker
@@ -40,6 +43,7 @@ class AllColours:
     name = "all-colours"
     view_size = 256
     mask_size = 64
+    shared_crop = True
 
     def __init__(self) -> None:
         self.weights: dict[str, str] = {}
@@ -218,3 +222,42 @@ def test_alphas_are_divided_where_they_are_too_much() -> None:
     assert found.sum(0, dtype=np.float64)[total > 1].max() <= 1
     assert (found[:, total <= 1] == alphas[:, total <= 1]).all()
     assert np.abs(found - alphas / np.maximum(total, 1)).max() < 1e-6
+
+
+def beside(i: int) -> dict[str, tuple[float, float]]:
+    """Two discs that touch, so that this model offers both for either prompt."""
+    return {"red": (100 + i, 70.0), "blue": (136 + i, 74.0)}
+
+
+@pytest.mark.parametrize("subjects", ["shared", "own"])
+def test_what_lies_in_the_others_box_is_the_others_from_the_prompted_frame_on(subjects: str) -> None:
+    frames = clip(4, beside, {"red": RED, "blue": BLUE})
+    mattes = list(matte_frames(frames, prompts(beside(0)), AllColours(), settings_of(view={"subjects": subjects})))
+    for i, matted in enumerate(mattes):
+        red = disc(SIZE, beside(i)["red"], RADIUS)
+        assert iou(matted.of("red").alpha, red) > 0.8, i
+        assert iou(matted.of("blue").alpha, disc(SIZE, beside(i)["blue"], RADIUS) * (1 - red)) > 0.8, i
+        assert not matted.record.state.flagged, (i, matted.record.findings)
+
+
+def test_a_frame_whose_subjects_share_pixels_is_flagged_also_the_prompted_one() -> None:
+    """Both boxes hold both discs: nothing tells whose is which."""
+    both = Prompt(Box(80, 50, 154, 94))
+    frames = clip(2, beside, {"red": RED, "blue": BLUE})
+    first = next(matte_frames(frames, {"red": both, "blue": both}, AllColours(), settings_of()))
+    for name, other in (("red", "blue"), ("blue", "red")):
+        record = first.of(name).record
+        assert record.state is State.UNCERTAIN
+        assert record.findings == (Finding(Reason.SHARES_PIXELS, 1.0, 0.05, other=other),)
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_the_model_says_whether_subjects_share_a_crop(slow: bool) -> None:
+    model = AllColours()
+    model.shared_crop = slow
+    list(matte_frames(clip(3, apart, {"red": RED, "blue": BLUE}), prompts(apart(0)), model, settings_of()))
+    assert len(model.embedded) == (3 if slow else 6)
+
+
+def test_sam_is_slow_and_the_small_models_are_not() -> None:
+    assert shares_crop(MamModel) and not shares_crop(LiteModel) and not shares_crop(ClassicModel)  # type: ignore[arg-type]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from mam_video.core.errors import MediaError
 from mam_video.core.frames import Matted
 from mam_video.media.atomic_output import SequenceOutput, listed
@@ -42,6 +44,12 @@ class SequenceWriter(WholeWriter[str]):
         self._before: list[str] = []
         part = None if request.frames is None else numbers_of(info, settings, request.frames)
         self._output = SequenceOutput(pattern, settings.overwrite, request.checkpoint, part=part)
+
+    @property
+    def files(self) -> list[Path]:
+        """The final names of the frames written so far."""
+        pattern = self._output.pattern
+        return [pattern.folder / pattern.name(number) for number in self._numbers]
 
     def number(self, index: int) -> int:
         """Return the number that the frame `index` is written under."""
