@@ -145,7 +145,7 @@ def _shown(job: PreviewOptions, reader: Reader, first: int) -> tuple[int, Prompt
     index = first if job.frame is None else find_index(job.frame, reader)
     known = reader.info.frames_in_header
     if known is not None and index >= known:
-        raise UsageError(f"the clip has no frame {index}; it has the frames 0-{count_of(reader) - 1}")
+        raise UsageError(f"{reader.info.path}: holds no frame {index}; it has the frames 0-{count_of(reader) - 1}")
     corrected = bool(job.subject.prompts or job.subject.prompts_file)
     if job.frame is None and corrected:
         index = max(each.frames[-1] for each in prompts_of(job.subject, reader, first, job.settings))

@@ -45,7 +45,7 @@ def frame_of(text: str | None, reader: Reader) -> Frame:
     index = find_index(text, reader)
     frame = next(iter(reader.frames(index, index + 1)), None)
     if frame is None:
-        raise UsageError(f"the clip has no frame {text}; {_range_of(reader)}")
+        raise UsageError(f"{reader.info.path}: holds no frame {text}; {_range_of(reader)}")
     return frame
 
 
@@ -66,7 +66,7 @@ def find_index(text: str | None, reader: Reader) -> int:
     else:
         index = frame_index(text, info)
     if index < 0 or (info.frames_in_header is not None and index >= info.frames_in_header):
-        raise UsageError(f"the clip has no frame {text}; {_range_of(reader)}")
+        raise UsageError(f"{reader.info.path}: holds no frame {text}; {_range_of(reader)}")
     return index
 
 

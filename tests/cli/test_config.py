@@ -84,7 +84,7 @@ def test_list_names_the_presets(capsys: pytest.CaptureFixture[str]) -> None:
         ("matte plate.mov --Box 1,2,3,4", "unknown option --Box (did you mean '--box'?); try `mam-video matte --help`"),
         ("matte plate.mov out.mov --box 1,2,3,4", "outputs are given with -o, as in -o out.mov"),
         ("matte plate.mov --box 1 2 3 4", "write the numbers of a box or point with commas"),
-        ("matte plate.mov --box -1,2,3,4", "one that begins with a minus is written --box=VALUE"),
+        ("matte plate.mov --box -1,2,3,4 -o m.mov", "plate.mov: no such file"),
         ("weights gte", "ACTION must be one of list, get, add, verify, is 'gte' (did you mean 'get'?)"),
         ("matte plate.mov --progress bra", "--progress must be one of bar, json, is 'bra' (did you mean 'bar'?)"),
         ("matte plate.mov --handles x", "--handles must be a whole number, is 'x'; try `mam-video matte --help`"),
