@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import cv2
 import pytest
 
 import mam_video
@@ -122,6 +123,7 @@ def test_python_of_the_text_runs(
         "mam_video.models.lite.LiteModel.load", lambda *_: ColourModel()
     )  # quick; it is tested elsewhere
     shutil.copy(plate_of_the_text, tmp_path / "plate.mov")
+    cv2.imwrite(str(tmp_path / "photo.jpg"), picture(disc((1080, 960), (650, 540), 200))[..., ::-1])
     monkeypatch.chdir(tmp_path)
     exec(compile(block, "the text", "exec"), {"__name__": "__main__"})
 

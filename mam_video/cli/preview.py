@@ -177,7 +177,6 @@ def _output_of(job: PreviewOptions, info: ClipInfo) -> Path:
 def _lines(
     seen: Preview, info: ClipInfo, index: int, output: Path, planned: list[str], count: int | None, *, whole: bool
 ) -> list[str]:
-    from mam_video.report.sentences import sentences
 
     record = seen.matted.record
     number = info.frame_number(index)

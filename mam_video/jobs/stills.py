@@ -11,6 +11,7 @@ import numpy as np
 
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.frames import Frame, Matted
+from mam_video.core.geometry import Box
 from mam_video.core.settings import Settings
 from mam_video.matting.pipeline import matte_frames
 from mam_video.media import ClipInfo, open_clip
@@ -18,7 +19,7 @@ from mam_video.media.sequence.image_formats import SUFFIXES
 from mam_video.media.still_images import by_number
 from mam_video.models.base import Model
 from mam_video.models.registry import load_model
-from mam_video.prompts.prompt import Prompt
+from mam_video.prompts.prompt import Prompt, as_prompt
 from mam_video.runtime.os_errors import reason
 
 _RATE: Final = Fraction(1, 24)  # of a clip of one frame; it has no effect
@@ -26,7 +27,7 @@ _RATE: Final = Fraction(1, 24)  # of a clip of one frame; it has no effect
 
 def matte_image(
     picture: np.ndarray | str | Path,
-    prompt: Prompt,
+    prompt: Prompt | Box | tuple[float, float, float, float],
     *,
     model: Model | str | None = None,
     settings: Settings | None = None,
@@ -35,7 +36,7 @@ def matte_image(
 
     Args:
         picture: (H, W, 3) uint8 or uint16 RGB, or float display-referred in [0, 1]; or a file of a picture.
-        prompt: a box, points or both, in the picture's pixels.
+        prompt: a box, points or both, in the picture's pixels; a bare box or its four numbers do too.
         model: a loaded one, which saves time with many pictures, or a name; the settings' where None.
         settings: all knobs; the defaults where None.
     Returns: alpha, (H, W) float32 in [0, 1].
@@ -51,9 +52,12 @@ def matte_image(
         with open_clip(picture, settings.input) as reader:
             _check_one(reader.info)
             frame = next(iter(reader.frames()))
-    prompt.check_inside(frame.size)
+    one = as_prompt(prompt)
+    if not isinstance(one, Prompt):
+        raise TypeError("a picture takes one prompt: a Prompt, a Box or four numbers")
+    one.check_inside(frame.size)
     model = load_model(settings.model) if model is None else model
-    (matted,) = _matted(frame, prompt, model, settings)
+    (matted,) = _matted(frame, one, model, settings)
     return matted.alpha
 
 
