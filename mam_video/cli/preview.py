@@ -19,6 +19,7 @@ from mam_video.core.errors import UsageError
 from mam_video.core.settings import Settings
 from mam_video.core.timecode import frame_range
 from mam_video.core.units import readable
+from mam_video.report.sentences import sentences
 
 if TYPE_CHECKING:
     from mam_video.jobs.preview import Preview
