@@ -46,7 +46,7 @@ __all__ = [
     "open_writers",
 ]
 
-# Imported when first asked for: `mam-video --help` and a wrong argument need not wait for torch.
+# Imported on first use, so that `mam-video --help` and a wrong argument need not wait for torch.
 _ROOMS = {
     "jobs.matte_clip": ("matte_clip",),
     "jobs.stills": ("matte_image",),

@@ -151,7 +151,7 @@ def _cases(name: str, table: Iterable[tuple[str, Iterable[str]]]) -> list[str]:
     ]
 
 
-# The words before the cursor that name a command come first; then what can stand at the cursor is asked for.
+# The words before the cursor name the command; its completions for the cursor's place follow.
 _BASH = """\
 NAME() {
   local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} command="" word k

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mam_video.cli.inspect import add_reading, write_picture
 from mam_video.cli.options import reading_from
 from mam_video.cli.say import say
-from mam_video.cli.which_frame import add_frame, asked_frame, frame_of, output_of
+from mam_video.cli.which_frame import add_frame, frame_of, output_of, requested_frame
 from mam_video.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _run(options: argparse.Namespace) -> int:
     from mam_video.media.name_guard import NameGuard
     from mam_video.prompts.prompt import Prompt
 
-    asked = asked_frame(options)
+    requested = requested_frame(options)
     if options.model is not None and not options.candidates:
         raise UsageError("--model NAME is for --candidates; give both, or leave it out")
     with open_for_viewing(options.input, reading_from(options)) as reader:
@@ -57,7 +57,7 @@ def _run(options: argparse.Namespace) -> int:
         box = Prompt.parse(options.box, [], info.size).box if options.box else None
         if options.output is not None:
             output_of(options.output, info, "", "a frame")  # refused before anything is decoded
-        frame = frame_of(asked, reader)
+        frame = frame_of(requested, reader)
         number = info.frame_number(frame.index)
         output = output_of(options.output, info, f"frame{number}.png", "a frame")
     guard = NameGuard()
@@ -85,7 +85,7 @@ def _found(picture: np.ndarray, model: str | None) -> list[Candidate]:
 
 
 def _drawn(picture: np.ndarray, found: list[Candidate], box: Box | None, grid: bool) -> np.ndarray:
-    """The picture with what is asked for: candidates, the grid above them, the user's box above all."""
+    """Draw the requested overlays: candidates, the grid above them, the user's box above all."""
     from mam_video.report.ruler import with_boxes, with_grid
 
     if found:

@@ -46,7 +46,7 @@ examples:
 _EPILOG = """\
 mam-video COMMAND --help shows a command's options.
 
-exit codes: 0 done, 1 failed, 2 asked wrongly, 3 done with flagged frames (--strict), 130 stopped by Ctrl-C
+exit codes: 0 done, 1 failed, 2 wrong usage, 3 done with flagged frames (--strict), 130 stopped by Ctrl-C
 """
 
 

@@ -229,7 +229,7 @@ def _matte_opened(job: MatteOptions, reader: Reader) -> int:
     printed: list[str] = []
     if job.talks:
         printed = _print_start(job, info, first, count, prompts)
-    with show_progress(count, progress=job.progress, quiet=job.quiet) as (shown, tracked), _told_how_to_go_on(job):
+    with show_progress(count, progress=job.progress, quiet=job.quiet) as (shown, tracked), _tell_how_to_resume(job):
         report = matte_clip(
             reader,
             list(job.outputs),
@@ -319,17 +319,17 @@ def _prompt_lines(info: ClipInfo, prompts: list[Prompts]) -> list[str]:
 def _print_resume(info: ClipInfo, first: int) -> Callable[[int], None]:
     """Make the function that says whether there is something to resume; `first` is the range's first frame."""
 
-    def told(done: int) -> None:
+    def report_start(done: int) -> None:
         if done:
             say(f"resuming: {done} frames are done, going on at frame {info.frame_number(first + done)}")
         else:
             say(f"nothing to resume, starting at frame {info.frame_number(first)}")
 
-    return told
+    return report_start
 
 
 @contextmanager
-def _told_how_to_go_on(job: MatteOptions) -> Iterator[None]:
+def _tell_how_to_resume(job: MatteOptions) -> Iterator[None]:
     """Give an interrupt a message that says how to go on."""
     from mam_video.media.open import is_resumable
 

@@ -74,7 +74,7 @@ class Parser(argparse.ArgumentParser):
         formatter = self._get_formatter()
         formatter.add_usage(self.usage_text().replace("%", "%%"), self._actions, [], prefix=None)
         formatter.add_text(_short(self.description or "") if shown else self.description)
-        groups = [(group.title, group.description, _told(group)) for group in self._action_groups]
+        groups = [(group.title, group.description, _documented(group)) for group in self._action_groups]
         if shown:
             arguments, options = (
                 [a for _, _, actions in groups for a in actions if bool(a.option_strings) is named]
@@ -143,7 +143,7 @@ def _plain(message: str) -> str:
     return message
 
 
-def _told(group: argparse._ActionsContainer) -> list[argparse.Action]:
+def _documented(group: argparse._ActionsContainer) -> list[argparse.Action]:
     """The arguments of a group that the help tells of."""
     return [action for action in group._group_actions if action.help != argparse.SUPPRESS]  # type: ignore[attr-defined]
 

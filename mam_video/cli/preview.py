@@ -14,7 +14,7 @@ from mam_video.cli.options import Groups, add_config, add_debug, add_edges, add_
 from mam_video.cli.prompts import add_prompts, prompts_of
 from mam_video.cli.say import say
 from mam_video.cli.subject import SubjectOptions, add_subject
-from mam_video.cli.which_frame import add_frame, asked_frame, count_of, find_index, output_of
+from mam_video.cli.which_frame import add_frame, count_of, find_index, output_of, requested_frame
 from mam_video.core.errors import UsageError
 from mam_video.core.settings import Settings
 from mam_video.core.timecode import frame_range
@@ -62,7 +62,7 @@ class PreviewOptions:
         """From the command line. Raises: UsageError."""
         return cls(
             input=options.input,
-            frame=asked_frame(options),
+            frame=requested_frame(options),
             range=options.range,
             output=options.output,
             planned=tuple(options.planned or ("matte.mov",)),

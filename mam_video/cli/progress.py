@@ -94,8 +94,8 @@ def _text_lines(count: int | None) -> tuple[OnFrame, Callable[[], None]]:
             fps = len(recent) / max(sum(recent), 1e-9)
             of = f" of {count}" if count is not None else ""
             left = f", {_minutes((count - seen) / fps)} left" if count is not None and count > seen else ""
-            doubts = f", {flagged} flagged" if flagged else ""
-            say(f"{seen}{of} frames, {fps:.2f} fps{left}{doubts}", flush=True)
+            flags = f", {flagged} flagged" if flagged else ""
+            say(f"{seen}{of} frames, {fps:.2f} fps{left}{flags}", flush=True)
 
     def tracked() -> None:
         nonlocal found

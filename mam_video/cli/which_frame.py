@@ -32,7 +32,7 @@ def add_frame(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def asked_frame(options: argparse.Namespace) -> str | None:
+def requested_frame(options: argparse.Namespace) -> str | None:
     """The frame as the user wrote it; None where none is given. Raises: UsageError, it is given twice."""
     if options.at is not None and options.frame is not None:
         raise UsageError(f"frame given twice, {options.at} and --frame {options.frame}; give one")

@@ -39,7 +39,7 @@ class MediaError(MamVideoError):
 
 
 class MissingFileError(UsageError, MediaError):
-    """A file that the user names to be read does not exist: asked wrongly."""
+    """A file that the user named as an input does not exist."""
 
 
 class WeightsError(MamVideoError):
@@ -47,7 +47,7 @@ class WeightsError(MamVideoError):
 
 
 class DeviceError(MamVideoError):
-    """The device asked for is not here, or cannot do what was asked."""
+    """The requested device is absent, or does not support the request."""
 
 
 def need_extra(module: str, extra: str, what: str) -> None:

@@ -17,8 +17,8 @@ from mam_video.models.base import Embedding, Model
 from mam_video.prompts.prompt import Prompt
 
 MOST: Final = 9
-_GRIDS: Final = ((2, 3, 0.72), (3, 5, 0.42))  # rows, columns and height of the boxes that are asked, of the picture's
-_PARTS: Final = 2  # separate parts of an answer that are asked again
+_GRIDS: Final = ((2, 3, 0.72), (3, 5, 0.42))  # rows, columns and height of the query boxes, of the picture's
+_PARTS: Final = 2  # separate parts of a mask that are queried again
 _SMALLEST, _LARGEST = 0.003, 0.7  # of the picture's area
 _AGREE: Final = 0.7  # IoU of a mask and of the one that its own box gives
 _STABLE: Final = 0.75  # IoU of the mask cut lower and higher
@@ -52,7 +52,7 @@ class Candidate:
 def find_candidates(model: Model, picture: np.ndarray, most: int = MOST) -> list[Candidate]:
     """Find what can be matted in a picture, the best first.
 
-    The model is asked with boxes on a coarse grid, then again with the box of each answer. Answers that repeat
+    The model is queried with boxes on a coarse grid, then again with the box of each mask. Masks that repeat
     themselves, do not depend on where the mask is cut, and do not overlap better ones are kept.
 
     Args:
@@ -64,7 +64,7 @@ def find_candidates(model: Model, picture: np.ndarray, most: int = MOST) -> list
     view = Crop.whole(size, model.view_size)
     embedding = model.embed([view.cut(picture)])
     found: list[Candidate] = []
-    for box in _asked_boxes(size):
+    for box in _query_boxes(size):
         x, y = (int(v) for v in box.centre)
         if any(each.mask[y, x] for each in found):
             continue  # what is there is known
@@ -83,7 +83,7 @@ def find_candidates(model: Model, picture: np.ndarray, most: int = MOST) -> list
     return kept[:most]
 
 
-def _asked_boxes(size: tuple[int, int]) -> Iterator[Box]:
+def _query_boxes(size: tuple[int, int]) -> Iterator[Box]:
     """Boxes all over the picture, the large ones first; columns are made rows where the picture stands upright."""
     h, w = size
     for rows, columns, share in _GRIDS:

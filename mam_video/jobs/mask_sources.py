@@ -342,12 +342,12 @@ def _check_covered(track: Track, info: ClipInfo, frames: FrameRange | None) -> N
     if track.first <= wanted.start <= end and (last is None or last <= end):
         return
     first, stop = info.frame_number(track.first), info.frame_number(end)
-    asked = info.frame_number(wanted.start)
+    start = info.frame_number(wanted.start)
     if frames is None:
-        more = f"the clip has frames {asked}-{info.frame_number(last if last is not None else end)}: give --range "
+        more = f"the clip has frames {start}-{info.frame_number(last if last is not None else end)}: give --range "
         raise UsageError(f"{track.path} covers frames {first}-{stop}; {more}{first}-{stop}")
     until = "" if last is None else info.frame_number(last)
-    raise UsageError(f"{track.path} covers frames {first}-{stop}; you asked for {asked}-{until}")
+    raise UsageError(f"{track.path} covers frames {first}-{stop}; you asked for {start}-{until}")
 
 
 class ExternalMasks(_TrackedAhead):

@@ -95,10 +95,18 @@ def matte_clip(
         by_hand = {"trimaps": trimaps, "include": include, "exclude": exclude}
         read = {**by_hand, "masks": masks, "track": track_from}
         _check_names(source.info, plan, settings, part, {f"--{name}": path for name, path in read.items()})
-        job = _Job(
-            source, where, plan, settings, part, by_hand, resume, model, on_frame, on_tracked, progress, on_resume
-        )
-        return job.run()
+        calls = _Callbacks(on_frame, on_tracked, progress, on_resume)
+        return _Job(source, where, plan, settings, part, by_hand, resume, model, calls).run()
+
+
+@dataclass(frozen=True)
+class _Callbacks:
+    """What the caller of `matte_clip` is told while it runs."""
+
+    on_frame: Callable[[Matted, RunReport], None] | None
+    on_tracked: Callable[[], None] | None
+    progress: Callable[[int, int | None], None] | None
+    on_resume: Callable[[int], None] | None
 
 
 @dataclass
@@ -117,10 +125,7 @@ class _Job:
     by_hand: Mapping[str, str | Path | None]
     resume: bool
     model: Model | None
-    on_frame: Callable[[Matted, RunReport], None] | None
-    on_tracked: Callable[[], None] | None
-    progress: Callable[[int, int | None], None] | None = None
-    on_resume: Callable[[int], None] | None = None
+    calls: _Callbacks
     clock: StageTimer = field(default_factory=StageTimer)
     frames: FrameRange = field(init=False)
     info: ClipInfo = field(init=False)
@@ -148,8 +153,8 @@ class _Job:
             start = time.perf_counter()
             tracks = stack.enter_context(self.source.tracked(self._tracking_job(model)))
             done = self._take_over(tracks)
-            if self.on_resume is not None and self.checkpoint is not None:
-                self.on_resume(done)
+            if self.calls.on_resume is not None and self.checkpoint is not None:
+                self.calls.on_resume(done)
             self._matte(tracks, model, overrides, done)
         self.report.files = self.writers.files
         self._mark_cuts(done)
@@ -203,7 +208,7 @@ class _Job:
         return TrackingJob(
             reader=self.reader, frames=self.frames, model=TimedModel(model, self.clock), settings=self.settings,
             batch=batch_size(model, self.settings), cuts=self.cuts, clock=self.clock, checkpoint=self.checkpoint,
-            on_tracked=self.on_tracked,
+            on_tracked=self.calls.on_tracked,
         )  # fmt: skip
 
     def _take_over(self, tracks: TrackedClip) -> int:
@@ -267,10 +272,10 @@ class _Job:
         self.report.add(matted, seconds, self.clock.seconds)
         if self.checkpoint is not None:
             self.checkpoint.add(done_frame(matted, self.alphas.last, seconds))
-        if self.on_frame is not None:
-            self.on_frame(matted, self.report)
-        if self.progress is not None:
-            self.progress(len(self.report.records), self.frames.count(self.reader.info.frames_in_header))
+        if self.calls.on_frame is not None:
+            self.calls.on_frame(matted, self.report)
+        if self.calls.progress is not None:
+            self.calls.progress(len(self.report.records), self.frames.count(self.reader.info.frames_in_header))
 
     def _notes(self, done: int) -> list[str]:
         """Collect the notes of the run, a line each."""

@@ -37,7 +37,7 @@ _LOOKS = 4  # at a frame where the user points; each costs a decoder's time
 
 @dataclass(slots=True)
 class _Batch:
-    """pictures (B, 3, V, V) in [-1, 1]; f2, f4 of the backbone; what the segmenter needs, made when first asked for."""
+    """pictures (B, 3, V, V) in [-1, 1]; f2, f4 of the backbone; what the segmenter needs, made on first use."""
 
     pictures: Tensor
     f2: Tensor
@@ -108,13 +108,13 @@ class LiteModel:
 
     def segment(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
         if prompt.logits is not None:
-            return self._asked(embedding, index, prompt)
+            return self._query(embedding, index, prompt)
         # Where the user points it looks again: what is like the inside of the last answer, what is like its outside?
-        found = self._asked(embedding, index, prompt)
+        found = self._query(embedding, index, prompt)
         for _ in range(_LOOKS - 1):
             itself = Reference(embedding, index, found.logits[0], prompted=True)
             again = replace(prompt, logits=found.logits[0], references=(*prompt.references, itself))
-            found = self._asked(embedding, index, again)
+            found = self._query(embedding, index, again)
         return found
 
     def matte(self, embedding: Embedding, logits: np.ndarray) -> Tensor:
@@ -124,7 +124,7 @@ class LiteModel:
         return solid(to_alpha(alpha).float(), logits, embedding.content)
 
     # -------------------------------------------------------------------------------------------- its own
-    def _asked(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
+    def _query(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
         features = self._features(embedding).pick(index)
         m, device = self.mask_size, self.device
         scale = 1 / self.view_size

@@ -200,7 +200,7 @@ def as_prompt(value: PromptLike | None) -> Prompt | Prompts | Sequence[Prompts] 
         return Prompt(as_box(value))
     raise UsageError(
         f"prompt must be a Prompt, a box (x0, y0, x1, y1), Prompts, or a list of Prompts for several subjects, is "
-        f"{_told(value)}"
+        f"{_shown(value)}"
     )
 
 
@@ -215,7 +215,7 @@ def as_box(value: object) -> Box:
         return value
     numbers = _numbers(value)
     if len(numbers) != 4:
-        raise UsageError(f"box must be Box(x0, y0, x1, y1) or four numbers, is {_told(value)}")
+        raise UsageError(f"box must be Box(x0, y0, x1, y1) or four numbers, is {_shown(value)}")
     return Box(*numbers)
 
 
@@ -224,14 +224,14 @@ def as_points(value: object) -> tuple[Point, ...]:
     if isinstance(value, Point) or len(_numbers(value)) in (2, 3):
         value = (value,)
     if not isinstance(value, Sequence) or isinstance(value, str):
-        raise UsageError(f"points must be a list of Point(x, y) or (x, y), is {_told(value)}")
+        raise UsageError(f"points must be a list of Point(x, y) or (x, y), is {_shown(value)}")
     return tuple(each if isinstance(each, Point) else _point(each) for each in value)
 
 
 def _point(value: object) -> Point:
     numbers = _numbers(value)
     if len(numbers) not in (2, 3) or (len(numbers) == 3 and numbers[2] not in (0, 1)):
-        raise UsageError(f"a point must be Point(x, y), (x, y), or (x, y, 0) on the background, is {_told(value)}")
+        raise UsageError(f"a point must be Point(x, y), (x, y), or (x, y, 0) on the background, is {_shown(value)}")
     return Point(numbers[0], numbers[1], len(numbers) == 2 or numbers[2] == 1)
 
 
@@ -245,6 +245,6 @@ def _numbers(value: object) -> list[float]:
     return [float(each) for each in plain] if len(plain) == len(value) else []
 
 
-def _told(value: object) -> str:
+def _shown(value: object) -> str:
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{type(value).__name__}"

@@ -235,7 +235,7 @@ class SubjectTracker:
         if found.lost:
             if prediction is not None:
                 self.subject.regions_elsewhere(step.frame)
-            logits = self._lost_mask(step, prediction, record.box, found.crop)
+            logits = self.position.lost_mask(step.motion, prediction, record.box, found.crop, self.model.mask_size)
         if found.static_age is not None:
             self.static_parts.age = found.static_age
         self._update(step, record, logits, source, prediction)
@@ -268,7 +268,7 @@ class SubjectTracker:
             record, logits = self._select_prompted(frame, source.crop, answers)
         held = logits
         if record.state is State.LOST:
-            held = self._lost_mask(step, None, record.box, source.crop)
+            held = self.position.lost_mask(step.motion, None, record.box, source.crop, self.model.mask_size)
         self._update(step, record, held, source, None)
         return MaskObservation(record, source.crop, logits, self.static_parts.age)
 
@@ -339,7 +339,7 @@ class SubjectTracker:
         """Take over a frame in which the subject was not found."""
         frame = step.frame
         record = Record(frame.index, frame.pts, State.LOST, prediction.box, score, 0.0, rejected)
-        held = self._lost_mask(step, prediction, prediction.box, source.crop)
+        held = self.position.lost_mask(step.motion, prediction, prediction.box, source.crop, self.model.mask_size)
         self._update(step, record, held, source, prediction)
         return MaskObservation(record, source.crop, empty_logits(self.model.mask_size), self.static_parts.age)
 
@@ -363,9 +363,6 @@ class SubjectTracker:
             self._update(step, record, logits, other, prediction)
             return MaskObservation(record, other.crop, logits, self.static_parts.age)
         return None
-
-    def _lost_mask(self, step: TrackStep, prediction: Prediction | None, box: Box, crop: Crop) -> np.ndarray:
-        return self.position.lost_mask(step.motion, prediction, box, crop, self.model.mask_size)
 
     def _update(
         self,
