@@ -38,7 +38,7 @@ HARMLESS = ("dancer 1", "Zoë 日本語 עברית", "👩\u200d🎨", "naïve �
 @pytest.mark.parametrize("text", HOSTILE)
 def test_control_characters_are_shown(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert printable(text) == HOSTILE[text] and escape(text) == HOSTILE[text]
-    assert main(["info", text]) == 1
+    assert main(["info", text]) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and all(c.isprintable() for c in told[:-1])
 
