@@ -22,6 +22,7 @@ _BEYOND: Final = (
     ("no right to mount", "a full disk", "needs Linux and root, to mount a small disk"),
     ("cannot be mounted", "a full disk", "needs Linux and root, to mount a small disk"),
     ("no /sys here", "folders of the system", "needs Linux"),
+    ("decord has no wheel", "frames for viewing through decord", "needs Linux on x86-64"),
     ("beside th", "comparisons with the authors' outputs and development clips", "needs ../shared beside the checkout"),
     ("../shared", "comparisons with the authors' outputs and development clips", "needs ../shared beside the checkout"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,7 +37,9 @@ def reader_of(path: Path) -> DecordReader:
 
 
 def test_frames_are_the_right_ones_in_any_order(tmp_path: Path) -> None:
-    pytest.importorskip("decord", reason="decord is not installed (extra: decord)")
+    here = sys.platform == "linux" and platform.machine() == "x86_64"
+    reason = "decord is not installed (extra: decord)" if here else "decord has no wheel for this platform"
+    pytest.importorskip("decord", reason=reason)
     path = made(tmp_path)
     with open_clip(path) as ours:
         expected = list(ours.frames())
