@@ -27,7 +27,7 @@ _PIXEL_TYPES = (np.uint8, np.uint16, np.float16, np.float32)
 class ViewTransform(Protocol):
     """How a plate's pixels are seen: the way from its file's values to a display and to scene-linear light.
 
-    Both are pure, never change what they are given, and know each pixel alone. `media/looks.py` makes them.
+    Both are pure, never change what they are given, and know each pixel alone. `media/view_transforms.py` makes them.
     """
 
     name: str
@@ -172,7 +172,8 @@ class Record:
     Known once the frame is matted, and no part of a track:
 
     agreement  IoU of the matte's solid part with the mask, 0..1; 1 where both are empty
-    flicker    how much alpha changed beyond what the motion explains, as a share of the subject, 0..1; see `flicker.py`
+    flicker    how much alpha changed beyond what the motion explains, as a share of the subject, 0..1; see
+               `matting/quality.py`
     """
 
     index: int

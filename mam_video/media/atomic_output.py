@@ -1,8 +1,9 @@
 """Writing beside the final name: everything is checked before the first frame, and nothing partial gets the name.
 
-A movie grows in a hidden file beside its final name, a sequence in a hidden folder; `publish` renames (`commit.py`). An
-interrupted process can leave the hidden one behind (a name that starts with a dot and holds ".part-"), never a partial
-result. A run that can be resumed has one hidden folder an output instead, of a name that is found again (`kept.py`).
+A movie grows in a hidden file beside its final name, a sequence in a hidden folder; `publish` renames
+(`runtime/commit.py`). An interrupted process can leave the hidden one behind (a name that starts with a dot and holds
+".part-"), never a partial result. A run that can be resumed has one hidden folder for each output instead, under a
+name that the next run finds again (`runtime/append_log.py`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Does the tracker know when it is wrong? States against truth on scripted clips (`tests/scripted.py`).
+"""Does the tracker know when it is wrong? States against truth on scripted clips (`testing/scripted_clips.py`).
 
     evaluate_states.py [--model lite] [--seeds 3 5] [--clips NAME ...] [--set KEY=VALUE] [--json OUT] [--sheet DIR]
 

@@ -9,7 +9,7 @@ of its own length is held against the file before the first frame:
 - Matroska and WebM: the segment gives its length (not in live recordings), and so does every element in it: where one
   does not fit, or is none that belongs there, FFmpeg would skip what it cannot parse, frames too;
 - AVI: each RIFF chunk gives its length;
-- FLV, GIF and animated PNG: each tag, block or chunk does (`layout.py`).
+- FLV, GIF and animated PNG: each tag, block or chunk does (`container_layout.py`).
 
 MPEG streams (TS, PS, raw H.264) promise nothing; there only a frame whose data is incomplete is noticed, and a packet
 of a transport stream. FFmpeg's FFV1 decoder patches a damaged slice from the frame before and only logs it, so that is
