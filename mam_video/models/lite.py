@@ -28,7 +28,7 @@ from mam_video.models.lite_net import MATCH_MAPS, RECENT_WEIGHT, ConvNorm, Evide
 from mam_video.models.solid import solid
 
 WEIGHTS = Path(__file__).with_name("lite.safetensors")
-SHA256 = "b2d212fbfa552af42fed17cadebf63524772bdba7ecea477419e48fd301f3aea"
+SHA256 = "0a9bfe2740a71a9f2cfcb819cd639fd0d543de9a22e06a1ed1944fb9db75e88f"
 
 _SIDE = 320  # of the square that the segmenter sees; trained at 256, and better at this (docs/measurements.md)
 
