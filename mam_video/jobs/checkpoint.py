@@ -107,7 +107,7 @@ class Checkpoint:
             if kept is not None and _DAMAGED in kept:
                 raise UsageError(f"{place / 'run.json'}: is damaged ({kept[_DAMAGED]}); {ANEW}")
             if kept is not None and kept != wanted:
-                raise UsageError(f"{place}: this run cannot be resumed: {_difference(kept, wanted)}; {ANEW}")
+                raise UsageError(f"{place}: this run cannot be resumed: {difference(kept, wanted)}; {ANEW}")
         if _fingerprint_in(self._main) is None:  # nothing was begun, or what is there was being removed
             discard(self.places)
         with writing(self._main):
@@ -251,14 +251,14 @@ def _fingerprint_in(place: Path) -> dict[str, Any] | None:
     return kept if isinstance(kept, dict) else None
 
 
-def _difference(old: Mapping[str, Any], new: Mapping[str, Any], above: str = "") -> str:
+def difference(old: Mapping[str, Any], new: Mapping[str, Any], above: str = "") -> str:
     """Name the first value that is not the same."""
     for name in dict.fromkeys([*old, *new]):
         was, now = old.get(name), new.get(name)
         if was == now:
             continue
         if isinstance(was, dict) and isinstance(now, dict):
-            return _difference(was, now, f"{above}{name}: ")
+            return difference(was, now, f"{above}{name}: ")
         return f"{above}{name} changed from {_short(was)} to {_short(now)}"
     return f"{above}something changed"
 

@@ -224,7 +224,7 @@ class _TrackedAhead(MaskSource):
                 path = own / "ahead.track" if job.checkpoint is None else job.checkpoint.ahead(k)
                 self.track_ahead(k, path, own, job)
                 tracks[name] = stack.enter_context(Track.load(path, job.reader.info.size))
-            yield _followed(tracks, ends=job.settings.cuts.on_cut == "stop")
+            yield followed(tracks, ends=job.settings.cuts.on_cut == "stop")
 
     @abstractmethod
     def track_ahead(self, k: int, path: Path, folder: Path, job: TrackingJob) -> None:
@@ -298,7 +298,7 @@ class SavedTrack(MaskSource):
 
     @contextmanager
     def tracked(self, job: TrackingJob) -> Iterator[TrackedClip]:
-        yield _followed(dict(zip(self.record_names, self.tracks, strict=True)), ends=False)
+        yield followed(dict(zip(self.record_names, self.tracks, strict=True)), ends=False)
 
     def fingerprint(self) -> dict[str, Any]:
         return {"track": identity([track.path for track in self.tracks])}
@@ -391,7 +391,7 @@ class Trimaps(ExternalMasks):
     trimaps = True
 
 
-def _followed(tracks: Mapping[str, Track], *, ends: bool) -> TrackedClip:
+def followed(tracks: Mapping[str, Track], *, ends: bool) -> TrackedClip:
     """Follow tracks that are whole; `ends`: the run ends where they do."""
 
     def records(index: int) -> tuple[Record, ...]:

@@ -19,7 +19,16 @@ from mam_video.jobs.output_plan import AlphaRanges, OutputPlan, edge_ops_of_subj
 from mam_video.jobs.prompt_check import judged, judged_frame
 from mam_video.matting.edge_ops import Overrides
 from mam_video.matting.foreground import with_foreground
-from mam_video.matting.pipeline import Run, TimedModel, batch_size, device_of, end_needed, first_needed, run_stages
+from mam_video.matting.pipeline import (
+    OutputStages,
+    Run,
+    TimedModel,
+    batch_size,
+    device_of,
+    end_needed,
+    first_needed,
+    run_stages,
+)
 from mam_video.media import ClipInfo, Reader, WriterGroup, open_clip, open_writers, verify_output
 from mam_video.media.atomic_output import SUBJECT
 from mam_video.media.mask_reader import Masks
@@ -34,7 +43,7 @@ from mam_video.report.run import RunReport
 from mam_video.runtime.append_log import checkpoint_beside
 from mam_video.runtime.stage_timer import StageTimer
 from mam_video.tracking.shots import with_cut
-from mam_video.tracking.stage import SaveTracks
+from mam_video.tracking.stage import SaveTracks, TrackStage
 from mam_video.tracking.track_file import TrackWriter
 
 
@@ -94,24 +103,24 @@ def matte_clip(
         plan = OutputPlan.of(names, where.subjects, track_to)
         by_hand = {"trimaps": trimaps, "include": include, "exclude": exclude}
         read = {**by_hand, "masks": masks, "track": track_from}
-        _check_names(source.info, plan, settings, part, {f"--{name}": path for name, path in read.items()})
-        calls = _Callbacks(on_frame, on_tracked, progress, on_resume)
-        return _Job(source, where, plan, settings, part, by_hand, resume, model, calls).run()
+        check_job_names(source.info, plan, settings, part, {f"--{name}": path for name, path in read.items()})
+        calls = Callbacks(on_frame, on_tracked, progress, on_resume)
+        return MatteJob(source, where, plan, settings, part, by_hand, resume, model, calls).run()
 
 
 @dataclass(frozen=True)
-class _Callbacks:
+class Callbacks:
     """What the caller of `matte_clip` is told while it runs."""
 
-    on_frame: Callable[[Matted, RunReport], None] | None
-    on_tracked: Callable[[], None] | None
-    progress: Callable[[int, int | None], None] | None
-    on_resume: Callable[[int], None] | None
+    on_frame: Callable[[Matted, RunReport], None] | None = None
+    on_tracked: Callable[[], None] | None = None
+    progress: Callable[[int, int | None], None] | None = None
+    on_resume: Callable[[int], None] | None = None
 
 
 @dataclass
-class _Job:
-    """One run of `matte_clip`.
+class MatteJob:
+    """One run of `matte_clip`, or a part of one: `jobs/steps.py` has those that run on many machines.
 
     part     the range that the user gave; None: the whole clip
     by_hand  files of trimaps and garbage mattes, by option
@@ -125,7 +134,7 @@ class _Job:
     by_hand: Mapping[str, str | Path | None]
     resume: bool
     model: Model | None
-    calls: _Callbacks
+    calls: Callbacks
     clock: StageTimer = field(default_factory=StageTimer)
     frames: FrameRange = field(init=False)
     info: ClipInfo = field(init=False)
@@ -144,28 +153,28 @@ class _Job:
     def run(self) -> RunReport:
         """Open everything, track, matte, then read back what was written."""
         with ExitStack() as stack:
-            overrides = self._open_overrides(stack)
+            overrides = self.open_overrides(stack)
             self.plan.make_folders(stack)
             self.checkpoint = self._open_checkpoint(stack)
             self.writers = stack.enter_context(self._open_writers())
             model = self.model = self.model or load_model(self.settings.model)
-            self.report = self._begin_report(model)
+            self.report = self.begin_report(model)
             start = time.perf_counter()
-            tracks = stack.enter_context(self.source.tracked(self._tracking_job(model)))
+            tracks = stack.enter_context(self.source.tracked(self.tracking_job(model)))
             done = self._take_over(tracks)
             if self.calls.on_resume is not None and self.checkpoint is not None:
                 self.calls.on_resume(done)
             self._matte(tracks, model, overrides, done)
         self.report.files = self.writers.files
         self._mark_cuts(done)
-        self.report.notes = self._notes(done)
+        self.report.notes = self.notes(done)
         if self.settings.output.verify:
-            self._verify()
+            self.verify()
         before = sum(self.report.frame_seconds[:done])
         self.report.wall, self.report.seconds = before + time.perf_counter() - start, self.clock.seconds
         return self.report
 
-    def _open_overrides(self, stack: ExitStack) -> Overrides:
+    def open_overrides(self, stack: ExitStack) -> Overrides:
         def opened(name: str) -> Masks | None:
             path = self.by_hand[name]
             return None if path is None else stack.enter_context(Masks(path, self.reader.info, f"--{name}", self.part))
@@ -199,12 +208,12 @@ class _Job:
             writers.before_commit = checkpoint.mark
         return writers
 
-    def _begin_report(self, model: Model) -> RunReport:
+    def begin_report(self, model: Model) -> RunReport:
         return RunReport(
             self.reader.info, model.name, model.weights, device_of(model), self.settings, list(self.writers.paths)
         )
 
-    def _tracking_job(self, model: Model) -> TrackingJob:
+    def tracking_job(self, model: Model) -> TrackingJob:
         return TrackingJob(
             reader=self.reader, frames=self.frames, model=TimedModel(model, self.clock), settings=self.settings,
             batch=batch_size(model, self.settings), cuts=self.cuts, clock=self.clock, checkpoint=self.checkpoint,
@@ -235,25 +244,35 @@ class _Job:
 
     def _matte(self, tracks: TrackedClip, model: Model, overrides: Overrides, done: int) -> None:
         """Run the recipe on the frames that are left."""
-        begin = self.frames.start + done
-        with _track_writers(self.plan, self.reader.info, model, self.settings, self.checkpoint) as savers:
-            run = Run(
-                track=SaveTracks(tracks.stage, savers) if savers else tracks.stage, model=model,
-                settings=self.settings, count=len(self.source.subjects), frames=self.frames, begin=begin,
-                overrides=overrides, clock=self.clock,
-            )  # fmt: skip
-            frames = self.reader.frames(*self._to_read(tracks, begin, model))
-            output = _FileStages(self.writers, self.plan.coloured, self.settings, self.clock)
-            with closing(run_stages(frames, run, output)) as written:
-                beat = time.perf_counter()
-                for matted in written:
-                    now = time.perf_counter()
-                    self._add(matted, now - beat)
-                    beat = now
+        with track_writers(self.plan, self.reader.info, model, self.settings, self.checkpoint) as savers:
+            stage = SaveTracks(tracks.stage, savers) if savers else tracks.stage
+            run = self.recipe(stage, model, overrides, self.frames.start + done)
+            self.write_frames(run, tracks, self.file_stages())
             if not self.report.records:
                 raise UsageError(f"{self.reader.info.path}: holds no frame of the range {self.frames}")
 
-    def _to_read(self, tracks: TrackedClip, begin: int, model: Model) -> tuple[int, int | None]:
+    def recipe(self, stage: TrackStage, model: Model, overrides: Overrides, begin: int) -> Run:
+        """Return what the stages work with for the frames of `self.frames` from the index `begin` on."""
+        return Run(
+            track=stage, model=model, settings=self.settings, count=len(self.source.subjects), frames=self.frames,
+            begin=begin, overrides=overrides, clock=self.clock,
+        )  # fmt: skip
+
+    def file_stages(self) -> FileStages:
+        """Return the last stages of the recipe, which write to `self.writers`."""
+        return FileStages(self.writers, self.plan.coloured, self.settings, self.clock)
+
+    def write_frames(self, run: Run, tracks: TrackedClip, output: OutputStages) -> None:
+        """Take frames through every stage, and record each when it is written."""
+        frames = self.reader.frames(*self.to_read(tracks, run.begin, run.model))
+        with closing(run_stages(frames, run, output)) as written:
+            beat = time.perf_counter()
+            for matted in written:
+                now = time.perf_counter()
+                self._add(matted, now - beat)
+                beat = now
+
+    def to_read(self, tracks: TrackedClip, begin: int, model: Model) -> tuple[int, int | None]:
         """Return first frame and one past the last to read, so that those from `begin` on are as in the whole clip."""
         smooth, batch = self.settings.smooth, batch_size(model, self.settings)
         stop = end_needed(self.frames, smooth, batch)
@@ -277,7 +296,7 @@ class _Job:
         if self.calls.progress is not None:
             self.calls.progress(len(self.report.records), self.frames.count(self.reader.info.frames_in_header))
 
-    def _notes(self, done: int) -> list[str]:
+    def notes(self, done: int) -> list[str]:
         """Collect the notes of the run, a line each."""
         clip, report, cuts = self.reader.info, self.report, self.cuts
 
@@ -301,7 +320,7 @@ class _Job:
             *notes.prompted_frames(called(self.source.prompted)), *notes.resumed(done),
         ]  # fmt: skip
 
-    def _verify(self) -> None:
+    def verify(self) -> None:
         """Read the outputs back, and record what is not as it should be."""
         with self.clock.stage("verify"):
             plan = self.plan
@@ -310,7 +329,7 @@ class _Job:
                 self.report.checks[path] = verify_output(path, expected, self.alphas.reached(*outputs[path]))
 
 
-class _FileStages:
+class FileStages:
     """The stages of the recipe that know files."""
 
     def __init__(
@@ -334,7 +353,7 @@ class _FileStages:
         self._writers.encode(converted)
 
 
-def _check_names(
+def check_job_names(
     info: ClipInfo,
     plan: OutputPlan,
     settings: Settings,
@@ -354,7 +373,7 @@ def _info_from(info: ClipInfo, first: int) -> ClipInfo:
 
 
 @contextmanager
-def _track_writers(
+def track_writers(
     plan: OutputPlan, info: ClipInfo, model: Model, settings: Settings, checkpoint: Checkpoint | None
 ) -> Iterator[list[TrackWriter]]:
     """Open a writer for each track that is to be saved, in the order of the subjects.

@@ -91,9 +91,7 @@ class Run:
 def run_stages(frames: Iterable[Frame], run: Run, output: OutputStages | None = None) -> Generator[Matted, None, None]:
     """Take frames through every stage; yield each when it is matted, or written where an output is given, in order."""
     settings, clock = run.settings, run.clock
-    decoded = ahead(clock.timed(frames, "decode"), _DECODED_AHEAD, "decode")
-    moving = with_motion(decoded, settings.motion, clock=clock)
-    tracked = needed(run.track(moving, run.timed), run)
+    tracked = needed(track_stages(frames, run), run)
     crops = map_columns(tracked, [partial(matte, model=run.timed, settings=settings, clock=clock)] * run.count)
     alphas = map_columns(crops, [partial(upsample, settings=settings, clock=clock)] * run.count)
     mattes = ahead(alphas, _MATTED_AHEAD, "model")
@@ -110,6 +108,12 @@ def run_stages(frames: Iterable[Frame], run: Run, output: OutputStages | None = 
                 with clock.stage("encode"):
                     output.encode(pictures)
                 yield matted
+
+
+def track_stages(frames: Iterable[Frame], run: Run) -> Generator[TrackedRow, None, None]:
+    """Take frames through the stages up to the track; yield a row for each, in order."""
+    decoded = ahead(run.clock.timed(frames, "decode"), _DECODED_AHEAD, "decode")
+    return run.track(with_motion(decoded, run.settings.motion, clock=run.clock), run.timed)
 
 
 def matte_frames(

@@ -241,6 +241,17 @@ class WholeWriter(TwoPhaseOutput, Generic[Converted]):
         self.encode(self.convert(matted))
 
     @abstractmethod
+    def packed(self, converted: Converted) -> bytes:
+        """Return a converted frame as bytes, for a writer of the same output in another process."""
+
+    @abstractmethod
+    def unpacked(self, data: bytes) -> Converted:
+        """Return the converted frame that `packed` gave there. Raises: MediaError, the bytes are damaged.
+
+        Of a sequence its file stands under its final name already: such a writer states and checks, and moves nothing.
+        """
+
+    @abstractmethod
     def finish(self) -> None:
         """Complete the output under its hidden name. Raises: MediaError, also where no frame was written."""
 

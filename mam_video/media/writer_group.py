@@ -80,6 +80,14 @@ class WriterGroup(Transactional):
         for writer, frame in zip(self._writers, converted, strict=True):
             writer.encode(frame)
 
+    def packed(self, converted: list[Any]) -> list[bytes]:
+        """Return a converted frame as bytes for each output, to be encoded in another process."""
+        return [writer.packed(frame) for writer, frame in zip(self._writers, converted, strict=True)]
+
+    def unpacked(self, data: Sequence[bytes]) -> list[Any]:
+        """Return the converted frame that `packed` gave there."""
+        return [writer.unpacked(each) for writer, each in zip(self._writers, data, strict=True)]
+
     def write(self, matted: Matted) -> None:
         self.encode(self.convert(matted))
 

@@ -336,7 +336,8 @@ def _member(index: int) -> str:
     return f"frames/{index:08d}"
 
 
-def _as_json(record: Record, crop: Crop) -> dict[str, Any]:
+def record_entry(record: Record) -> dict[str, Any]:
+    """Return a record as plain values, without its index and what is known once its frame is matted."""
     return {
         "pts": record.pts,
         "state": record.state.value,
@@ -345,22 +346,31 @@ def _as_json(record: Record, crop: Crop) -> dict[str, Any]:
         "area": record.area,
         "reasons": [str(f.reason) for f in record.findings],  # programs that know no findings read this
         "findings": [f.as_dict() for f in record.findings],
-        "view": [crop.x0, crop.y0, crop.width, crop.height, crop.size],
         **({"cut": True} if record.cut else {}),
     }
 
 
-def _from_json(index: int, entry: dict[str, Any]) -> tuple[Record, Crop]:
+def _as_json(record: Record, crop: Crop) -> dict[str, Any]:
+    entry = record_entry(record)
+    cut = {"cut": entry.pop("cut")} if "cut" in entry else {}
+    return {**entry, "view": [crop.x0, crop.y0, crop.width, crop.height, crop.size], **cut}
+
+
+def record_of_entry(index: int, entry: dict[str, Any]) -> Record:
+    """Return the record that `record_entry` was given. Raises: KeyError, TypeError or ValueError, it is damaged."""
     box = Box(*(float(v) for v in entry["box"]))
     if "findings" in entry:
         findings = tuple(Finding.from_dict(finding) for finding in entry["findings"])
     else:
         findings = tuple(Finding.from_text(str(text)) for text in entry["reasons"])
-    record = Record(
+    return Record(
         index, int(entry["pts"]), State(entry["state"]), box, float(entry["score"]), float(entry["area"]),
         findings, cut=bool(entry.get("cut", False)),
     )  # fmt: skip
-    return record, Crop(*(int(v) for v in entry["view"]))
+
+
+def _from_json(index: int, entry: dict[str, Any]) -> tuple[Record, Crop]:
+    return record_of_entry(index, entry), Crop(*(int(v) for v in entry["view"]))
 
 
 def _check_sizes(archive: zipfile.ZipFile, path: Path, mask_size: int) -> None:

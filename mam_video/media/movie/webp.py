@@ -71,6 +71,12 @@ class WebpWriter(WholeWriter[_Compressed]):
         chunks = b"".join(_chunk(name, body) for name, body in _chunks(data.getvalue()) if name in _PICTURE)
         return _Compressed(round(frame.pts * frame.time_base * 1000), chunks)
 
+    def packed(self, converted: _Compressed) -> bytes:
+        return struct.pack("<q", converted.start) + converted.chunks
+
+    def unpacked(self, data: bytes) -> _Compressed:
+        return _Compressed(struct.unpack_from("<q", data)[0], data[8:])
+
     def encode(self, converted: _Compressed) -> None:
         """Write the frame before, whose length is known now."""
         self._flush(converted.start)

@@ -12,7 +12,6 @@ from mam_video.core.errors import MediaError
 from mam_video.core.frames import Matted
 from mam_video.media import pixel_formats
 from mam_video.media.atomic_output import FileOutput
-from mam_video.media.base import WholeWriter
 from mam_video.media.expected import ExpectedMedia, rate_of
 from mam_video.media.ffmpeg_compat import ticks, writing
 from mam_video.media.formats import OutputRequest
@@ -20,11 +19,12 @@ from mam_video.media.light import write_light
 from mam_video.media.movie.audio import AudioCopy
 from mam_video.media.movie.muxer import MovieHeader, open_container, tag_numbers
 from mam_video.media.movie.output_clock import MATROSKA_SUFFIXES, OutputClock
+from mam_video.media.movie.packed_frame import FrameWriter
 from mam_video.media.movie.packet_log import PacketLog
 from mam_video.media.movie.retime import FrameRetimer
 
 
-class MovieWriter(WholeWriter[av.VideoFrame]):
+class MovieWriter(FrameWriter):
     """One movie file.
 
     Every frame keeps its own timestamp; `OutputClock` says where it stands. MOV and MP4 keep the time base exactly;

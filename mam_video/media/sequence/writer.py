@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from mam_video.core.errors import MediaError
@@ -91,6 +92,18 @@ class SequenceWriter(WholeWriter[str]):
                     flushed(self._output.partial / name)
             except MediaError as error:
                 raise MediaError(f"{self._output.pattern.folder / name}: {error}") from error
+        return name
+
+    def packed(self, converted: str) -> bytes:
+        number = self._output.pattern.number(converted)
+        assert number is not None
+        return json.dumps([number, self._labels[number]]).encode()
+
+    def unpacked(self, data: bytes) -> str:
+        number, label = json.loads(data)
+        name = self._output.pattern.name(number)
+        self._labels[number] = label
+        self._before.append(name)
         return name
 
     def frames_kept(self, first: int, most: int, *, named: bool = False) -> int:

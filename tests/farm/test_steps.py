@@ -1,0 +1,73 @@
+"""Steps of a job, run in any order, make what one run makes, byte for byte."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from mam_video.core.ranges import FrameRange
+from mam_video.farm.plan import JobPlan
+from mam_video.farm.steps import Joined
+from mam_video.farm.task import JOIN, MATTE, TRACK, Task, run_task
+from mam_video.jobs.matte_clip import matte_clip
+from tests.farm.shots import PROMPTS, contents, plan_of, plate_in, settings_of, single_run, two
+
+
+def run_steps(plan: JobPlan, order: int = 0) -> Joined:
+    """Run every task of a job, its chunks in an order of their own."""
+    run_task(plan, Task(TRACK))
+    chunks = list(plan.chunks)
+    random.Random(order).shuffle(chunks)
+    for chunk in chunks:
+        run_task(plan, Task(MATTE, chunk))
+    joined = run_task(plan, Task(JOIN))
+    assert joined is not None
+    return joined
+
+
+@pytest.mark.parametrize("part", [None, FrameRange(3, 21)])
+def test_two_subjects_of_every_kind_equal_one_run(tmp_path: Path, part: FrameRange | None) -> None:
+    plate = plate_in(tmp_path)
+    first = 0 if part is None else part.start
+    names = ["{subject}.%04d.exr", "both.mov", "a.mkv:alpha", "look.mp4", "f/", "web.webp"]
+    for folder in ("one", "many"):
+        (tmp_path / folder).mkdir()
+    single_run(plate, [f"{tmp_path}/one/{name}" for name in names], prompts=two(first), frames=part)
+    plan = plan_of(plate, [f"{tmp_path}/many/{name}" for name in names], prompts=two(first), part=part)
+    assert len(plan.chunks) >= 3
+    joined = run_steps(plan)
+    for hidden in (tmp_path / "many").glob(".*.job"):  # of the first output, with the mark that it is joined
+        assert sorted(p.name for p in hidden.iterdir()) == ["joined", "plan.json"]
+        for path in hidden.iterdir():
+            path.unlink()
+    assert contents(tmp_path / "many") == contents(tmp_path / "one")
+    assert not joined.report.failed_checks and len(joined.report.checks) == 6
+    assert len(joined.report.records) == (24 if part is None else 18)
+
+
+def test_records_and_the_track_equal_those_of_one_run(tmp_path: Path) -> None:
+    plate = plate_in(tmp_path)
+    one = matte_clip(plate, f"{tmp_path}/one.mov", list(PROMPTS), settings_of(), track_to=tmp_path / "one.track")
+    plan = plan_of(plate, [f"{tmp_path}/many.mov"], save_track=f"{tmp_path}/many.track")
+    many = run_steps(plan, 1).report
+    assert many.records == one.records
+    assert (tmp_path / "many.track").read_bytes() == (tmp_path / "one.track").read_bytes()
+    assert [str(check) for check in many.checks[tmp_path / "many.mov"]] == [
+        str(check) for check in one.checks[tmp_path / "one.mov"]
+    ]
+
+
+def test_tasks_may_be_run_again_and_twice(tmp_path: Path) -> None:
+    plate = plate_in(tmp_path)
+    plan = plan_of(plate, [f"{tmp_path}/m.%04d.png", f"{tmp_path}/m.mov"])
+    run_task(plan, Task(TRACK))
+    for chunk in [*plan.chunks, plan.chunks[1], FrameRange(4, 13)]:  # the last one as an engine cut it
+        run_task(plan, Task(MATTE, chunk))
+    run_task(plan, Task(TRACK))
+    assert run_task(plan, Task(JOIN)) is not None
+    before = contents(tmp_path)
+    for task in (Task(TRACK), Task(MATTE, plan.chunks[0]), Task(JOIN)):
+        assert run_task(plan, task) is None
+    assert contents(tmp_path) == before
