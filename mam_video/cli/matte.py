@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mam_video.cli.engine_options import EngineOptions, add_engine
+from mam_video.cli.matte_lines import print_end, print_start
 from mam_video.cli.names import guard_of
 from mam_video.cli.options import Groups, add_config, add_debug, add_edges, add_knobs, settings_from
 from mam_video.cli.progress import end_line, print_line, show_progress
@@ -19,19 +21,15 @@ from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import Settings
 from mam_video.core.timecode import frame_range
-from mam_video.core.units import readable
 
 if TYPE_CHECKING:
     from mam_video.cli.progress import OnFrame
     from mam_video.core.frames import Matted
     from mam_video.media import ClipInfo, Reader
-    from mam_video.prompts.prompt import Prompts
     from mam_video.report.run import RunReport
     from mam_video.report.thumbnails import Thumbnails
 
 
-_SHOWN_RANGES = 8
-_SHOWN_PROMPTS = 8
 _DESCRIPTION = """\
 Matte the subject that a box or points on the first frame show.
 
@@ -61,6 +59,7 @@ class MatteOptions:
     save_track: str | None
     report: str | None
     strict: bool
+    engine: EngineOptions
     dry_run: bool
     progress: str
     quiet: bool
@@ -94,6 +93,7 @@ class MatteOptions:
             save_track=options.save_track,
             report=options.report,
             strict=options.strict,
+            engine=EngineOptions.of(options),
             dry_run=options.dry_run,
             progress=options.progress,
             quiet=options.quiet,
@@ -109,6 +109,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.epilog = output_kinds  # type: ignore[assignment]
     parser.set_defaults(run=run)
+    groups = add_shot(parser)
+    _add_job(groups["job"])
+
+
+def add_shot(parser: argparse.ArgumentParser) -> Groups:
+    """Add what says which clip is matted, where the subjects are, how, and into which files."""
     parser.add_argument(
         "input",
         metavar="INPUT",
@@ -123,7 +129,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_edges(groups["matte"])
     add_prompts(groups["prompts on any frame"])
     _add_backward(groups["prompts on any frame"])
-    _add_job(groups["job"])
+    _add_range(groups["job"])
+    return groups
 
 
 def output_kinds() -> str:
@@ -141,7 +148,7 @@ def _add_backward(group: argparse._ActionsContainer) -> None:
     )
 
 
-def _add_job(job: argparse._ActionsContainer) -> None:
+def _add_range(job: argparse._ActionsContainer) -> None:
     job.add_argument(
         "--range",
         metavar="FIRST-LAST",
@@ -156,21 +163,30 @@ def _add_job(job: argparse._ActionsContainer) -> None:
         help="also write N frames before and after --range; the box then refers to the first of those frames "
         "(default: 0)",
     )
-    job.add_argument(
-        "--resume",
-        action="store_true",
-        help="keep finished frames; if the same command was interrupted before, go on after them",
-    )
     job.add_argument("--save-track", metavar="FILE", help="save where the subject was found")
     job.add_argument(
         "--track", action=Once, metavar="FILE", help="use a saved track in place of prompts; nothing is tracked again"
     )
     job.add_argument("--report", metavar="DIR", help="write run.json, with one record a frame, and report.html")
     add_config(job)
+
+
+def _add_job(job: argparse._ActionsContainer) -> None:
+    job.add_argument(
+        "--resume",
+        action="store_true",
+        help="keep finished frames; if the same command was interrupted before, go on after them",
+    )
+    add_engine(job)
     job.add_argument(
         "--dry-run", action="store_true", help="only print what would be read, assumed and written; write nothing"
     )
     job.add_argument("--strict", action="store_true", help="exit with code 3 if frames were flagged")
+    add_talk(job)
+
+
+def add_talk(job: argparse._ActionsContainer) -> None:
+    """Add what says how much is printed, and in which form."""
     job.add_argument(
         "--progress",
         choices=("bar", "json"),
@@ -187,19 +203,30 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _matte(job: MatteOptions) -> int:
-    from mam_video.media import open_clip, parse_output
+    from mam_video.media import open_clip
+
+    check_options(job)
+    with open_clip(job.input, job.settings.input) as reader:
+        return _matte_opened(job, reader)
+
+
+def check_options(job: MatteOptions) -> None:
+    """Check what needs no clip. Raises: UsageError."""
+    from mam_video.media import parse_output
     from mam_video.media.open import check_resumable
 
+    if job.engine.name is not None:
+        from mam_video.farm.engine import check_engine
+
+        check_engine(job.engine.name)
     if job.report:
         from mam_video.report.page import check_folder  # brings torch, which takes seconds
 
         check_folder(job.report)
     for output in job.outputs:
         parse_output(output)
-        if job.resume:
+        if job.resume and job.engine.name is None:
             check_resumable(output)
-    with open_clip(job.input, job.settings.input) as reader:
-        return _matte_opened(job, reader)
 
 
 def _matte_opened(job: MatteOptions, reader: Reader) -> int:
@@ -207,12 +234,12 @@ def _matte_opened(job: MatteOptions, reader: Reader) -> int:
     from mam_video.media.atomic_output import SUBJECT
 
     info = reader.info
-    frames = _frames_of(job, info)
+    frames = frames_of(job, info)
     first = frames.start if frames is not None else 0
-    _check_names(job, info, frames)
+    check_shot_names(job, info, frames)
     prompts = prompts_of(job.subject, reader, first, job.settings)
     if any(SUBJECT in name for name in (*job.outputs, job.save_track or "")):
-        _check_names(job, info, frames, [each.subject for each in prompts])
+        check_shot_names(job, info, frames, [each.subject for each in prompts])
     count = (frames or FrameRange()).count(info.frames_in_header)
     if job.dry_run:
         from mam_video.cli.dry_run import plan_lines
@@ -221,6 +248,11 @@ def _matte_opened(job: MatteOptions, reader: Reader) -> int:
             say(line)
         return 0
 
+    if job.engine.name is not None:
+        from mam_video.cli.on_engine import matte_on_engine
+
+        return matte_on_engine(job, reader, frames, prompts, count)
+
     from mam_video.jobs.matte_clip import matte_clip
     from mam_video.report.page import save_report
     from mam_video.report.thumbnails import Thumbnails
@@ -228,7 +260,7 @@ def _matte_opened(job: MatteOptions, reader: Reader) -> int:
     thumbnails = Thumbnails() if job.report else None
     printed: list[str] = []
     if job.talks:
-        printed = _print_start(job, info, first, count, prompts)
+        printed = print_start(job, info, first, count, prompts)
     with show_progress(count, progress=job.progress, quiet=job.quiet) as (shown, tracked), _tell_how_to_resume(job):
         report = matte_clip(
             reader,
@@ -252,7 +284,7 @@ def _matte_opened(job: MatteOptions, reader: Reader) -> int:
     if thumbnails is not None:
         save_report(report, thumbnails, Path(job.report or ""))
     if job.talks:
-        _print_end(report, job.report, printed, verbose=job.verbose)
+        print_end(report, job.report, printed, verbose=job.verbose)
     elif job.progress == "json":
         print_line(end_line(report))
     if report.failed_checks:
@@ -260,7 +292,9 @@ def _matte_opened(job: MatteOptions, reader: Reader) -> int:
     return 3 if job.strict and report.flagged else 0
 
 
-def _check_names(job: MatteOptions, info: ClipInfo, frames: FrameRange | None, subjects: Sequence[str] = ()) -> None:
+def check_shot_names(
+    job: MatteOptions, info: ClipInfo, frames: FrameRange | None, subjects: Sequence[str] = ()
+) -> None:
     """Raises: UsageError, an output would overwrite an input or another output. No `subjects`: not known yet."""
     from mam_video.media.atomic_output import of_subjects
     from mam_video.media.open import check_names
@@ -278,42 +312,11 @@ def _check_names(job: MatteOptions, info: ClipInfo, frames: FrameRange | None, s
         guard.writes_folder("--report", job.report, FILES)
 
 
-def _frames_of(job: MatteOptions, info: ClipInfo) -> FrameRange | None:
+def frames_of(job: MatteOptions, info: ClipInfo) -> FrameRange | None:
     """Return the range with its handles; None for the whole clip."""
     if job.range is None:
         return None
     return frame_range(job.range, info.timecode, info.rate, info.numbers).widened(job.handles)
-
-
-def _print_start(job: MatteOptions, info: ClipInfo, first: int, count: int | None, prompts: list[Prompts]) -> list[str]:
-    """Print what is assumed of the clip and what the run will take; returns the notes that were printed."""
-    from mam_video.media import expected_bytes, notes
-    from mam_video.media.atomic_output import SUBJECT
-
-    printed = notes(list(job.outputs), info, job.settings.output.audio)
-    for note in printed:
-        say(f"note: {note}")
-    sizes = [
-        size and size * (len(prompts) or 1 if SUBJECT in output else 1)
-        for output in job.outputs
-        for size in [expected_bytes(output, info, count)]
-    ]
-    say(_announcement(info, first, count, sizes))
-    for line in _prompt_lines(info, prompts):
-        say(line)
-    return printed
-
-
-def _prompt_lines(info: ClipInfo, prompts: list[Prompts]) -> list[str]:
-    """Describe the prompts in pixels, a line each; of many the first."""
-    lines = []
-    for each in prompts:
-        whose = f"{each.subject} " if len(prompts) > 1 else ""
-        for index, prompt in each.entries:
-            what = f"mask within {prompt}" if prompt.mask is not None else str(prompt)
-            lines.append(f"prompt: {whose}frame {info.frame_number(index)}: {what}")
-    more = len(lines) - _SHOWN_PROMPTS
-    return lines if more <= 0 else [*lines[:_SHOWN_PROMPTS], f"and {more} more prompts"]
 
 
 def _print_resume(info: ClipInfo, first: int) -> Callable[[int], None]:
@@ -357,36 +360,3 @@ def _each(shown: OnFrame | None, thumbnails: Thumbnails | None) -> OnFrame:
             shown(matted, report)
 
     return each
-
-
-def _announcement(info: ClipInfo, first: int, count: int | None, sizes: list[int | None]) -> str:
-    """Describe the run from frame `first` on, in one line."""
-    frames = f"{count} frame{'' if count == 1 else 's'}" if count is not None else "an unknown number of frames"
-    known = [size for size in sizes if size is not None]
-    disk = f"; expect about {readable(sum(known))} on disk" if known else ""
-    start = f", from {info.timecode + first}" if info.timecode else ""
-    return f"{info.path.name}: {info.width}x{info.height}, {float(info.rate):.6g} fps, {frames}{start}{disk}"
-
-
-def _print_end(report: RunReport, folder: str | None, printed: Collection[str], *, verbose: bool) -> None:
-    """Print what came of a run; `folder` is that of its report, `printed` are the notes before the run."""
-    for line in report.results():
-        say(f"wrote {line}")
-    say(f"done: {report.summary()}" + (f"; report: {Path(folder) / 'report.html'}" if folder else ""))
-    if verbose:
-        say(report.timings())
-        for path, checks in report.checks.items():
-            say(f"read back {path}: {'; '.join(map(str, checks))}")
-    for note in report.notes:
-        if note not in printed and note not in report.clip.notes:
-            say(f"note: {note}")
-    flagged = report.flagged
-    if not flagged:
-        say("no frame was flagged")
-        return
-    say("please check these frames:")
-    for found in flagged[:_SHOWN_RANGES]:
-        say(f"  {found.message(report.clip.numbers, report.clip.timecode)}")
-    if len(flagged) > _SHOWN_RANGES:
-        hint = f"; all of them are in {folder}" if folder else "; --report DIR lists them all"
-        say(f"  and {len(flagged) - _SHOWN_RANGES} more{hint}")

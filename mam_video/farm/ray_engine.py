@@ -42,7 +42,8 @@ class RayEngine:
             except Exception as error:
                 text = " ".join(str(error).split())
                 raise MediaError(f"ray://{head[0]}:{head[1]}: cannot join this cluster ({text})") from error
-        wants_gpu = device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
+        resources: Any = ray.cluster_resources
+        wants_gpu = device != "cpu" and resources().get("GPU", 0) > 0
         self._run = ray.remote(
             num_cpus=1 if wants_gpu else threads, num_gpus=1 if wants_gpu else 0, max_retries=0
         )(run_request)  # fmt: skip

@@ -158,7 +158,8 @@ def run_jobs(
             stack.enter_context(job.folder.running_here())
             job.folder.forget_running()
             job.begin()
-        pool = stack.enter_context(ThreadPoolExecutor(1, "join"))
+        pool = ThreadPoolExecutor(1, "join")
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)  # an interrupt does not wait for a movie
         left = list(jobs)
         while left:
             while len(tasks) < engine.workers and (found := _next(left)) is not None:

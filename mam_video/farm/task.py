@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -19,7 +20,7 @@ from mam_video.farm import steps
 from mam_video.farm.folder import JobFolder
 from mam_video.farm.plan import JobPlan, default_chunk
 from mam_video.jobs.checkpoint import difference, run_fingerprint
-from mam_video.jobs.mask_sources import MaskSource, mask_source
+from mam_video.jobs.mask_sources import MaskSource, mask_source, tracks_by_subject
 from mam_video.jobs.matte_clip import Callbacks, MatteJob, check_job_names
 from mam_video.jobs.output_plan import OutputPlan, edge_ops_of_subject
 from mam_video.jobs.tracked_before import TrackedBefore
@@ -102,24 +103,15 @@ def make_plan(shot: Shot, reader: Reader, *, workers: int, chunk: int | None, th
         return replace(plan, fingerprint=_fingerprint(job, plan, source, cached_model(plan.settings.model)))
 
 
-def names_of(plan: JobPlan) -> tuple[str, ...]:
-    """Return every output of a job, with its subjects' names in place."""
+def outputs_of(plan: JobPlan) -> OutputPlan:
+    """Return the files of a job, with its subjects' names in place."""
     if plan.prompts:
         subjects: Sequence[str] = [each.subject for each in plan.prompts]
     elif "track" in plan.files:
-        from mam_video.jobs.mask_sources import tracks_by_subject
-
         subjects = list(tracks_by_subject(plan.files["track"]))
     else:
         subjects = MaskSource.subjects
-    return OutputPlan.of(plan.outputs, subjects, None).names
-
-
-def folder_of(plan: JobPlan) -> JobFolder:
-    """Return the hidden folders of a job."""
-    check_visible(plan)
-    with open_clip(plan.source, plan.settings.input) as reader:
-        return JobFolder.of(plan, reader.info, names_of(plan))
+    return OutputPlan.of(plan.outputs, subjects, plan.save_track)
 
 
 def run_task(plan: JobPlan, task: Task, on_frame: steps.OnFrame | None = None) -> steps.Joined | None:
@@ -133,7 +125,7 @@ def run_task(plan: JobPlan, task: Task, on_frame: steps.OnFrame | None = None) -
     torch.set_num_threads(plan.threads)
     with ExitStack() as stack:
         reader = stack.enter_context(open_clip(plan.source, plan.settings.input))
-        folder = JobFolder.of(plan, reader.info, names_of(plan))
+        folder = JobFolder.of(plan, reader.info, outputs_of(plan).names)
         if folder.joined:
             return None
         source = stack.enter_context(_source(plan, reader))
@@ -197,7 +189,7 @@ def _check_versions(plan: JobPlan) -> None:
     _check_fingerprint(replace(plan, fingerprint={name: plan.fingerprint.get(name) for name in own}), own)
 
 
-def _check_fingerprint(plan: JobPlan, own: dict[str, object]) -> None:
+def _check_fingerprint(plan: JobPlan, own: Mapping[str, object]) -> None:
     """Raises: UsageError, which names what differs here from the plan."""
     wanted = {name: value for name, value in plan.fingerprint.items() if name not in _MACHINE}
     found = {name: value for name, value in own.items() if name not in _MACHINE}
@@ -209,8 +201,6 @@ def _check_fingerprint(plan: JobPlan, own: dict[str, object]) -> None:
 
 
 def _fingerprint(job: MatteJob, plan: JobPlan, source: MaskSource, model: Model) -> dict[str, object]:
-    import json
-
     files = {name: plan.files.get(name) for name in ("include", "exclude")}
     found = run_fingerprint(
         job.reader.info, plan.outputs, source.fingerprint(), plan.part, plan.settings, model, device_of(model), files
