@@ -220,14 +220,15 @@ class JobPlan:
 
 
 def chunks_of(frames: FrameRange, size: int) -> list[FrameRange]:
-    """Cut a range into chunks of `size` frames that begin at multiples of 8, but for the first.
-
-    `size` is rounded up to such a multiple, unless it is less.
-    """
+    """Cut a range into chunks of `size` frames that begin at multiples of it, but for the first."""
     assert frames.stop is not None
-    step = size if size < _ALIGNED else -(-size // _ALIGNED) * _ALIGNED
-    starts = [frames.start, *range((frames.start // step + 1) * step, frames.stop, step)]
+    starts = [frames.start, *range((frames.start // size + 1) * size, frames.stop, size)]
     return [FrameRange(a, b) for a, b in zip(starts, [*starts[1:], frames.stop], strict=True)]
+
+
+def aligned(size: int) -> int:
+    """Return the frames of a chunk: `size`, rounded up to a multiple of 8 where it is more than that."""
+    return size if size < _ALIGNED else -(-size // _ALIGNED) * _ALIGNED
 
 
 def default_chunk(count: int, workers: int) -> int:

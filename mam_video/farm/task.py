@@ -18,7 +18,7 @@ from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import ModelSettings, Settings
 from mam_video.farm import steps
 from mam_video.farm.folder import JobFolder
-from mam_video.farm.plan import JobPlan, default_chunk
+from mam_video.farm.plan import JobPlan, aligned, default_chunk
 from mam_video.jobs.checkpoint import difference, run_fingerprint
 from mam_video.jobs.mask_sources import MaskSource, mask_source, tracks_by_subject
 from mam_video.jobs.matte_clip import Callbacks, MatteJob, check_job_names
@@ -86,7 +86,7 @@ def make_plan(shot: Shot, reader: Reader, *, workers: int, chunk: int | None, th
         outputs=tuple(_absolute_output(output) for output in shot.outputs),
         frames=frames,
         part=shot.part,
-        chunk=chunk or default_chunk(count or 1, workers),
+        chunk=aligned(chunk or default_chunk(count or 1, workers)),
         threads=threads,
         prompts=tuple(each.in_pixels(info.size) for each in shot.prompts),
         backward=shot.backward,
@@ -134,6 +134,10 @@ def run_task(plan: JobPlan, task: Task, on_frame: steps.OnFrame | None = None) -
                 raise UsageError(f"{folder.main}: the track step of this job is not done; run it before {task.step}")
             source = stack.enter_context(TrackedBefore(source, folder.track_paths, reader.info))
         job = _job(plan, reader, source)
+        model: Model | None = None
+        if task.step != JOIN:
+            model = cached_model(plan.settings.model)
+            _check_fingerprint(plan, _fingerprint(job, plan, source, model))
         folder.claim()
         with folder.beat(task.name(plan)) as beat:
 
@@ -142,12 +146,10 @@ def run_task(plan: JobPlan, task: Task, on_frame: steps.OnFrame | None = None) -
                 if on_frame is not None:
                     on_frame(total)
 
-            if task.step == JOIN:
+            if model is None:
                 joined = steps.join(job, folder, count)
                 folder.finish()
                 return joined
-            model = cached_model(plan.settings.model)
-            _check_fingerprint(plan, _fingerprint(job, plan, source, model))
             if task.step == TRACK:
                 steps.track(job, folder, model, count)
             else:
