@@ -12,6 +12,10 @@ COMMON: Final[dict[str, tuple[str, ...]]] = {
         "-h", "-o", "--overwrite", "--box", "--point", "--text", "--prompt", "--model", "--choke", "--feather", "--bg",
         "--range", "--track", "--save-track", "--report", "--resume", "--config", "--dry-run", "--help-all",
     ),
+    "job": (
+        "-h", "--for", "-o", "--overwrite", "--box", "--point", "--text", "--prompt", "--model", "--device", "--range",
+        "--track", "--save-track", "--report", "--chunk", "--threads", "--strict", "--config", "--help-all",
+    ),
     "preview": (
         "-h", "--frame", "-o", "--for", "--overwrite", "--box", "--point", "--text", "--prompt", "--range", "--model",
         *_EDGES, "--config", "--help-all",

@@ -24,6 +24,7 @@ from mam_video.core.untrusted import line_of
 # module of the command that is run is imported.
 COMMANDS = {
     "matte": ("matte", "configure", "matte a clip"),
+    "batch": ("batch", "configure", "matte a list of shots"),
     "job": ("job", "configure", "write a shot as a job file for a render manager"),
     "task": ("task", "configure", "run one task of a job file"),
     "preview": ("preview", "configure", "matte one frame over a checker; estimate time and disk for the clip"),

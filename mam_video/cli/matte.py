@@ -185,7 +185,7 @@ def _add_job(job: argparse._ActionsContainer) -> None:
     add_talk(job)
 
 
-def add_talk(job: argparse._ActionsContainer) -> None:
+def add_talk(job: argparse._ActionsContainer, *, verbose: bool = True) -> None:
     """Add what says how much is printed, and in which form."""
     job.add_argument(
         "--progress",
@@ -194,7 +194,10 @@ def add_talk(job: argparse._ActionsContainer) -> None:
         help="json prints a line of JSON about once a second and nothing else (default: bar)",
     )
     job.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    job.add_argument("--verbose", action="store_true", help="also print the time of each stage and what was checked")
+    if verbose:
+        job.add_argument(
+            "--verbose", action="store_true", help="also print the time of each stage and what was checked"
+        )
     add_debug(job)
 
 

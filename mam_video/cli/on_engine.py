@@ -85,14 +85,13 @@ def matte_on_engine(
 def _end(job: MatteOptions, run: JobRun, printed: list[str], seconds: float) -> int:
     """Print and save what came of a job; return the exit code."""
     from mam_video.report.page import save_report
-    from mam_video.report.thumbnails import Thumbnails
 
     assert run.joined is not None
     report = run.joined.report
     report.wall = seconds
     report.notes += run.again
     if job.report:
-        save_report(report, Thumbnails(), Path(job.report))
+        save_report(report, run.joined.thumbnails, Path(job.report))
     if job.talks:
         print_end(report, job.report, printed, verbose=job.verbose)
     elif job.progress == "json":

@@ -80,11 +80,10 @@ def _run(options: argparse.Namespace) -> int:
 def _joined(plan: JobPlan, joined: Joined, options: argparse.Namespace) -> int:
     """Save and print what came of a job; return the exit code."""
     from mam_video.report.page import save_report
-    from mam_video.report.thumbnails import Thumbnails
 
     report = joined.report
     if plan.report:
-        save_report(report, Thumbnails(), Path(plan.report))
+        save_report(report, joined.thumbnails, Path(plan.report))
     if options.progress == "json" and not options.quiet:
         print_line(end_line(report))
     elif not options.quiet:

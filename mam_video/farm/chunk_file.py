@@ -5,7 +5,7 @@ An `AppendLog` under a hidden name, which gets its own when whole:
     entry 0      {"job": ..., "frames": [first, stop], "device": ..., "host": ...}
     entry 1...   a line of JSON (index, seconds, a record for each subject, least and largest alpha), then for each
                  output its length and the converted frame; of a sequence its number and timecode, since its file stands
-                 under its final name already
+                 under its final name already. Last a small picture for the report, where one is needed
     last entry   {"broken": [...], "seconds": {...}}
 """
 
@@ -55,12 +55,14 @@ class ChunkFrame:
     records    one for each subject, as in the report
     done       facts of the matte: of all subjects together; of several, then each one's
     converted  for each output what its writer unpacks
+    picture    for the report's thumbnails, see `Shrunk.packed`; empty where it is not needed
     """
 
     index: int
     records: tuple[Record, ...]
     done: DoneFrame
     converted: tuple[bytes, ...]
+    picture: bytes
 
 
 class ChunkWriter(Transactional):
@@ -75,7 +77,12 @@ class ChunkWriter(Transactional):
         self.count = 0
 
     def add(
-        self, matted: Matted, ranges: Sequence[tuple[float, float]], seconds: float, parts: Sequence[bytes]
+        self,
+        matted: Matted,
+        ranges: Sequence[tuple[float, float]],
+        seconds: float,
+        parts: Sequence[bytes],
+        picture: bytes = b"",
     ) -> None:
         """Add a frame: `ranges` and `seconds` as `done_frame` takes them, `parts` what the writers packed."""
         assert self._log is not None
@@ -85,7 +92,7 @@ class ChunkWriter(Transactional):
             "records": [{**record_entry(each.record), "subject": each.record.subject} for each in mattes],
             "done": [[None if math.isnan(v) else v for v in each] for each in done_frame(matted, ranges, seconds)],
         }
-        body = b"".join(_LENGTH.pack(len(part)) + part for part in parts)
+        body = b"".join(_LENGTH.pack(len(part)) + part for part in (*parts, picture))
         self._log.append(json.dumps(head).encode() + b"\n" + body)
         self.count += 1
 
@@ -150,7 +157,8 @@ class ChunkReader:
                 each.completed(replace(record_of_entry(index, record), subject=str(record["subject"])))
                 for record, each in zip(entry["records"], own, strict=True)
             )
-            return ChunkFrame(index, records, done, tuple(_parts(body)))
+            *converted, picture = _parts(body)
+            return ChunkFrame(index, records, done, tuple(converted), picture)
         except (KeyError, TypeError, ValueError, struct.error) as error:
             raise MediaError(f"{self.path}: {_NOT_WHOLE} ({error})") from None
 

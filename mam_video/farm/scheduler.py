@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -137,7 +137,7 @@ class JobRun:
 
 
 def run_jobs(
-    jobs: Sequence[JobRun],
+    jobs: Iterable[JobRun],
     engine: Engine,
     *,
     on_progress: Callable[[Progress], None] | None = None,
@@ -146,38 +146,54 @@ def run_jobs(
     """Run jobs to their ends. What fails is said in each job's `error`; the others go on.
 
     Args:
-        on_progress: called about twice a second.
+        jobs: taken one by one, when there is a free worker and no task for it.
+        on_progress: called about twice a second with what the jobs that run have come to.
         on_over: called when a job is done or has failed.
     Raises: UsageError, a job of these outputs is another one, or is running already.
     """
-    keys = counting()
+    keys, source = counting(), iter(jobs)
     tasks: dict[int, tuple[JobRun, Task]] = {}
+    left: dict[int, tuple[JobRun, ExitStack]] = {}  # by identity, in order
     with ExitStack() as stack:
-        for job in jobs:
-            job.folder.claim()
-            stack.enter_context(job.folder.running_here())
-            job.folder.forget_running()
-            job.begin()
         pool = ThreadPoolExecutor(1, "join")
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)  # an interrupt does not wait for a movie
-        left = list(jobs)
-        while left:
-            while len(tasks) < engine.workers and (found := _next(left)) is not None:
-                key = next(keys)
-                tasks[key] = found
-                engine.start(key, found[0].folder, found[1])
-            for job in left:
+        stack.callback(lambda: [own.close() for _, own in left.values()])
+        more = True
+        while left or more:
+            while len(tasks) < engine.workers:
+                found = _next([job for job, _ in left.values()])
+                if found is not None:
+                    key = next(keys)
+                    tasks[key] = found
+                    engine.start(key, found[0].folder, found[1])
+                elif more and len(left) <= engine.workers and (new := next(source, None)) is not None:
+                    left[id(new)] = new, _begun(new)
+                else:
+                    more = more and len(left) > engine.workers
+                    break
+            running = [job for job, _ in left.values()]
+            for job in running:
                 if job.ready_to_join:
                     job.start_join(pool)
             for end in engine.wait(_TURN) if tasks else _paused():
                 job, task = tasks.pop(end.key)
                 job.ended(task, end)
             if on_progress is not None:
-                on_progress(_progress(jobs, len(tasks)))
-            for job in [each for each in left if each.over]:
-                left.remove(job)
+                on_progress(_progress(running, len(tasks)))
+            for job in [each for each in running if each.over]:
+                left.pop(id(job))[1].close()
                 if on_over is not None:
                     on_over(job)
+
+
+def _begun(job: JobRun) -> ExitStack:
+    """Claim a job's outputs and begin it. Returns: what releases it."""
+    with ExitStack() as stack:
+        job.folder.claim()
+        stack.enter_context(job.folder.running_here())
+        job.folder.forget_running()
+        job.begin()
+        return stack.pop_all()
 
 
 def _paused() -> list[Ended]:

@@ -25,7 +25,8 @@ def start_job(plan: JobPlan, reader: Reader, *, resume: bool) -> JobFolder:
     if standing and not (standing[0] / "joined").exists():
         if any(in_use(place / "lock") for place in standing):
             raise UsageError(f"{standing[0]}: a job writes this output now; wait for it, or choose another name")
-        if resume:
+        same = all(there is None or there.id == plan.id for there in map(plan_in, folder.places))
+        if resume and (same or not plan.settings.output.overwrite):
             folder.claim()
             return folder
         if not plan.settings.output.overwrite:

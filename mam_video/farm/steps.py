@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from mam_video.matting.pipeline import device_of, track_stages
 from mam_video.media import WriterGroup, open_writers, parse_output
 from mam_video.models.base import Model
 from mam_video.report.run import RunReport
+from mam_video.report.thumbnails import Shrunk, Thumbnails, needs_picture
 from mam_video.runtime.append_log import flushed
 from mam_video.runtime.os_errors import writing
 from mam_video.tracking.stage import SaveTracks
@@ -82,7 +84,11 @@ def matte(job: MatteJob, folder: JobFolder, model: Model, chunk: FrameRange, on_
                 stages = _ChunkStages(outputs.writers, job)
 
                 def add(matted: Matted, report: RunReport) -> None:
-                    writer.add(matted, job.alphas.last, report.frame_seconds[-1], stages.packed)
+                    wanted = folder.plan.report and needs_picture(
+                        matted.record, matted.frame.index == folder.plan.frames.start
+                    )
+                    picture = Shrunk.of(matted).packed() if wanted else b""
+                    writer.add(matted, job.alphas.last, report.frame_seconds[-1], stages.packed, picture)
                     on_frame(stop - chunk.start)
 
                 job.calls = Callbacks(on_frame=add)
@@ -162,11 +168,13 @@ class _ScratchOutputs:
 class Joined:
     """What came of a job.
 
-    report  as that of a run on one machine; its seconds are those that the tasks took together
-    hosts   machines that matted
+    report      as that of a run on one machine; its seconds are those that the tasks took together
+    thumbnails  of the flagged frames, where the plan wants a report
+    hosts       machines that matted
     """
 
     report: RunReport
+    thumbnails: Thumbnails
     hosts: list[str]
 
 
@@ -180,7 +188,7 @@ def join(job: MatteJob, folder: JobFolder, on_frame: OnFrame) -> Joined:
         raise MediaError(f"{folder.main}: {missing_frames(plan.called(each) for each in missing)}; run these chunks")
     facts = folder.tracked or {}
     job.cuts.found[:] = [int(index) for index in facts.get("cuts", [])]
-    chunks = list(folder.chunks)
+    chunks, thumbnails = list(folder.chunks), Thumbnails()
     with ExitStack() as stack:
         job.plan.make_folders(stack)
         job.writers = stack.enter_context(_final_writers(job, folder))
@@ -192,6 +200,9 @@ def join(job: MatteJob, folder: JobFolder, on_frame: OnFrame) -> Joined:
                 for frame in chunk:
                     if frame.index == job.frames.start + len(job.report.records):  # else an earlier chunk had it
                         _add(job, frame)
+                        if plan.report:
+                            picture = partial(Shrunk.unpacked, frame.picture)
+                            thumbnails.add_record(job.report.records[-1], job.reader.info.size, picture)
                         on_frame(plan.frames.count(None))
                 for name, seconds in chunk.facts.get("seconds", {}).items():
                     job.clock.seconds[name] = job.clock.seconds.get(name, 0.0) + float(seconds)
@@ -206,7 +217,7 @@ def join(job: MatteJob, folder: JobFolder, on_frame: OnFrame) -> Joined:
     report.command = list(plan.command)
     report.wall = sum(report.frame_seconds) + float(facts.get("seconds", 0)) + time.perf_counter() - start
     report.seconds = job.clock.seconds
-    return Joined(report, sorted(hosts.names))
+    return Joined(report, thumbnails, sorted(hosts.names))
 
 
 class _Hosts:

@@ -53,7 +53,8 @@ def plan_of(
     """The plan of a job over `plate`, one thread a task."""
     shot = Shot(
         source=str(plate), outputs=tuple(outputs), prompts=prompts, settings=settings or settings_of(), part=part,
-        backward=False, files=more.pop("files", {}), save_track=more.pop("save_track", None), report=None,
+        backward=False, files=more.pop("files", {}), save_track=more.pop("save_track", None),
+        report=more.pop("report", None),
     )  # fmt: skip
     with open_clip(plate) as reader:
         return make_plan(shot, reader, workers=2, chunk=chunk, threads=1, **more)

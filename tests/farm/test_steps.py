@@ -12,6 +12,7 @@ from mam_video.farm.plan import JobPlan
 from mam_video.farm.steps import Joined
 from mam_video.farm.task import JOIN, MATTE, TRACK, Task, run_task
 from mam_video.jobs.matte_clip import matte_clip
+from mam_video.report.thumbnails import Thumbnails
 from tests.farm.shots import PROMPTS, contents, plan_of, plate_in, settings_of, single_run, two
 
 
@@ -49,9 +50,15 @@ def test_two_subjects_of_every_kind_equal_one_run(tmp_path: Path, part: FrameRan
 
 def test_records_and_the_track_equal_those_of_one_run(tmp_path: Path) -> None:
     plate = plate_in(tmp_path)
-    one = matte_clip(plate, f"{tmp_path}/one.mov", list(PROMPTS), settings_of(), track_to=tmp_path / "one.track")
-    plan = plan_of(plate, [f"{tmp_path}/many.mov"], save_track=f"{tmp_path}/many.track")
-    many = run_steps(plan, 1).report
+    thumbnails = Thumbnails()
+    one = matte_clip(
+        plate, f"{tmp_path}/one.mov", list(PROMPTS), settings_of(), track_to=tmp_path / "one.track",
+        on_frame=lambda matted, _: thumbnails.add(matted),
+    )  # fmt: skip
+    plan = plan_of(plate, [f"{tmp_path}/many.mov"], save_track=f"{tmp_path}/many.track", report=f"{tmp_path}/r")
+    joined = run_steps(plan, 1)
+    many = joined.report
+    assert joined.thumbnails.first == thumbnails.first and joined.thumbnails.found == thumbnails.found
     assert many.records == one.records
     assert (tmp_path / "many.track").read_bytes() == (tmp_path / "one.track").read_bytes()
     assert [str(check) for check in many.checks[tmp_path / "many.mov"]] == [
