@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import MutableMapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from mam_video.core.errors import MediaError
@@ -27,11 +29,10 @@ class RayEngine:
 
         Raises: MediaError, the head does not answer.
         """
+        _prepare_environment(os.environ, head is not None)
         import ray
 
         self._ray, self.workers = ray, workers
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if head is None:
             ray.init(num_cpus=max(cores(), workers * threads), include_dashboard=False, **quiet)
@@ -73,6 +74,15 @@ class RayEngine:
                 self._ray.cancel(reference, force=True)
         self._tasks.clear()
         self._ray.shutdown()
+
+
+def _prepare_environment(environment: MutableMapping[str, str], cluster: bool) -> None:
+    """Set what Ray reads when it is imported, unless the user has: no statistics; a token where there is one."""
+    environment.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    environment.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    token = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & environment.keys()
+    if cluster and (token or (Path.home() / ".ray" / "auth_token").exists()):
+        environment.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _check_answers(host: str, port: int) -> None:
