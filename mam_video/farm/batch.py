@@ -105,19 +105,19 @@ class Batch:
         report = job.joined.report
         report.notes += job.again
         own = self._folder / name
-        says = [*report.failed_checks, *job.again]
+        why = [*report.failed_checks, *job.again]
         if report.flagged:
-            says.append(report.flagged[0].message(report.clip.numbers, report.clip.timecode))
+            why.append(report.flagged[0].message(report.clip.numbers, report.clip.timecode))
         try:
             save_report(report, job.joined.thumbnails, own)
         except MamVideoError as error:
-            says.append(str(error))
+            why.append(str(error))
         state = "failed" if report.failed_checks else "flagged" if report.flagged else "done"
         job.folder.discard()
         self._note(
             ShotRow(
                 name=name, state=state, frames=len(report.records), seconds=round(report.wall, 2),
-                flagged=sum(record.flagged for record in report.records), says="; ".join(says), report=name,
+                flagged=sum(record.flagged for record in report.records), says="; ".join(why), report=name,
             )
         )  # fmt: skip
 

@@ -4,6 +4,7 @@ The one beside the first output holds all that its tasks share:
 
     plan.json    the job; another job over the same output is refused
     0.track ...  the track of each subject
+    tracks/      for each chunk, while tracking goes on: the track of the frames that it needs
     tracked.json facts of the tracking; written last, so that its absence tells that tracks are not whole
     chunks/      a file for each chunk that is matted, see `chunk_file.py`
     running/     a file for each task that runs: host, process, frames done
@@ -90,6 +91,7 @@ class JobFolder:
             with writing(place):
                 (place / "chunks").mkdir(parents=True, exist_ok=True)
                 (place / "running").mkdir(exist_ok=True)
+                (place / "tracks").mkdir(exist_ok=True)
             if plan_in(place) is None:
                 write_text(place / _PLAN, self.plan.text() + "\n", "the job's plan")
 
@@ -117,7 +119,7 @@ class JobFolder:
             (self.main / "joined").touch()
         for place in self.places[1:]:
             remove(place)
-        for name in ("chunks", "running"):
+        for name in ("chunks", "running", "tracks"):
             remove(self.main / name)
         for path in [*self.track_paths, self.main / "tracked.json", self.main / "publishing", self.main / "lock"]:
             path.unlink(missing_ok=True)
@@ -142,6 +144,17 @@ class JobFolder:
         """The track file of each subject."""
         count = max(len(self.plan.prompts), 1)
         return [self.main / f"{k}.track" for k in range(count)]
+
+    def chunk_track(self, chunk: FrameRange, k: int) -> Path:
+        """Return the track of subject `k` that a chunk needs."""
+        return self.main / "tracks" / f"{chunk_name(chunk).removesuffix('.frames')}.{k}.track"
+
+    def tracks_for(self, chunk: FrameRange) -> list[Path] | None:
+        """Return the track files that a chunk can be matted with now, one for each subject; None: not yet."""
+        if self.tracked is not None:
+            return self.track_paths
+        own = [self.chunk_track(chunk, k) for k in range(len(self.track_paths))]
+        return own if all(path.exists() for path in own) else None
 
     @property
     def tracked(self) -> dict[str, Any] | None:

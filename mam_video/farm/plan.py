@@ -34,7 +34,7 @@ from mam_video.runtime.os_errors import reason
 VERSION: Final = 1  # of the plan's form
 _KIND: Final = "mam-video job"
 _FILES: Final = ("track", "masks", "trimaps", "include", "exclude")
-_ALIGNED: Final = 8  # frames: chunks begin at multiples of it, where batches begin on every device
+ALIGNED: Final = 8  # frames: chunks begin at multiples of it, where batches begin on every device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,12 +228,12 @@ def chunks_of(frames: FrameRange, size: int) -> list[FrameRange]:
 
 def aligned(size: int) -> int:
     """Return the frames of a chunk: `size`, rounded up to a multiple of 8 where it is more than that."""
-    return size if size < _ALIGNED else -(-size // _ALIGNED) * _ALIGNED
+    return size if size < ALIGNED else -(-size // ALIGNED) * ALIGNED
 
 
 def default_chunk(count: int, workers: int) -> int:
     """Return frames a chunk: some four chunks a worker, of 8 frames at least and 240 at most."""
-    return min(max(-(-count // (4 * max(workers, 1))), _ALIGNED), 240)
+    return min(max(-(-count // (4 * max(workers, 1))), ALIGNED), 240)
 
 
 def _ends(frames: FrameRange) -> list[int | None]:

@@ -35,7 +35,7 @@ class RayEngine:
         self._ray, self.workers = ray, workers
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if head is None:
-            ray.init(num_cpus=max(cores(), workers * threads), include_dashboard=False, **quiet)
+            ray.init("local", num_cpus=max(cores(), workers * threads), include_dashboard=False, **quiet)
         else:
             _check_answers(*head)
             try:

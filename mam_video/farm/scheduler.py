@@ -55,15 +55,15 @@ class JobRun:
     _running: int = 0
     _lost: Counter[Task] = field(default_factory=Counter)
     _join: Future[Joined | None] | None = None
-    _missing: list[FrameRange] = field(default_factory=list)
+    _untouched: list[FrameRange] = field(default_factory=list)  # chunks that no task was made of
     _is_tracked: bool = False
     _whole: int = 0  # frames in chunks that are done
 
     def begin(self) -> None:
         """Find out what is left to do."""
         folder = self.folder
-        self._missing = folder.missing
-        self._whole = _frames(folder.plan.chunks) - _frames(self._missing)
+        self._untouched = folder.missing
+        self._whole = _frames(folder.plan.chunks) - _frames(self._untouched)
         if folder.plan.tracks and folder.tracked is None:
             self._waiting.append(Task(TRACK))
         else:
@@ -71,7 +71,16 @@ class JobRun:
 
     def _start_matting(self) -> None:
         self._is_tracked = True
-        self._waiting.extend(Task(MATTE, chunk) for chunk in self._missing)
+        self._offer(self._untouched)
+
+    def _offer(self, chunks: Sequence[FrameRange]) -> None:
+        self._waiting.extend(Task(MATTE, chunk) for chunk in chunks)
+        self._untouched = [each for each in self._untouched if each not in chunks]
+
+    def look_for_tracks(self) -> None:
+        """While tracking goes on: offer the chunks that it has passed."""
+        if not self._is_tracked and self._running and self.error is None and self._untouched:
+            self._offer([chunk for chunk in self._untouched if self.folder.tracks_for(chunk) is not None])
 
     def next_task(self) -> Task | None:
         """Take a task that can run now; None: there is none at the moment."""
@@ -99,7 +108,8 @@ class JobRun:
 
     @property
     def ready_to_join(self) -> bool:
-        return self.error is None and not self._waiting and not self._running and self._join is None
+        left = self._waiting or self._untouched or self._running
+        return self.error is None and not left and self._join is None
 
     def start_join(self, pool: ThreadPoolExecutor) -> None:
         """Join in a thread of this program."""
@@ -157,7 +167,7 @@ def run_jobs(
     with ExitStack() as stack:
         pool = ThreadPoolExecutor(1, "join")
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)  # an interrupt does not wait for a movie
-        stack.callback(lambda: [own.close() for _, own in left.values()])
+        stack.callback(_release, left)
         more = True
         while left or more:
             while len(tasks) < engine.workers:
@@ -173,6 +183,7 @@ def run_jobs(
                     break
             running = [job for job, _ in left.values()]
             for job in running:
+                job.look_for_tracks()
                 if job.ready_to_join:
                     job.start_join(pool)
             for end in engine.wait(_TURN) if tasks else _paused():
@@ -184,6 +195,11 @@ def run_jobs(
                 left.pop(id(job))[1].close()
                 if on_over is not None:
                     on_over(job)
+
+
+def _release(left: dict[int, tuple[JobRun, ExitStack]]) -> None:
+    for _, own in left.values():
+        own.close()
 
 
 def _begun(job: JobRun) -> ExitStack:

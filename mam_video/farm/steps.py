@@ -15,10 +15,11 @@ from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.frames import Matted
 from mam_video.core.ranges import FrameRange
 from mam_video.farm.chunk_file import ChunkFrame, ChunkReader, ChunkWriter
+from mam_video.farm.chunk_tracks import ChunkTracks, track_span
 from mam_video.farm.folder import JobFolder
 from mam_video.jobs.matte_clip import Callbacks, FileStages, MatteJob, track_writers
 from mam_video.jobs.tracked_before import TrackedBefore
-from mam_video.matting.pipeline import device_of, track_stages
+from mam_video.matting.pipeline import batch_size, device_of, track_stages
 from mam_video.media import WriterGroup, open_writers, parse_output
 from mam_video.models.base import Model
 from mam_video.report.run import RunReport
@@ -26,6 +27,7 @@ from mam_video.report.thumbnails import Shrunk, Thumbnails, needs_picture
 from mam_video.runtime.append_log import flushed
 from mam_video.runtime.os_errors import writing
 from mam_video.tracking.stage import SaveTracks
+from mam_video.tracking.track_file import TrackWriter
 
 OnFrame = Callable[[int | None], None]  # called after each frame with the number of frames to do
 
@@ -45,8 +47,9 @@ def track(job: MatteJob, folder: JobFolder, model: Model, on_frame: OnFrame) -> 
             run = job.recipe(SaveTracks(tracks.stage, writers), model, job.open_overrides(stack), job.frames.start)
             frames = job.reader.frames(*job.to_read(tracks, job.frames.start, model))
             count = 0
-            with closing(track_stages(frames, run)) as rows:
-                for _ in rows:
+            with closing(track_stages(frames, run)) as rows, _chunk_tracks(job, folder, model, scratch) as chunks:
+                for row in rows:
+                    chunks.add(row)
                     on_frame(total)
                     count += 1
             if not count:
@@ -60,6 +63,19 @@ def track(job: MatteJob, folder: JobFolder, model: Model, on_frame: OnFrame) -> 
             "cuts": job.cuts.found, "notes": job.source.notes, "seconds": time.perf_counter() - start,
             "device": device_of(model), "host": socket.gethostname(),
         }
+    )  # fmt: skip
+
+
+def _chunk_tracks(job: MatteJob, folder: JobFolder, model: Model, scratch: Path) -> ChunkTracks:
+    """Return what writes the track of each chunk that is missing."""
+    size, values, batch = job.reader.info.size, job.settings.as_dict(), batch_size(model, job.settings)
+
+    def open_writer(chunk: FrameRange, k: int) -> TrackWriter:
+        return TrackWriter(scratch / folder.chunk_track(chunk, k).name, size, model, values)
+
+    return ChunkTracks(
+        [(chunk, track_span(chunk, job.settings.smooth, batch)) for chunk in folder.missing], open_writer,
+        folder.chunk_track, len(job.source.subjects),
     )  # fmt: skip
 
 

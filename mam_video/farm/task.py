@@ -130,9 +130,10 @@ def run_task(plan: JobPlan, task: Task, on_frame: steps.OnFrame | None = None) -
             return None
         source = stack.enter_context(_source(plan, reader))
         if task.step != TRACK and plan.tracks:
-            if folder.tracked is None:
+            paths = folder.track_paths if task.chunk is None else folder.tracks_for(task.chunk)
+            if paths is None or (task.chunk is None and folder.tracked is None):
                 raise UsageError(f"{folder.main}: the track step of this job is not done; run it before {task.step}")
-            source = stack.enter_context(TrackedBefore(source, folder.track_paths, reader.info))
+            source = stack.enter_context(TrackedBefore(source, paths, reader.info))
         job = _job(plan, reader, source)
         model: Model | None = None
         if task.step != JOIN:

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from mam_video.core.ranges import FrameRange
+from mam_video.farm.folder import JobFolder
 from mam_video.farm.plan import JobPlan
 from mam_video.farm.steps import Joined
-from mam_video.farm.task import JOIN, MATTE, TRACK, Task, run_task
+from mam_video.farm.task import JOIN, MATTE, TRACK, Task, outputs_of, run_task
 from mam_video.jobs.matte_clip import matte_clip
+from mam_video.media import open_clip
 from mam_video.report.thumbnails import Thumbnails
 from tests.farm.shots import PROMPTS, contents, plan_of, plate_in, settings_of, single_run, two
 
@@ -64,6 +66,33 @@ def test_records_and_the_track_equal_those_of_one_run(tmp_path: Path) -> None:
     assert [str(check) for check in many.checks[tmp_path / "many.mov"]] == [
         str(check) for check in one.checks[tmp_path / "one.mov"]
     ]
+
+
+def test_chunks_are_matted_while_tracking_goes_on(tmp_path: Path) -> None:
+    """The first chunk is matted as soon as the track has passed it, and comes out as after the whole track."""
+    plate = plate_in(tmp_path)
+    for folder in ("one", "many"):
+        (tmp_path / folder).mkdir()
+    single_run(plate, [f"{tmp_path}/one/{{subject}}.%04d.exr"], prompts=two())
+    plan = plan_of(plate, [f"{tmp_path}/many/{{subject}}.%04d.exr"], prompts=two())
+    with open_clip(plate) as reader:
+        folder_of_job = JobFolder.of(plan, reader.info, outputs_of(plan).names)
+    matted: list[int] = []
+
+    def tracked(total: int | None) -> None:
+        for chunk in plan.chunks:
+            if chunk.start not in matted and folder_of_job.tracks_for(chunk) is not None:
+                assert folder_of_job.tracked is None  # the track step is not over
+                matted.append(chunk.start)
+                run_task(plan, Task(MATTE, chunk))
+
+    run_task(plan, Task(TRACK), tracked)
+    assert matted == [0, 8]
+    run_task(plan, Task(MATTE, plan.chunks[2]))
+    run_task(plan, Task(JOIN))
+    for path in (tmp_path / "many").glob(".*.job/*"):
+        path.unlink()
+    assert contents(tmp_path / "many") == contents(tmp_path / "one")
 
 
 def test_tasks_may_be_run_again_and_twice(tmp_path: Path) -> None:
