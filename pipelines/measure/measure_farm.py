@@ -4,12 +4,14 @@
 
 Each way is timed in turn, `--rounds` times: seconds on the clock, seconds of CPU of all processes, and the bytes that
 the shared folder held at most, by kind. Seconds on the clock tell of the engine only on a machine that does nothing
-else; the load average is printed for that. CPU seconds tell how much work is done twice.
+else; the load average is printed for that. CPU seconds tell how much work is done twice, and those of the busiest worker
+how long two free cores would take at least.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import resource
 import subprocess
@@ -18,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "dev"
@@ -43,18 +45,24 @@ def main() -> None:
                     sys.executable, "-m", "mam_video", "matte", given.clip, "--box", given.box, "--range", given.range,
                     "--model", given.model, "-o", f"{folder}/m.####.exr", "-o", f"{folder}/m.mov", "--quiet", *more,
                 ]  # fmt: skip
+                workers: dict[int, float] = {}
                 before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-                with watched(Path(folder)) as most:
+                with watched(Path(folder), workers) as most:
                     subprocess.run(command, check=True, env={**os.environ, **one_thread})
                 after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - start
                 cpu = after.ru_utime - before.ru_utime
                 sizes = ", ".join(f"{kind} {size / 1e6:.2f} MB" for kind, size in most.items() if size)
-                print(f"{name}: {wall:.1f} s, CPU {cpu:.1f} s, load {os.getloadavg()[0]:.1f}; {sizes}", flush=True)
+                each = ", ".join(f"{seconds:.1f}" for seconds in workers.values())
+                own = f" (workers {each})" if each else ""
+                print(f"{name}: {wall:.1f} s, CPU {cpu:.1f} s{own}, load {os.getloadavg()[0]:.1f}; {sizes}", flush=True)
 
 
 @contextmanager
-def watched(folder: Path) -> Iterator[dict[str, int]]:
-    """Note the most bytes that files of each kind below a folder have had."""
+def watched(folder: Path, workers: dict[int, float]) -> Iterator[dict[str, int]]:
+    """Note the most bytes that files of each kind below a folder have had, and the CPU seconds of each worker.
+
+    Yields the bytes; `workers` is filled by process, where the system has /proc.
+    """
     most = {"track": 0, "frames": 0, "exr": 0, "mov": 0}
     over = threading.Event()
 
@@ -68,6 +76,14 @@ def watched(folder: Path) -> Iterator[dict[str, int]]:
                         now[kind] += path.stat().st_size
                 except OSError:
                     continue
+            for path in folder.glob(".*.job/running/*.json"):
+                with suppress(OSError, ValueError):
+                    pid = int(json.loads(path.read_text())["pid"])
+                    workers.setdefault(pid, 0.0)
+            for pid in workers:
+                with suppress(OSError, ValueError, IndexError):
+                    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                    workers[pid] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
             for kind, size in now.items():
                 most[kind] = max(most[kind], size)
 

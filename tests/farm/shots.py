@@ -53,7 +53,7 @@ def plan_of(
     """The plan of a job over `plate`, one thread a task."""
     shot = Shot(
         source=str(plate), outputs=tuple(outputs), prompts=prompts, settings=settings or settings_of(), part=part,
-        backward=False, files=more.pop("files", {}), save_track=more.pop("save_track", None),
+        backward=more.pop("backward", False), files=more.pop("files", {}), save_track=more.pop("save_track", None),
         report=more.pop("report", None),
     )  # fmt: skip
     with open_clip(plate) as reader:

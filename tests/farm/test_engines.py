@@ -183,10 +183,12 @@ def test_ctrl_c_stops_all_workers_and_resume_goes_on(tmp_path: Path) -> None:
     (tmp_path / "many").mkdir()
     command = [
         sys.executable, "-m", "mam_video", "matte", str(plate), *COMMON, "-o", f"{tmp_path}/many/m.mov",
-        "--engine", "local", "--workers", "2", "--chunk", "8",
+        "--engine", "local", "--workers", "1", "--chunk", "8",
     ]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         pids = _workers_of(tmp_path / "many", "matte")
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)  # held in mid-chunk, however slow this test is
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "all workers were stopped" in err, err

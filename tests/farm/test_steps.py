@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
+from mam_video.core.geometry import Box
 from mam_video.core.ranges import FrameRange
 from mam_video.farm.folder import JobFolder
 from mam_video.farm.plan import JobPlan
@@ -14,13 +18,16 @@ from mam_video.farm.steps import Joined
 from mam_video.farm.task import JOIN, MATTE, TRACK, Task, outputs_of, run_task
 from mam_video.jobs.matte_clip import matte_clip
 from mam_video.media import open_clip
+from mam_video.prompts.prompt import Prompt, Prompts
 from mam_video.report.thumbnails import Thumbnails
 from tests.farm.shots import PROMPTS, contents, plan_of, plate_in, settings_of, single_run, two
+from tests.synthetic import disc
 
 
 def run_steps(plan: JobPlan, order: int = 0) -> Joined:
     """Run every task of a job, its chunks in an order of their own."""
-    run_task(plan, Task(TRACK))
+    if plan.tracks:
+        run_task(plan, Task(TRACK))
     chunks = list(plan.chunks)
     random.Random(order).shuffle(chunks)
     for chunk in chunks:
@@ -48,6 +55,40 @@ def test_two_subjects_of_every_kind_equal_one_run(tmp_path: Path, part: FrameRan
     assert contents(tmp_path / "many") == contents(tmp_path / "one")
     assert not joined.report.failed_checks and len(joined.report.checks) == 6
     assert len(joined.report.records) == (24 if part is None else 18)
+
+
+def masks_in(folder: Path, grey: int = 255) -> str:
+    """A mask of every frame, as PNG; `grey` on its rim makes it a trimap."""
+    folder.mkdir()
+    for k in range(24):
+        mask = (disc((96, 128), (48 + 1.5 * k, 48 + k), 21) * 255).astype(np.uint8)
+        rim = cv2.dilate(mask, np.ones((7, 7))) - cv2.erode(mask, np.ones((7, 7)))
+        cv2.imwrite(str(folder / f"k.{k:04d}.png"), np.where(rim > 0, np.uint8(grey), mask))
+    return f"{folder}/k.%04d.png"
+
+
+@pytest.mark.parametrize("way", ["masks", "trimaps", "track", "include", "backward"])
+def test_every_way_to_say_where_the_subject_is(tmp_path: Path, way: str) -> None:
+    plate = plate_in(tmp_path)
+    for folder in ("one", "many"):
+        (tmp_path / folder).mkdir()
+    prompts, files, backward = PROMPTS, dict[str, str](), way == "backward"
+    if way in ("masks", "trimaps"):
+        prompts, files = (), {way: masks_in(tmp_path / "k", 128 if way == "trimaps" else 255)}
+    elif way == "include":
+        files = {"include": masks_in(tmp_path / "k"), "exclude": str(tmp_path / "k" / "k.0000.png")}
+    elif way == "track":
+        single_run(plate, [f"{tmp_path}/t.mov"], track_to=tmp_path / "t.track")
+        prompts, files = (), {"track": f"{tmp_path}/t.track"}
+    else:
+        prompts = (Prompts.of({12: Prompt(Box(42, 36, 90, 86), placed=True)}),)
+    given: dict[str, Any] = {{"track": "track_from"}.get(name, name): path for name, path in files.items()}
+    matte_clip(plate, f"{tmp_path}/one/m.%04d.png", list(prompts) or None, settings_of(), backward=backward, **given)
+    plan = plan_of(plate, [f"{tmp_path}/many/m.%04d.png"], prompts=prompts, files=files, backward=backward)
+    run_steps(plan)
+    for path in (tmp_path / "many").glob(".*.job/*"):
+        path.unlink()
+    assert contents(tmp_path / "many") == contents(tmp_path / "one")
 
 
 def test_records_and_the_track_equal_those_of_one_run(tmp_path: Path) -> None:
