@@ -81,8 +81,12 @@ def _run(options: argparse.Namespace) -> int:
     workers = default_workers(engine_options.workers)
     batch = Batch(shots, folder, workers=workers, threads=share_of_cores(workers), chunk=engine_options.chunk)
     talks = not options.quiet and options.progress == "bar"
-    with closing(open_engine(name, workers)) as engine, show_jobs(options.progress, quiet=options.quiet) as shown:
-        rows = batch.run(engine, on_row=_teller(options) if not options.quiet else None, on_progress=shown)
+    try:
+        with closing(open_engine(name, workers)) as engine, show_jobs(options.progress, quiet=options.quiet) as shown:
+            rows = batch.run(engine, on_row=None if options.quiet else _teller(options), on_progress=shown)
+    except KeyboardInterrupt:
+        done = totals(batch.rows)
+        raise KeyboardInterrupt(f"interrupted; all workers were stopped; {done}; the same command goes on") from None
     if talks:
         for line in _table(rows):
             say(line)

@@ -4,8 +4,8 @@
 
 Each way is timed in turn, `--rounds` times: seconds on the clock, seconds of CPU of all processes, and the bytes that
 the shared folder held at most, by kind. Seconds on the clock tell of the engine only on a machine that does nothing
-else; the load average is printed for that. CPU seconds tell how much work is done twice, and those of the busiest worker
-how long two free cores would take at least.
+else; the load average is printed for that. CPU seconds tell how much work is done twice, and those of the busiest
+worker how long two free cores would take at least.
 """
 
 from __future__ import annotations
