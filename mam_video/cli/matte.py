@@ -261,9 +261,7 @@ def _matte_opened(job: MatteOptions, reader: Reader) -> int:
     from mam_video.report.thumbnails import Thumbnails
 
     thumbnails = Thumbnails() if job.report else None
-    printed: list[str] = []
-    if job.talks:
-        printed = print_start(job, info, first, count, prompts)
+    printed = print_start(job, info, first, count, prompts) if job.talks else []
     with show_progress(count, progress=job.progress, quiet=job.quiet) as (shown, tracked), _tell_how_to_resume(job):
         report = matte_clip(
             reader,

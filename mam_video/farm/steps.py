@@ -17,7 +17,8 @@ from mam_video.core.ranges import FrameRange
 from mam_video.farm.chunk_file import ChunkFrame, ChunkReader, ChunkWriter
 from mam_video.farm.chunk_tracks import ChunkTracks, track_span
 from mam_video.farm.folder import JobFolder
-from mam_video.jobs.matte_clip import Callbacks, FileStages, MatteJob, track_writers
+from mam_video.jobs.mask_sources import SavedTrack
+from mam_video.jobs.matte_clip import Callbacks, FileStages, MatteJob, frames_to_read, track_writers
 from mam_video.jobs.tracked_before import TrackedBefore
 from mam_video.matting.pipeline import batch_size, device_of, track_stages
 from mam_video.media import WriterGroup, open_writers, parse_output
@@ -45,7 +46,7 @@ def track(job: MatteJob, folder: JobFolder, model: Model, on_frame: OnFrame) -> 
         tracks = stack.enter_context(job.source.tracked(job.tracking_job(model)))
         with track_writers(job.plan, job.reader.info, model, job.settings, None) as writers:
             run = job.recipe(SaveTracks(tracks.stage, writers), model, job.open_overrides(stack), job.frames.start)
-            frames = job.reader.frames(*job.to_read(tracks, job.frames.start, model))
+            frames = job.reader.frames(*frames_to_read(job, tracks, job.frames.start, model))
             count = 0
             with closing(track_stages(frames, run)) as rows, _chunk_tracks(job, folder, model, scratch) as chunks:
                 for row in rows:
@@ -223,8 +224,7 @@ def join(job: MatteJob, folder: JobFolder, on_frame: OnFrame) -> Joined:
                 for name, seconds in chunk.facts.get("seconds", {}).items():
                     job.clock.seconds[name] = job.clock.seconds.get(name, 0.0) + float(seconds)
                 job.reader.broken[:] = sorted({*job.reader.broken, *chunk.facts.get("broken", [])})
-        if not job.report.records:
-            raise UsageError(f"{job.reader.info.path}: holds no frame of the range {job.frames}")
+        _check_count(job, folder)
     report = job.report
     report.files, report.device = job.writers.files, hosts.devices
     report.notes = [*job.notes(0), *hosts.notes]
@@ -234,6 +234,18 @@ def join(job: MatteJob, folder: JobFolder, on_frame: OnFrame) -> Joined:
     report.wall = sum(report.frame_seconds) + float(facts.get("seconds", 0)) + time.perf_counter() - start
     report.seconds = job.clock.seconds
     return Joined(report, thumbnails, sorted(hosts.names))
+
+
+def _check_count(job: MatteJob, folder: JobFolder) -> None:
+    """Raises: UsageError, there is no frame; MediaError, chunks hold fewer frames than were tracked."""
+    count = len(job.report.records)
+    if not count:
+        raise UsageError(f"{job.reader.info.path}: holds no frame of the range {job.frames}")
+    assert isinstance(job.source, SavedTrack | TrackedBefore)
+    ends = [folder.plan.frames.stop or 0, *(track.first + track.count for track in job.source.tracks)]
+    tracked = min(ends) - job.frames.start
+    if count != tracked:
+        raise MediaError(f"{folder.main}: the chunks hold {count} of {tracked} frames; remove them and run them again")
 
 
 class _Hosts:
@@ -322,6 +334,3 @@ def _begin_report(job: MatteJob, folder: JobFolder) -> None:
 
 def _is_sequence(name: str) -> bool:
     return parse_output(name)[1].writer == "sequence"
-
-
-__all__ = ["Joined", "TrackedBefore", "join", "matte", "missing_frames", "track"]

@@ -247,7 +247,7 @@ class MatteJob:
         with track_writers(self.plan, self.reader.info, model, self.settings, self.checkpoint) as savers:
             stage = SaveTracks(tracks.stage, savers) if savers else tracks.stage
             run = self.recipe(stage, model, overrides, self.frames.start + done)
-            self.write_frames(run, tracks, self.file_stages())
+            self.write_frames(run, tracks, FileStages(self.writers, self.plan.coloured, self.settings, self.clock))
             if not self.report.records:
                 raise UsageError(f"{self.reader.info.path}: holds no frame of the range {self.frames}")
 
@@ -258,31 +258,15 @@ class MatteJob:
             begin=begin, overrides=overrides, clock=self.clock,
         )  # fmt: skip
 
-    def file_stages(self) -> FileStages:
-        """Return the last stages of the recipe, which write to `self.writers`."""
-        return FileStages(self.writers, self.plan.coloured, self.settings, self.clock)
-
     def write_frames(self, run: Run, tracks: TrackedClip, output: OutputStages) -> None:
         """Take frames through every stage, and record each when it is written."""
-        frames = self.reader.frames(*self.to_read(tracks, run.begin, run.model))
+        frames = self.reader.frames(*frames_to_read(self, tracks, run.begin, run.model))
         with closing(run_stages(frames, run, output)) as written:
             beat = time.perf_counter()
             for matted in written:
                 now = time.perf_counter()
                 self._add(matted, now - beat)
                 beat = now
-
-    def to_read(self, tracks: TrackedClip, begin: int, model: Model) -> tuple[int, int | None]:
-        """Return first frame and one past the last to read, so that those from `begin` on are as in the whole clip."""
-        smooth, batch = self.settings.smooth, batch_size(model, self.settings)
-        stop = end_needed(self.frames, smooth, batch)
-        if tracks.covers is None:
-            return self.frames.start, stop
-        end = tracks.covers.stop
-        assert end is not None
-        if stop is not None:
-            stop = min(stop, max(end, self.frames.start + 1))
-        return max(first_needed(begin, smooth, batch), tracks.covers.start), end if tracks.ends else stop
 
     def _add(self, matted: Matted, seconds: float) -> None:
         """Record a frame that every output was given, `seconds` after the one before."""
@@ -327,6 +311,19 @@ class MatteJob:
             outputs = dict(zip(self.writers.paths, zip(plan.names, plan.whose, strict=True), strict=True))
             for path, expected in self.writers.expected():
                 self.report.checks[path] = verify_output(path, expected, self.alphas.reached(*outputs[path]))
+
+
+def frames_to_read(job: MatteJob, tracks: TrackedClip, begin: int, model: Model) -> tuple[int, int | None]:
+    """Return first frame and one past the last to read, so that those from `begin` on are as in the whole clip."""
+    smooth, batch = job.settings.smooth, batch_size(model, job.settings)
+    stop = end_needed(job.frames, smooth, batch)
+    if tracks.covers is None:
+        return job.frames.start, stop
+    end = tracks.covers.stop
+    assert end is not None
+    if stop is not None:
+        stop = min(stop, max(end, job.frames.start + 1))
+    return max(first_needed(begin, smooth, batch), tracks.covers.start), end if tracks.ends else stop
 
 
 class FileStages:
