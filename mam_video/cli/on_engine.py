@@ -53,7 +53,7 @@ def matte_on_engine(
     from mam_video.farm.engine import default_workers, open_engine, share_of_cores
     from mam_video.farm.scheduler import JobRun, run_jobs
     from mam_video.farm.start import start_job
-    from mam_video.farm.task import make_plan
+    from mam_video.farm.task import cached_model, make_plan
 
     started = time.perf_counter()
     name, device = job.engine.name or "local", job.settings.model.device
@@ -61,6 +61,7 @@ def matte_on_engine(
     plan = make_plan(
         shot_of(job, frames, prompts), reader, workers=workers, chunk=job.engine.chunk, threads=share_of_cores(workers)
     )
+    cached_model.cache_clear()  # it was loaded for its hashes; workers load their own
     folder = start_job(plan, reader, resume=job.resume)
     printed: list[str] = []
     if job.talks:
