@@ -86,8 +86,10 @@ def _load(part: Part, settings: ModelSettings, device: torch.device) -> MaskMode
 
 
 def licences(name: str) -> dict[str, str]:
-    """Return the licence of the weights of each half of a model's name. Raises: UsageError, the name is unknown."""
-    return {part.text: part.listing.licence for part in parse_model(name) if part is not None}
+    """Return the licence of the weights of each half of a model's name; empty for a model of the caller's own."""
+    with suppress(UsageError):
+        return {part.listing.name: part.listing.licence for part in parse_model(name) if part is not None}
+    return {}
 
 
 def weight_files(settings: ModelSettings) -> dict[str, Path]:
@@ -100,7 +102,7 @@ def weight_files(settings: ModelSettings) -> dict[str, Path]:
     variant = ""
     for part in parts:
         if part.source and not is_random(part.source):
-            files["--model"] = Path(part.source)
+            files[f"--model {part.listing.name}"] = Path(part.source)
         if part.listing.family == "mam":
             variant = part.listing.variant
     for option, source, prefix in (

@@ -172,6 +172,4 @@ def _new_session(model: Sam2VideoModel) -> Any:
     kind = type(model.network)
     made = getattr(importlib.import_module(kind.__module__), kind.__name__.replace("Model", "InferenceSession"))
     place = model.device
-    return made(
-        inference_device=place, inference_state_device=place, video_storage_device=place, dtype=torch.float32
-    )
+    return made(inference_device=place, inference_state_device=place, video_storage_device=place, dtype=torch.float32)
