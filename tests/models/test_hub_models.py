@@ -18,6 +18,7 @@ from mam_video.matting.pipeline import matte_frames
 from mam_video.models.base import Embedding, MaskModel, MatteModel, ViewPrompt, matte_model_of
 from mam_video.models.catalogue import BY_NAME, LISTINGS, MODELS, parse_model
 from mam_video.models.registry import load_model
+from mam_video.models.sam2 import squeezed_mask, stretched, stretched_mask
 from mam_video.prompts.prompt import Prompt
 from tests.models.tiny_hub import SIDE, write_tiny
 
@@ -94,15 +95,22 @@ def test_masks_and_scores_of_a_square_picture_are_those_of_transformers(
 @pytest.mark.parametrize("kind", ["sam2", "sam3"])
 def test_a_crop_that_is_not_square_is_stretched_and_its_mask_squeezed_back(folders: dict[str, Path], kind: str) -> None:
     model, wide = loaded(folders, kind), picture((SIDE // 2, SIDE))
-    tall = np.ascontiguousarray(np.repeat(wide, 2, axis=0))  # stretched by hand
     low = model.segment(model.embed([wide]), 0, ViewPrompt(Box(20, 10, 90, 50)))
-    high = model.segment(model.embed([tall]), 0, ViewPrompt(Box(20, 20, 90, 100)))
-    m = model.mask_size
-    halved = high.logits.reshape(len(high.logits), m // 2, 2, m).mean(axis=2)
-    spread = np.abs(high.logits).max()
-    assert np.abs(low.logits[:, 1 : m // 2 - 1] - halved[:, 1:-1]).max() < 0.35 * spread
-    assert np.corrcoef(low.logits[:, : m // 2].ravel(), halved.ravel())[0, 1] > 0.9
-    assert (low.logits[:, m // 2 :] == -8).all()
+    high = model.segment(model.embed([stretched(wide, SIDE)]), 0, ViewPrompt(Box(20, 20, 90, 100)))
+    for ours, square in zip(low.logits, high.logits, strict=True):
+        np.testing.assert_array_equal(ours, squeezed_mask(square, (SIDE // 2, SIDE), SIDE))
+    assert (low.logits[:, model.mask_size // 2 :] == -8).all(), "the padding is no background"
+
+
+def test_a_mask_is_stretched_and_squeezed_to_the_right_place() -> None:
+    """A subject in rows 8 to 16 of the upper half stands in rows 16 to 32 of the stretched square."""
+    square = np.full((64, 64), -4.0, np.float32)
+    square[16:32, 20:40] = 4
+    padded = squeezed_mask(square, (512, 1024), 1024)
+    rows, columns = np.nonzero(padded > 0)
+    assert (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1) == (8, 16, 20, 40)
+    back = stretched_mask(padded, (512, 1024), 1024)
+    assert ((back > 0) != (square > 0)).mean() < 0.01
 
 
 @pytest.mark.parametrize("kind", ["sam2", "sam3"])
