@@ -21,7 +21,6 @@ segmenter's prompt-free features and does not train them: it is trained after th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -87,7 +86,10 @@ class Attention(nn.Module):
         seen = F.scaled_dot_product_attention(q, k, v)
         tokens = tokens + self.proj(seen.transpose(1, 2).reshape(b, h * w, c))
         tokens = tokens + self.mlp(self.norm2(tokens))
-        return tokens.transpose(1, 2).reshape(b, c, h, w).contiguous(memory_format=torch.channels_last)
+        out = tokens.transpose(1, 2).reshape(b, c, h, w)
+        # The layers that follow compute in the layout of what they get: it stays that of the input.
+        last = x.is_contiguous(memory_format=torch.channels_last)
+        return out.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +201,8 @@ class Segmenter(nn.Module):
         b, _, h, w = look.shape
         with torch.autocast(look.device.type, enabled=False):
             ridge = self.log_ridge.exp() * torch.eye(evidence.gram.shape[1], device=look.device)
-            weights = torch.linalg.solve(evidence.gram + ridge, evidence.moment)  # (B, LOOK + 1, 1)
+            # Never singular: the ridge is above 0. `linalg.solve` would wait for the device to check that.
+            weights = torch.linalg.solve_ex(evidence.gram + ridge, evidence.moment)[0]  # (B, LOOK + 1, 1)
             found = torch.bmm(weights[:, :-1].transpose(1, 2), look.flatten(2)) + weights[:, -1:]
         return found.view(b, 1, h, w).clamp(-2, 2)
 
@@ -356,7 +359,8 @@ def prompt_maps(
     has_box: Tensor,
     previous: Tensor,
     has_previous: Tensor,
-    points: Sequence[tuple[Tensor, Tensor]],
+    points: Tensor,
+    labels: Tensor,
 ) -> Tensor:
     """(B, PROMPT_MAPS, size, size): the prompts as pictures over the square.
 
@@ -364,9 +368,10 @@ def prompt_maps(
     has_box       (B,) 0 or 1
     previous      (B, 1, size, size) the previous mask, 0..1
     has_previous  (B,) 0 or 1
-    points        for each of the batch, (n, 2) x y in shares of the side and (n,) labels, 1 subject and 0 background
+    points        (B, N, 2) x y in shares of the side; N may be 0
+    labels        (B, N) 1 subject, 0 background, below 0 no point
     """
-    axis = (torch.arange(size, device=boxes.device, dtype=torch.float32) + 0.5) / size
+    axis = _cells(size, boxes.device)
     soft = size / 2  # the edge of a box is two cells wide
 
     def inside(low: Tensor, high: Tensor) -> Tensor:
@@ -384,10 +389,25 @@ def prompt_maps(
     u = across(boxes[:, 0], boxes[:, 2])[:, None].expand_as(box) * flag_box
     v = across(boxes[:, 1], boxes[:, 3])[:, :, None].expand_as(box) * flag_box
     flag_previous = has_previous.view(-1, 1, 1).expand_as(box)
-    clicks = torch.zeros(len(boxes), 2, size, size, device=boxes.device)
-    for i, (places, labels) in enumerate(points):
-        for (x, y), label in zip(places.tolist(), labels.tolist(), strict=True):
-            spot = torch.exp(-((axis[:, None] - y) ** 2 + (axis[None] - x) ** 2) * (size / 5) ** 2 / 2)
-            clicks[i, 0 if label else 1] = torch.maximum(clicks[i, 0 if label else 1], spot)
     mask = previous[:, 0] * flag_previous
-    return torch.stack([box * flag_box, flag_box, u, v, mask, flag_previous, clicks[:, 0], clicks[:, 1]], 1)
+    return torch.stack([box * flag_box, flag_box, u, v, mask, flag_previous, *click_maps(size, points, labels)], 1)
+
+
+def _cells(size: int, device: torch.device) -> Tensor:
+    """The middles of `size` cells in shares of the side, (size,)."""
+    return (torch.arange(size, device=device, dtype=torch.float32) + 0.5) / size
+
+
+def click_maps(size: int, points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, size, size) each: spots at the points on the subject, and at those on the background.
+
+    Arguments as in `prompt_maps`. Where spots of one kind overlap, the highest counts.
+    """
+    if not points.shape[1]:
+        nothing = torch.zeros(len(points), size, size, device=points.device)
+        return nothing, nothing
+    axis = _cells(size, points.device)
+    across, down = ((axis - points[:, :, i : i + 1]) ** 2 for i in (0, 1))
+    spots = torch.exp(-(down[:, :, :, None] + across[:, :, None]) * (size / 5) ** 2 / 2)  # (B, N, size, size)
+    on_subject, on_background = ((spots * kind[:, :, None, None]).amax(1) for kind in (labels > 0, labels == 0))
+    return on_subject, on_background

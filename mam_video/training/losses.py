@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,9 +40,14 @@ _BINOMIAL = (1.0, 4.0, 6.0, 4.0, 1.0)
 def _blur(x: Tensor, gain: float = 1.0) -> Tensor:
     from kornia.filters import filter2d  # here, since it takes half a second to import
 
-    row = torch.tensor(_BINOMIAL, dtype=x.dtype, device=x.device)
-    kernel = (row[:, None] * row[None]) * (gain / 256)
-    return filter2d(x, kernel[None], border_type="reflect")
+    return filter2d(x, _kernel(gain, x.dtype, x.device), border_type="reflect")
+
+
+@functools.cache
+def _kernel(gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the binomial kernel (1, 5, 5). It is kept: a copy from the host would hold up every step on a GPU."""
+    row = torch.tensor(_BINOMIAL, dtype=dtype, device=device)
+    return ((row[:, None] * row[None]) * (gain / 256))[None]
 
 
 def laplacian_pyramid(x: Tensor, levels: int) -> list[Tensor]:
