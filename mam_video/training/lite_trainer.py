@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mam_video.core.errors import MamVideoError
 from mam_video.models.devices import resolve_precision
 from mam_video.models.lite_net import LiteNet
-from mam_video.training.checkpoints import chosen_architecture, load_imagenet, load_weights, save_weights
+from mam_video.training.checkpoints import chosen_architecture, load_imagenet, load_weights, save_weights, weights_path
 from mam_video.training.depthwise import quicken
 from mam_video.training.layouts import (
     COMPILERS,
@@ -91,14 +91,15 @@ class LiteTrainer(Trainer[Config]):
         torch.set_flush_denormal(True)
         self.check_every = config.check_every
         self.half = resolve_precision(config.precision, self.device) is torch.bfloat16
-        self.net = LiteNet(chosen_architecture(config.architecture, config.start or segmenter))
+        start, segmenter = weights_path(config.start), weights_path(segmenter)
+        self.net = LiteNet(chosen_architecture(config.architecture, start or segmenter))
         if self.half and self.device.type == "cpu":
             quicken(self.net)
-        if config.start:
-            load_weights(self.net, Path(config.start), grown=True)
+        if start:
+            load_weights(self.net, Path(start), grown=True)
         if segmenter:
             self.load_segmenter(segmenter)
-        elif not config.start:
+        elif not start:
             load_imagenet(self.net)
         self.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.generator = torch.Generator().manual_seed(config.seed)
@@ -112,7 +113,7 @@ class LiteTrainer(Trainer[Config]):
 
     def load_segmenter(self, path: str) -> None:
         """Load the backbone and the segmenter from a weight file. Raises: MamVideoError."""
-        load_weights(self.net, Path(path), parts=("backbone.", "segmenter."))
+        load_weights(self.net, Path(weights_path(path)), parts=("backbone.", "segmenter."))
 
     def _train(self, groups: Sequence[tuple[list[nn.Parameter], float]], averaged: nn.Module) -> None:
         """Set the parameters to train, in groups with a learning rate each, and the module to average."""

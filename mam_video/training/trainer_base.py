@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.profiler import record_function
 
 from mam_video.core.errors import MamVideoError, UsageError
 from mam_video.core.tables import from_table, read_toml
 from mam_video.media.name_guard import NameGuard
+from mam_video.models.devices import device_name
 from mam_video.training.batches import NumberedBatches, StepLog, count_workers
 from mam_video.training.checkpoints import load_run, optimizer_to, save_run
+from mam_video.training.profile import Phase, StepProfile, profile_steps, unmeasured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,7 @@ class TrainerConfig:
     log_every: int = 25
     save_every: int = 100
     save_seconds: float = 60.0
+    profile: int = 0
     threads: int = 2
     workers: int = -1
     device: str = "cpu"
@@ -142,6 +144,7 @@ class Trainer(ABC, Generic[Config]):
         self._saved_step: int | None = None
         self._saved_time = 0.0  # time.monotonic() of the last save
         self._start_time: float | None = None  # time.monotonic() when training began, after all preparations
+        self._phase: Phase = unmeasured
         self._elapsed_before = 0.0  # seconds of the calls of `run` before a resumed one
 
     # ------------------------------------------------------------------------------------------- a recipe's own part
@@ -201,6 +204,8 @@ class Trainer(ABC, Generic[Config]):
         if resume:
             self.restore(load_run(self.out / "run.pt"))
         batches = self.prepare()
+        if self.config.profile:
+            print(self.profile(batches, self.config.profile).table(), flush=True)
         log = StepLog()
         while not self.finished():
             with log.waiting():
@@ -243,6 +248,19 @@ class Trainer(ABC, Generic[Config]):
             pin_memory=self.device.type == "cuda",
         )
 
+    def profile(self, batches: Iterator[dict[str, Tensor]], count: int) -> StepProfile:
+        """Measure the next steps, about three times `count`. They train as all others do."""
+
+        def step() -> None:
+            with self._phase("waiting for data"):
+                batch = next(batches)
+            self.learn(batch)
+
+        def use_phase(phase: Phase) -> None:
+            self._phase = phase
+
+        return profile_steps(step, use_phase, self.device, device_name(self.device), count)
+
     def finished(self) -> bool:
         """Return whether the run has reached its end."""
         return self.step >= self.config.steps
@@ -256,18 +274,18 @@ class Trainer(ABC, Generic[Config]):
         """Do one training step. Returns the loss and the recipe's measures, on the device."""
         for group, rate in zip(self.optimizer.param_groups, self.rates(), strict=True):
             group["lr"] = rate
-        with record_function("step: inputs"):
+        with self._phase("inputs"):
             inputs = self.inputs(batch)
-        with record_function("step: forward"):
+        with self._phase("forward"):
             loss, measures = self.loss(inputs)
-        with record_function("step: backward"):
+        with self._phase("backward"):
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-        with record_function("step: optimizer"):
+        with self._phase("optimizer"):
             self.clip_gradients([p for group in self.optimizer.param_groups for p in group["params"]])
             self.optimizer.step()
         self.step += 1
-        with record_function("step: average"):
+        with self._phase("average"):
             self.after_step()
         return torch.cat([loss.detach()[None], measures])
 

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from mam_video.core.errors import MamVideoError
 from mam_video.models.lite_net import LiteNet, click_maps
 from mam_video.training import lite_trainer
-from mam_video.training.batches import NumberedBatches, count_workers
 from mam_video.training.checkpoints import save_weights
 from mam_video.training.choices import Choices, draw_choices
 from mam_video.training.data.composites import Composites
 from mam_video.training.data.pictures import LabelledPicture
-from mam_video.training.layouts import layout_of, quickest
 from mam_video.training.synth.scene import SceneGenerator
 from mam_video.training.train_matte_head import MatteConfig, MatteTrainer
 from mam_video.training.train_segmenter import SegmenterConfig, SegmenterTrainer

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import zipfile
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,8 +34,8 @@ from mam_video.training.data.pictures import (
 from mam_video.training.data.store import PictureStore, decode, in_threads, open_store
 
 QUALITIES = (80, 70, 60, 54, 48, 44, 40, 36, 32, 28)
-"""The WebP qualities to choose from."""
-SAMPLE = 16  # one of so many files tells how large all will be
+"""The WebP qualities to choose from, best first."""
+SAMPLE = 32  # one of so many files tells how large all will be
 _MARGIN = 0.97  # of the limit may be used by the estimate
 _ENTRY = 200  # bytes that the archive needs for each file beside its content, about
 _CHUNK = 256  # files that are encoded at a time
@@ -130,11 +131,15 @@ def _in_chunks(tasks: Sequence[Task], quality: int) -> Iterator[Encoded]:
 def _fitting_quality(tasks: Sequence[Task], limit: int, out: Path) -> int:
     """Return the best quality with which a sample of the tasks promises a size within the limit."""
     sample = tasks[:: SAMPLE if len(tasks) > 20 * SAMPLE else 1]
-    for quality in QUALITIES:
+
+    def fits(quality: int) -> bool:
         sizes = [sum(len(data) + _ENTRY for _, data in e) for e in _in_chunks(sample, quality)]
-        if sum(sizes) * len(tasks) / max(len(sample), 1) <= _MARGIN * limit:
-            return quality
-    raise MamVideoError(f"{out}: the pictures do not fit {limit / 2**20:.0f} MiB; give a smaller `--side`, or fewer")
+        return sum(sizes) * len(tasks) / max(len(sample), 1) <= _MARGIN * limit
+
+    place = bisect_left(QUALITIES, True, key=fits)
+    if place == len(QUALITIES):
+        raise MamVideoError(f"{out}: the pictures do not fit {limit / 2**20:g} MiB; give a smaller `--side`, or fewer")
+    return QUALITIES[place]
 
 
 # ------------------------------------------------------------------------------------------------------ what is packed
