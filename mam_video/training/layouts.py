@@ -25,6 +25,7 @@ COMPILERS: Mapping[str, Mapping[str, Any]] = {
 }
 """The arguments of `torch.compile` by the names that a config uses."""
 MEASURE: Literal["measure"] = "measure"
+MEASURE_ALL: Literal["measure-all"] = "measure-all"
 OFF: Literal["off"] = "off"
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -37,6 +38,13 @@ def layout_of(net: nn.Module) -> torch.memory_format:
             last = weight.is_contiguous(memory_format=torch.channels_last)
             return torch.channels_last if last else torch.contiguous_format
     return torch.contiguous_format
+
+
+def candidates(name: str, device: torch.device) -> list[str]:
+    """Return which compilers to measure, for MEASURE those that start within seconds, for MEASURE_ALL all."""
+    if device.type != "cuda":
+        return [OFF, "inductor"]
+    return [OFF, "graphs"] if name == MEASURE else [OFF, *COMPILERS]
 
 
 def compiled(function: Function, name: str) -> Function:

@@ -22,8 +22,10 @@ from mam_video.training.layouts import (
     COMPILERS,
     LAYOUTS,
     MEASURE,
+    MEASURE_ALL,
     OFF,
     KeptBuffers,
+    candidates,
     compiled,
     match_layout,
     quickest,
@@ -103,9 +105,13 @@ class LiteTrainer(Trainer[Config]):
             load_imagenet(self.net)
         self.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.generator = torch.Generator().manual_seed(config.seed)
-        for key, value, known in (("layout", config.layout, LAYOUTS), ("compile", config.compile, {OFF, *COMPILERS})):
-            if value not in {MEASURE, *known}:
-                raise MamVideoError(f"{key} = '{value}': choose one of {', '.join([MEASURE, *sorted(known)])}")
+        compilers = [OFF, *COMPILERS, MEASURE, MEASURE_ALL]
+        for key, value, known in (
+            ("layout", config.layout, [*LAYOUTS, MEASURE]),
+            ("compile", config.compile, compilers),
+        ):
+            if value not in known:
+                raise MamVideoError(f"{key} = '{value}': choose one of {', '.join(known)}")
         torch.backends.cudnn.benchmark = config.cudnn_benchmark
         if self.device.type == "cuda":
             torch.set_float32_matmul_precision("high")
@@ -168,8 +174,8 @@ class LiteTrainer(Trainer[Config]):
         if config.layout == MEASURE:
             self.set_layout(quickest(list(LAYOUTS), lambda name: self._timed(first, layout=name), _say))
         compiler = config.compile
-        if compiler == MEASURE:
-            names = [OFF, *(n for n in COMPILERS if self.device.type == "cuda" or "graphs" not in n)]
+        if compiler in (MEASURE, MEASURE_ALL):
+            names = candidates(compiler, self.device)
             compiler = quickest(names, lambda name: self._timed(first, compiler=name), _say)
         try:
             self._step_loss = compiled(self.compute, compiler)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -34,20 +32,14 @@ def l1(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
     return ((prediction - truth).abs() * weight).sum() / (weight.sum() + 1e-8)
 
 
-_BINOMIAL = (1.0, 4.0, 6.0, 4.0, 1.0)
+def _binomial_kernel(like: Tensor) -> Tensor:
+    """Return the kernel (1, 5, 5) with rows and columns of 1 4 6 4 1, of sum 1.
 
-
-def _blur(x: Tensor, gain: float = 1.0) -> Tensor:
-    from kornia.filters import filter2d  # here, since it takes half a second to import
-
-    return filter2d(x, _kernel(gain, x.dtype, x.device), border_type="reflect")
-
-
-@functools.cache
-def _kernel(gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the binomial kernel (1, 5, 5). It is kept: a copy from the host would hold up every step on a GPU."""
-    row = torch.tensor(_BINOMIAL, dtype=dtype, device=device)
-    return ((row[:, None] * row[None]) * (gain / 256))[None]
+    It is computed on the device of `like`: a copy from the host would hold up every step on a GPU.
+    """
+    distance = (torch.arange(5, dtype=like.dtype, device=like.device) - 2).abs()
+    row = 6 - 1.5 * distance - 0.5 * distance**2
+    return (row[:, None] * row[None] / 256)[None]
 
 
 def laplacian_pyramid(x: Tensor, levels: int) -> list[Tensor]:
@@ -56,12 +48,14 @@ def laplacian_pyramid(x: Tensor, levels: int) -> list[Tensor]:
     To enlarge, zeros are put between the pixels and blurred with four times the kernel.
     Source: Burt and Adelson 1983, in the form of the matting losses since Hou and Liu 2019.
     """
-    bands = []
+    from kornia.filters import filter2d  # here, since it takes half a second to import
+
+    bands, kernel = [], _binomial_kernel(x)
     for _ in range(levels):
-        small = _blur(x)[:, :, ::2, ::2]
+        small = filter2d(x, kernel, border_type="reflect")[:, :, ::2, ::2]
         spread = torch.zeros_like(x)
         spread[:, :, ::2, ::2] = small
-        bands.append(x - _blur(spread, 4.0))
+        bands.append(x - filter2d(spread, 4 * kernel, border_type="reflect"))
         x = small
     return bands
 

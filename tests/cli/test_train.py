@@ -35,7 +35,7 @@ def test_a_shipped_recipe_by_name_and_a_file(asked: list[Any], tmp_path: Path) -
 
 
 def test_every_shipped_recipe_has_a_trainer() -> None:
-    assert recipes.recipes() == ["lite-matte", "lite-segmenter", "mam"]
+    assert recipes.recipes() == ["lite-matte", "lite-matte-gpu", "lite-segmenter", "lite-segmenter-gpu", "mam"]
     for name in recipes.recipes():
         assert f'recipe = "{name}"' in recipes.find_config(name).read_text()
 
@@ -43,7 +43,7 @@ def test_every_shipped_recipe_has_a_trainer() -> None:
 @pytest.mark.parametrize(
     ("given", "code", "says"),
     [
-        (["sauce"], 2, "no such recipe or file; recipes: lite-matte, lite-segmenter, mam"),
+        (["sauce"], 2, "no such recipe or file; recipes: lite-matte, lite-matte-gpu, lite-segmenter, "),
         (["absent.toml"], 1, "absent.toml: no such file of training settings"),
         (["mam", "--set", "batch"], 2, "--set 'batch' is not of the form KEY=VALUE"),
         (["lite-segmenter", "--set", "bach=3"], 1, "unknown key 'bach'"),
