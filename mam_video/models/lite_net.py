@@ -161,9 +161,10 @@ class Segmenter(nn.Module):
         self.target_scale = nn.Parameter(torch.tensor(2.0))  # from the target map to logits, for its own loss
 
     def features(self, f4: Tensor, f8: Tensor, f16: Tensor, f32: Tensor) -> Features:
-        top = self.join16(torch.cat([self.lateral16(f16), up(self.lateral32(f32))], 1))
+        l16 = self.lateral16(f16)
+        top = self.join16(_joined(l16, up(self.lateral32(f32)), like=l16))
         l8 = self.lateral8(f8)
-        key, look = self.key(torch.cat([l8, up(self.down8(top))], 1)).float().split([KEY, LOOK], 1)
+        key, look = self.key(_joined(l8, up(self.down8(top)), like=l8)).float().split([KEY, LOOK], 1)
         return Features(self.lateral4(f4), l8, top, F.normalize(key, dim=1), F.normalize(look, dim=1))
 
     def match(self, key: Tensor, reference: Tensor, inside: Tensor, valid: Tensor) -> Tensor:
@@ -173,12 +174,14 @@ class Segmenter(nn.Module):
         valid: 1 where the reference's cell is picture and not padding, likewise.
         """
         b, _, h, w = key.shape
-        maps = []
         with torch.autocast(key.device.type, enabled=False):
-            similarity = torch.bmm(key.flatten(2).transpose(1, 2), reference.flatten(2))
-            for share in (inside * valid, (1 - inside) * valid):
-                penalty = torch.log(share.flatten(1).clamp(1e-4, 1)) * self.cover
-                maps.append((similarity + penalty[:, None]).amax(2))
+            cells, others = key.flatten(2), reference.flatten(2)
+            shares = (inside * valid, (1 - inside) * valid)
+            penalties = [torch.log(share.flatten(1).clamp(1e-4, 1)) * self.cover for share in shares]
+            if torch.is_grad_enabled():
+                return torch.stack([_highest(cells, others, p) for p in penalties], 1).view(b, 2, h, w)
+            similarity = torch.bmm(cells.transpose(1, 2), others)
+            maps = [(similarity + p[:, None]).amax(2) for p in penalties]
         return torch.stack(maps, 1).view(b, 2, h, w)
 
     @staticmethod
@@ -215,10 +218,10 @@ class Segmenter(nn.Module):
         p8 = F.avg_pool2d(p4, 2)
         p16 = F.avg_pool2d(p8, 2)
         place = _places(features.top)
-        x = self.body16(self.in16(torch.cat([features.top, p16, F.avg_pool2d(matches, 2), place], 1)))
+        x = self.body16(self.in16(_joined(features.top, p16, F.avg_pool2d(matches, 2), place, like=features.top)))
         deep = x
-        x = self.body8(self.in8(torch.cat([up(x), features.l8, p8, matches], 1)))
-        x = self.body4(self.in4(torch.cat([up(x), features.l4, p4], 1)))
+        x = self.body8(self.in8(_joined(up(x), features.l8, p8, matches, like=features.l8)))
+        x = self.body4(self.in4(_joined(up(x), features.l4, p4, like=features.l4)))
         logits = F.pixel_shuffle(self.out(x), 2).float()
         # The score looks at the whole and at what was taken for the subject; it must not steer the mask.
         weight = F.avg_pool2d(logits.detach().sigmoid(), 8)
@@ -226,6 +229,25 @@ class Segmenter(nn.Module):
         taken = (deep * weight).mean((2, 3)) / (area + 1e-3)
         score = self.score(torch.cat([deep.mean((2, 3)), taken, area], 1).detach())
         return logits, score[:, 0].float()
+
+
+def _highest(cells: Tensor, others: Tensor, penalty: Tensor) -> Tensor:
+    """(B, n): the highest of each cell's similarity to the others (B, KEY, n), with their penalty (B, n) added.
+
+    For training. Only the most similar cell gets a gradient, so that no gradient of all pairs is computed, and the
+    penalty is one more channel of the product, so that it needs no pass over all pairs.
+    """
+    with torch.no_grad():
+        ones = torch.ones_like(cells[:, :1])
+        pairs = torch.bmm(torch.cat([cells, ones], 1).transpose(1, 2), torch.cat([others, penalty[:, None]], 1))
+        best = pairs.argmax(2)
+    chosen = others.gather(2, best[:, None].expand(-1, others.shape[1], -1))
+    return (cells * chosen).sum(1) + penalty.gather(1, best)
+
+
+def _joined(*maps: Tensor, like: Tensor) -> Tensor:
+    """Join maps along channels in the precision of `like`, to which autocast would round the convolution's input."""
+    return torch.cat([m.to(like.dtype) for m in maps], 1)
 
 
 def _places(like: Tensor) -> Tensor:

@@ -42,20 +42,24 @@ def _binomial_kernel(like: Tensor) -> Tensor:
     return (row[:, None] * row[None] / 256)[None]
 
 
+def _blur(x: Tensor, kernel: Tensor) -> Tensor:
+    from kornia.filters import filter2d  # here, since it takes half a second to import
+
+    return filter2d(x, kernel, border_type="reflect")
+
+
 def laplacian_pyramid(x: Tensor, levels: int) -> list[Tensor]:
     """Compute the bands of a Laplacian pyramid, finest first. A band has the size before its halving.
 
     To enlarge, zeros are put between the pixels and blurred with four times the kernel.
     Source: Burt and Adelson 1983, in the form of the matting losses since Hou and Liu 2019.
     """
-    from kornia.filters import filter2d  # here, since it takes half a second to import
-
     bands, kernel = [], _binomial_kernel(x)
     for _ in range(levels):
-        small = filter2d(x, kernel, border_type="reflect")[:, :, ::2, ::2]
+        small = _blur(x, kernel)[:, :, ::2, ::2]
         spread = torch.zeros_like(x)
         spread[:, :, ::2, ::2] = small
-        bands.append(x - filter2d(spread, 4 * kernel, border_type="reflect"))
+        bands.append(x - _blur(spread, 4 * kernel))
         x = small
     return bands
 

@@ -18,6 +18,14 @@ Phase = Callable[[str], AbstractContextManager[Any]]
 """Marks a part of a step, by its name."""
 
 _SHOWN = 14  # operators in the table
+# Operators that only describe memory, or call another operator that is counted itself.
+_FREE = frozenset(
+    """view reshape as_strided expand expand_as transpose permute slice select unsqueeze squeeze narrow split flatten t
+    split_with_sizes unbind detach detach_ alias empty empty_like empty_strided new_empty resize_ resolve_conj to
+    resolve_neg _to_copy contiguous clone conv2d convolution _convolution lift_fresh item _local_scalar_dense view_as
+    _unsafe_view unflatten result_type linear matmul zeros zeros_like ones ones_like full new_zeros new_ones layer_norm
+    scaled_dot_product_attention batch_norm _batch_norm_impl_index chunk reshape_as pad numpy_T""".split()
+)
 _CONVOLUTIONS = ("convolution", "conv2d", "conv_depthwise", "cudnn_conv")
 
 
@@ -28,12 +36,12 @@ def unmeasured(name: str) -> AbstractContextManager[Any]:
 
 @dataclass
 class StepProfile:
-    """The measures of some steps, in seconds for one step.
+    """The measures of some steps, in seconds for one step; on a CPU in seconds of processor time of this process.
 
     whole      without anything that measures within it
     parts      each waited for, so that on a GPU they may add up to more than `whole`
     operators  (calls, seconds of their own on the device) by name; convolutions by kind
-    launches   how many operators ran on the CPU, or how many kernels on a GPU
+    launches   how many kernels ran on a GPU; on a CPU, how many operators that read or write values
     """
 
     device: str
@@ -58,6 +66,11 @@ class StepProfile:
         return "\n".join(lines)
 
 
+def clock_of(device: torch.device) -> Callable[[], float]:
+    """Return a clock in seconds: the processor time of all threads on a CPU, which other work disturbs less."""
+    return time.process_time if device.type == "cpu" else time.perf_counter
+
+
 class PartTimer:
     """Times the parts of steps. Waits for the device at both ends of each."""
 
@@ -67,11 +80,12 @@ class PartTimer:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
+        clock = clock_of(self.device)
         wait_for(self.device)
-        start = time.perf_counter()
+        start = clock()
         yield
         wait_for(self.device)
-        self.seconds[name] += time.perf_counter() - start
+        self.seconds[name] += clock() - start
 
 
 def profile_steps(
@@ -86,11 +100,12 @@ def profile_steps(
     """
     step()
     wait_for(device)
-    start = time.perf_counter()
+    clock = clock_of(device)
+    start = clock()
     for _ in range(count):
         step()
     wait_for(device)
-    whole = (time.perf_counter() - start) / count
+    whole = (clock() - start) / count
     timer = PartTimer(device)
     use_phase(timer)
     for _ in range(count):
@@ -120,7 +135,7 @@ def _operators(profiler: profile, device: torch.device, count: int) -> tuple[dic
         entry = found[_kind(event.key, event.input_shapes)]
         entry[0] += event.count / count
         entry[1] += own / count / 1e6
-        launches += 0 if on_gpu else event.count
+        launches += 0 if on_gpu or event.key.removeprefix("aten::") in _FREE else event.count
     return {k: (v[0], v[1]) for k, v in found.items()}, launches / count
 
 

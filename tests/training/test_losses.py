@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mam_video.training.losses import _blur, l1, laplacian_loss, laplacian_pyramid, mask_loss
+from mam_video.training.losses import _binomial_kernel, _blur, l1, laplacian_loss, laplacian_pyramid, mask_loss
 
 pytestmark = pytest.mark.numeric
 
@@ -69,7 +69,7 @@ def test_blurs_and_gradients_are_those_of_a_plain_convolution(shape: tuple[int, 
     kernel = (row[:, None] * row[None]) / 256
     values = torch.randn(shape, generator=torch.Generator().manual_seed(2))
     ours, plain = values.clone().requires_grad_(), values.clone().requires_grad_()
-    blurred = _blur(ours)
+    blurred = _blur(ours, _binomial_kernel(ours))
     padded = torch.nn.functional.pad(plain, (2, 2, 2, 2), mode="reflect")
     expected = torch.nn.functional.conv2d(padded, kernel.expand(shape[1], 1, 5, 5), groups=shape[1])
     blurred.square().sum().backward()

@@ -150,6 +150,27 @@ def test_a_run_by_the_clock_ends_and_is_kept(training_set: Path, tmp_path: Path)
     assert architecture_in(tmp_path / "average.safetensors") == LITE0
 
 
+def test_a_run_is_kept_by_the_clock_and_its_time_goes_on(training_set: Path, tmp_path: Path) -> None:
+    config = SegmenterConfig(
+        data=str(training_set), out=str(tmp_path), size=64, batch=2, steps=2, seconds=1000.0, workers=0, threads=1,
+        save_every=0, save_seconds=1e-3,
+    )  # fmt: skip
+    first = SegmenterTrainer(config)
+    steps: list[int] = []
+    first.export = lambda: steps.append(first.step)  # type: ignore[method-assign]
+    first.run()
+    assert steps == [1, 2]
+    kept = torch.load(tmp_path / "run.pt", weights_only=True)
+    assert 0 < kept["elapsed"] < 1000
+    second = SegmenterTrainer(replace(config, steps=3))
+    second.restore(kept)
+    assert second.elapsed() == kept["elapsed"]
+    # A run that is late ends at once, whatever its steps.
+    late = SegmenterTrainer(replace(config, steps=50, seconds=0.0, within=1e-3))
+    late.restore(kept)
+    assert late.seconds() == pytest.approx(kept["elapsed"] + 1.0)
+
+
 def test_solidity_counts_holes_and_specks() -> None:
     truth = torch.zeros(1, 1, 64, 64)
     truth[..., 16:48, 16:48] = 1
