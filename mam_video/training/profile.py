@@ -19,13 +19,13 @@ Phase = Callable[[str], AbstractContextManager[Any]]
 
 _SHOWN = 14  # operators in the table
 # Operators that only describe memory, or call another operator that is counted itself.
-_FREE = frozenset(
-    """view reshape as_strided expand expand_as transpose permute slice select unsqueeze squeeze narrow split flatten t
-    split_with_sizes unbind detach detach_ alias empty empty_like empty_strided new_empty resize_ resolve_conj to
-    resolve_neg _to_copy contiguous clone conv2d convolution _convolution lift_fresh item _local_scalar_dense view_as
-    _unsafe_view unflatten result_type linear matmul zeros zeros_like ones ones_like full new_zeros new_ones layer_norm
-    scaled_dot_product_attention batch_norm _batch_norm_impl_index chunk reshape_as pad numpy_T""".split()
-)
+_FREE = """
+view reshape as_strided expand expand_as transpose permute slice select unsqueeze squeeze narrow split flatten t pad
+split_with_sizes unbind detach detach_ alias empty empty_like empty_strided new_empty resize_ resolve_conj resolve_neg
+to _to_copy contiguous clone conv2d convolution _convolution lift_fresh item _local_scalar_dense view_as _unsafe_view
+unflatten result_type linear matmul zeros zeros_like ones ones_like full new_zeros new_ones layer_norm chunk reshape_as
+scaled_dot_product_attention batch_norm _batch_norm_impl_index numpy_T
+"""
 _CONVOLUTIONS = ("convolution", "conv2d", "conv_depthwise", "cudnn_conv")
 
 
@@ -121,22 +121,31 @@ def profile_steps(
 
 
 def _operators(profiler: profile, device: torch.device, count: int) -> tuple[dict[str, tuple[float, float]], float]:
-    """Sum calls and seconds by operator, for one step, and count the launches of one step."""
-    on_gpu = device.type == "cuda"
-    found: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    """Sum calls and seconds by operator, for one step, and count the launches of one step.
+
+    The kernels of a recorded graph belong to no operator: then they are what is summed.
+    """
+    on_gpu, free = device.type == "cuda", set(_FREE.split())
+    operators: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    kernels: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     launches = 0
     for event in profiler.key_averages(group_by_input_shape=True):
         own = event.self_device_time_total if on_gpu else event.self_cpu_time_total
-        is_kernel = event.device_type.name != "CPU"
-        if is_kernel:
+        if event.device_type.name != "CPU":
+            if event.key.startswith("step: "):
+                continue
             launches += event.count
-        if is_kernel or own <= 0 or not event.key.startswith(("aten::", "mam", "triton", "_Depthwise")):
+            entry = kernels[event.key[:60]]
+        elif own > 0 and event.key.startswith(("aten::", "mam", "triton", "_Depthwise")):
+            launches += 0 if on_gpu or event.key.removeprefix("aten::") in free else event.count
+            entry = operators[_kind(event.key, event.input_shapes)]
+        else:
             continue
-        entry = found[_kind(event.key, event.input_shapes)]
         entry[0] += event.count / count
         entry[1] += own / count / 1e6
-        launches += 0 if on_gpu or event.key.removeprefix("aten::") in _FREE else event.count
-    return {k: (v[0], v[1]) for k, v in found.items()}, launches / count
+    of_operators, of_kernels = (sum(v[1] for v in found.values()) for found in (operators, kernels))
+    chosen = operators if of_operators >= of_kernels / 2 else kernels
+    return {k: (v[0], v[1]) for k, v in chosen.items()}, launches / count
 
 
 def _kind(key: str, shapes: Any) -> str:
