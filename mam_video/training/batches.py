@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import cv2
@@ -52,6 +52,22 @@ def count_workers(asked: int) -> int:
         return asked
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(available - 1, 1)
+
+
+def load_batches(
+    samples: NumberedSamples, numbers: NumberedBatches, workers: int, prefetch: int, *, pinned: bool
+) -> Iterable[dict[str, Tensor]]:
+    """Draw batches in `workers` processes, each at most `prefetch` batches ahead; with 0 in this process.
+
+    pinned: into memory from which a GPU copies while the host goes on.
+    """
+    return torch.utils.data.DataLoader(
+        samples,
+        batch_sampler=numbers,
+        num_workers=workers,
+        prefetch_factor=prefetch if workers else None,
+        pin_memory=pinned,
+    )
 
 
 class StepLog:

@@ -20,7 +20,7 @@ from mam_video.core.errors import MamVideoError, UsageError
 from mam_video.core.tables import from_table, read_toml
 from mam_video.media.name_guard import NameGuard
 from mam_video.models.devices import device_name
-from mam_video.training.batches import NumberedBatches, StepLog, count_workers
+from mam_video.training.batches import NumberedBatches, NumberedSamples, StepLog, count_workers, load_batches
 from mam_video.training.checkpoints import load_run, optimizer_to, save_run
 from mam_video.training.profile import Phase, StepProfile, profile_steps, unmeasured
 
@@ -149,7 +149,7 @@ class Trainer(ABC, Generic[Config]):
 
     # ------------------------------------------------------------------------------------------- a recipe's own part
     @abstractmethod
-    def open_data(self) -> torch.utils.data.Dataset[dict[str, np.ndarray]]:
+    def open_data(self) -> NumberedSamples:
         """Read the training data, and the held-out data for the checks. Raises: MamVideoError."""
 
     @abstractmethod
@@ -224,29 +224,20 @@ class Trainer(ABC, Generic[Config]):
     def prepare(self) -> Iterator[dict[str, Tensor]]:
         """Read the data, start the processes that draw samples, warm up, and start the clock. Returns: all batches."""
         times = [time.monotonic()]
-        loader = self._loader(self.open_data())
+        samples = self.open_data()
         times.append(time.monotonic())
-        batches = iter(loader)
+        numbers = NumberedBatches(self.step, self.sides(), self.config.batch, self.config.size)
+        workers, pinned = count_workers(self.config.workers), self.device.type == "cuda"
+        batches = iter(load_batches(samples, numbers, workers, self.prefetch, pinned=pinned))
         first = [next(batches) for _ in self.sides()]
         times.append(time.monotonic())
-        sides = NumberedBatches(self.step, self.sides(), 1, 1)
-        self.warm({numbers[0][1]: batch for numbers, batch in zip(sides, first, strict=False)})
+        self.warm({keys[0][1]: batch for keys, batch in zip(numbers, first, strict=False)})
         times.append(time.monotonic())
         data, drawing, warming = (b - a for a, b in pairwise(times))
         print(f"start: {data:.1f} s to read, {drawing:.1f} s to draw the first batches, {warming:.1f} s to warm up",
               flush=True)  # fmt: skip
         self._start_time = self._saved_time = time.monotonic()
         return chain(first, batches)
-
-    def _loader(self, samples: torch.utils.data.Dataset[dict[str, np.ndarray]]) -> Iterable[dict[str, Tensor]]:
-        config, workers = self.config, count_workers(self.config.workers)
-        return torch.utils.data.DataLoader(
-            samples,
-            batch_sampler=NumberedBatches(self.step, self.sides(), config.batch, config.size),
-            num_workers=workers,
-            prefetch_factor=self.prefetch if workers else None,
-            pin_memory=self.device.type == "cuda",
-        )
 
     def profile(self, batches: Iterator[dict[str, Tensor]], count: int) -> StepProfile:
         """Measure the next steps, about three times `count`. They train as all others do."""

@@ -185,3 +185,18 @@ def test_batches_go_on_where_a_run_stopped() -> None:
     for step in range(6):
         assert first(step, 3) == whole[step : step + 3]
     assert count_workers(0) == 0 and count_workers(3) == 3 and count_workers(-1) >= 1
+
+
+@pytest.mark.slow
+def test_a_compiled_step_learns_as_a_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `compile = "measure"` does, with a compiler that records forward and backward, and computes nothing anew."""
+    monkeypatch.setattr("mam_video.training.layouts.COMPILERS", {"inductor": {"backend": "aot_eager"}})
+    losses, weights = [], []
+    for compiler in ("off", "inductor"):
+        trainer = SegmenterTrainer(replace(SEGMENTER, compile=compiler, rate=1e-4, backbone_rate=1e-4))
+        trainer.warm({64: scenes(64)})
+        losses.append([float(trainer.learn(scenes(64))[0]) for _ in range(2)])
+        weights.append(trainer.net.segmenter.out.weight.detach().clone())
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    # Adam moves a weight by about the rate, whatever its gradient: half a step may differ where that is almost 0.
+    assert torch.allclose(weights[0], weights[1], atol=1e-4)
