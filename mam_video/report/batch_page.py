@@ -17,7 +17,7 @@ _STYLE = """\
 body { margin: 0 auto; max-width: 1100px; padding: 28px 24px 60px; font: 15px/1.5 system-ui, sans-serif; }
 table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: 6px 10px; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
-td.number, th.number { text-align: right; } td { overflow-wrap: anywhere; }
+td.number, th.number { text-align: right; } td { overflow-wrap: anywhere; } td[class] { white-space: nowrap; }
 .failed { color: var(--bad); font-weight: 600; } .flagged { color: var(--look); font-weight: 600; }
 .done, .exists { color: var(--good); }
 """
