@@ -100,8 +100,11 @@ class SequenceWriter(WholeWriter[str]):
         return json.dumps([number, self._labels[number]]).encode()
 
     def unpacked(self, data: bytes) -> str:
-        number, label = json.loads(data)
-        name = self._output.pattern.name(number)
+        try:
+            number, label = json.loads(data)
+            name = self._output.pattern.name(int(number))
+        except (TypeError, ValueError) as error:
+            raise MediaError(f"{self.path}: a frame's entry is damaged ({error}); make its frames again") from None
         self._labels[number] = label
         self._before.append(name)
         return name
