@@ -86,7 +86,7 @@ def _usable(records: Sequence[Record], most: int) -> int:
 
 
 def _extension(before: Box, last: Box) -> tuple[int, float]:
-    """Return the edge of `before` that reaches farthest beyond `last`, as its place in `xyxy`, and by how many pixels."""
+    """Return the edge of `before` that is farthest beyond `last`: its place in `xyxy`, and by how many pixels."""
     beyond = [sign * (b - a) for a, b, sign in zip(last.xyxy, before.xyxy, (-1, -1, 1, 1), strict=True)]
     edge = max(range(4), key=beyond.__getitem__)
     return edge, beyond[edge]
@@ -95,8 +95,8 @@ def _extension(before: Box, last: Box) -> tuple[int, float]:
 def _reaching(records: Sequence[Record], edge: int, extension: float) -> int:
     """Count the frames before the last one whose box reaches to the part.
 
-    Where the part came in, the box's edge jumped. Where it did not, the subject itself came near before it took the part
-    in; then its area jumped.
+    Where the part came in, the box's edge jumped. Where it did not, the subject itself came near first, and its area
+    jumped when it took the part in.
     """
     run = list(records[-1 - _usable(records, FARTHEST) : -1])
     edges = [record.box.xyxy[edge] for record in run]
