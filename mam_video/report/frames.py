@@ -104,7 +104,7 @@ def items_data(items: Sequence[Item], report: RunReport) -> list[dict[str, Any]]
             "boxes": [_corners(r.box, size) if r.area > 0 else None for r in item.row],
             "proposal": None if item.proposal is None else _corners(item.proposal.box, size),
             "from": None if item.proposal is None else report.clip.frame_number(item.proposal.index),
-            "lost": item.place is not None and item.row[item.place].area == 0,
+            "lost": item.place is not None and not item.row[item.place].area > 0,
         }
         for item in items
     ]

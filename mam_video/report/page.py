@@ -125,10 +125,11 @@ def _verdict(flagged: Sequence[FlaggedRange], count: int) -> str:
 def _outputs(report: RunReport, folder: Path | None) -> str:
     """List the outputs with what they hold, each linked to its file, or to the folder of a sequence."""
     entries = []
-    for path, line in zip(report.outputs, report.results(), strict=True):
+    for path in report.outputs:
         files = report.files.get(path, [path])
         target = files[0] if len(files) == 1 else files[0].parent
-        entries.append(f"<li>{_link(line, target, folder)}</li>")
+        link = _link(report.name_of(path), target, folder)
+        entries.append(f"<li>{link} <span>{escape(', '.join(report.facts_of(path)))}</span></li>")
     return f'<ul class="outputs" aria-label="outputs">{"".join(entries)}</ul>'
 
 

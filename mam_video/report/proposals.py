@@ -33,7 +33,7 @@ def proposal(record: Record, reliable: Sequence[Record], others: Sequence[Box]) 
         reliable: unflagged records of the subject before it, latest last.
         others: boxes of the other subjects in the latest of these.
     """
-    if not reliable or record.state in (State.LOST, State.CUT):
+    if not reliable or record.state in (State.LOST, State.CUT, State.RECOVERED):
         return None
     last, before = reliable[-1], list(reliable[-KEPT:-1])
     gap = record.index - last.index

@@ -169,13 +169,15 @@ class RunReport:
 
     def results(self) -> list[str]:
         """One line an output: its name, frames, what it holds, its size, and whether it was read back."""
-        return [f"{self._name_of(path)}: {', '.join(self._facts_of(path))}" for path in self.outputs]
+        return [f"{self.name_of(path)}: {', '.join(self.facts_of(path))}" for path in self.outputs]
 
-    def _name_of(self, path: Path) -> str:
+    def name_of(self, path: Path) -> str:
+        """Name the file of an output, or the first and the last of several."""
         files = self.files.get(path, [path])
         return str(files[0]) if len(files) == 1 else f"{files[0]} to {files[-1].name}"
 
-    def _facts_of(self, path: Path) -> list[str]:
+    def facts_of(self, path: Path) -> list[str]:
+        """List what an output holds: frames, alpha, sound, its size, and whether it was read back."""
         checks = {check.what: check for check in self.checks.get(path, [])}
         frames = checks.get("frames")
         facts = [_counted(int(frames.says) if frames is not None and frames.good else len(self.records))]

@@ -46,7 +46,8 @@ class Thumbnails:
     """Collect pictures of the worst flagged frames, and of frames evenly along the clip.
 
     Each flagged range of a subject gives its first frame and the worst of the others. If there are more than `limit`,
-    first frames rank before the others, lost frames before uncertain ones, and low scores before high ones.
+    first frames rank before the others, lost frames before uncertain ones, and low scores before high ones. After a
+    first frame that is lost another lost one tells nothing new: where the subject is found again ranks before it.
 
     A few frames are held before they are judged, because a later frame may flag them (`reach_back.py`).
     """
@@ -99,9 +100,9 @@ class Thumbnails:
         for place, (subject, record) in enumerate(zip(self._subjects, snapshot.row, strict=True)):
             begins = record.flagged and not subject.flagged
             if begins:
-                subject.worst = None
+                subject.worst, subject.begins_lost = None, record.state is State.LOST
             if record.flagged:
-                rank = (0 if begins else 1, 0 if record.state is State.LOST else 1, record.score)
+                rank = (0 if begins else 1, subject.rank_of(record, begins), record.score)
                 if begins or subject.worst is None or rank < subject.worst:
                     self._insert(rank, snapshot, place, begins)
             else:
@@ -125,10 +126,11 @@ class Thumbnails:
 class _Subject:
     """What is remembered of one subject.
 
-    recent    the latest records, as far as `reach_back` looks
-    reliable  the latest records that are not flagged, each with the row that it is from
-    flagged   whether the frame that was judged last is flagged
-    worst     rank of the worst frame of the current range but for its first
+    recent       the latest records, as far as `reach_back` looks
+    reliable     the latest records that are not flagged, each with the row that it is from
+    flagged      whether the frame that was judged last is flagged
+    worst        rank of the worst frame of the current range but for its first
+    begins_lost  whether the current range begins with a lost frame
     """
 
     def __init__(self) -> None:
@@ -136,6 +138,13 @@ class _Subject:
         self.reliable: deque[tuple[Record, tuple[Record, ...]]] = deque(maxlen=FARTHEST + KEPT)
         self.flagged = False
         self.worst: _Rank | None = None
+        self.begins_lost = False
+
+    def rank_of(self, record: Record, begins: bool) -> int:
+        """Return the rank of a flagged frame by its state, the worst first."""
+        if record.state is not State.LOST:
+            return 1
+        return 2 if self.begins_lost and not begins else 0
 
     def forget(self, index: int) -> None:
         """Rely no longer on frames from `index` on."""

@@ -1,0 +1,261 @@
+"""The page in a browser: frames enlarge, boxes are drawn, and the command that comes of it runs as printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mam_video.cli.main import main
+from tests.report.browser import Page, browser
+from tests.synthetic import disc, picture, write_movie
+
+SIZE = (96, 144)
+COUNT = 12
+HIDDEN = range(5, 8)
+OTHER_HIDDEN = range(8, 10)
+MODEL = ("--model", "fake-colour", "--set", "view.subjects=own")
+HOSTILE = "</script><img src=x onerror=alert(1)>'\"`$(touch x)"
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    with browser() as opened:
+        yield opened
+
+
+def alpha_of(i: int, *, two: bool) -> np.ndarray:
+    """A disc that is hidden for three frames, and, if there are two, one that is hidden for two others."""
+    nothing = np.zeros(SIZE, np.float32)
+    first = nothing if i in HIDDEN else disc(SIZE, (40 + 2 * i if not two else 30, 40), 14)
+    second = nothing if i in OTHER_HIDDEN or not two else disc(SIZE, (110, 60), 12)
+    return np.maximum(first, second)
+
+
+def plate(folder: Path, name: str, *, two: bool = False) -> Path:
+    return write_movie(folder / name, COUNT, lambda i: picture(alpha_of(i, two=two)))
+
+
+def matte(folder: Path, *given: str) -> Path:
+    """Matte in `folder`, as from a shell there; return the report's page."""
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        assert main(["matte", *given, *MODEL, "--report", "out put"]) == 0
+    finally:
+        os.chdir(before)
+    return folder / "out put" / "report.html"
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("one")
+    plate(folder, "a <b>&'c\".mov")
+    return matte(folder, "a <b>&'c\".mov", "--box", "26,26,54,54", "-o", "m.mov:alpha")
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("two")
+    plate(folder, "two.mov", two=True)
+    prompts = ("--prompt", "the 1st o'clock@0:box=16,26,44,54", "--prompt", "b@0:box=98,48,122,72")
+    return matte(folder, "two.mov", *prompts, "-o", "both.mov:alpha")
+
+
+def run_as_printed(command: str, folder: Path, tmp_path: Path) -> tuple[str, dict[str, Any]]:
+    """Run a command in a shell in `folder`; return what it prints, and its report."""
+    start = tmp_path / "mam-video"
+    start.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m mam_video "$@"\n')
+    start.chmod(0o755)
+    done = subprocess.run(
+        command, shell=True, cwd=folder, text=True, capture_output=True, timeout=120,
+        env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout, json.loads((folder / "out put" / "run.json").read_text())
+
+
+def draw(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Drag over the large picture from one place of the plate, in pixels, to another."""
+    left, top, right, bottom = page.place_of("#stage")
+    sx, sy = (right - left) / SIZE[1], (bottom - top) / SIZE[0]
+    page.drag((left + start[0] * sx, top + start[1] * sy), (left + end[0] * sx, top + end[1] * sy))
+
+
+def numbers(page: Page) -> list[int]:
+    return [int(page.evaluate(f"byId('{name}').value")) for name in ("x0", "y0", "x1", "y1")]
+
+
+def command(page: Page) -> str:
+    return str(page.evaluate("byId('command').textContent"))
+
+
+def test_two_frames_are_corrected_in_one_run(page: Page, one: Path, tmp_path: Path) -> None:
+    page.open(one)
+    found = page.evaluate("[...document.querySelectorAll('.card')].map((c) => data.items[c.dataset.item].index)")
+    assert found == [HIDDEN.start, HIDDEN.stop]  # lost, and found again
+    ticks = page.evaluate("[...document.querySelectorAll('.card input')].map((input) => input.disabled)")
+    assert ticks[0]  # no box is proposed where nothing was found
+    page.click(".card .picture")
+    draw(page, (60, 20), (90, 61))
+    assert numbers(page) == [60, 20, 90, 61]
+    page.press("ArrowRight")
+    page.press("ArrowDown", "Shift")
+    page.press("ArrowLeft", "Control")
+    assert numbers(page) == [61, 30, 90, 71]
+    page.click("#next")
+    draw(page, (42, 26), (70, 54))
+    page.press("Escape")
+    said, told = run_as_printed(command(page), one.parent.parent, tmp_path)
+    assert re.search(r"prompt: frame 0: box=26,26,54,54\nprompt: frame 5: box=61,30,90,71\nprompt: frame 8: box=42,", said)
+    assert told["frames"][HIDDEN.stop]["state"] == "prompted"
+
+
+def test_of_two_subjects_each_is_corrected(page: Page, two: Path, tmp_path: Path) -> None:
+    page.open(two)
+    cards = page.evaluate("[...document.querySelectorAll('.card')].map((c) => data.items[c.dataset.item])")
+    assert {(card["index"], card["subject"]) for card in cards} == {(5, 0), (8, 0), (8, 1), (10, 1)}
+    assert page.evaluate("document.querySelectorAll('header .legend li').length") == 2
+    place = next(k for k, card in enumerate(cards) if (card["index"], card["subject"]) == (8, 0))
+    page.click(f".card[data-item='{place}'] .picture")
+    draw(page, (16, 26), (44, 54))
+    page.press("Escape")
+    place = next(k for k, card in enumerate(cards) if (card["index"], card["subject"]) == (10, 1))
+    page.click(f".card[data-item='{place}'] .set")
+    draw(page, (98, 48), (122, 72))
+    page.press("Escape")
+    assert "--prompt 'the 1st o'\"'\"'clock@8:box=16,26,44,54' --prompt b@10:box=98,48,122,72" in command(page)
+    _, told = run_as_printed(command(page), two.parent.parent, tmp_path)
+    states = {(f["index"], f["subject"]): f["state"] for f in told["frames"]}
+    assert states[8, "the 1st o'clock"] == states[10, "b"] == "prompted"
+
+
+def test_a_correction_of_the_prompted_frame_takes_its_place(page: Page, one: Path) -> None:
+    page.open(one)
+    page.click(".strip .picture")
+    page.click("#take")
+    assert "--box" not in command(page) and command(page).count("--prompt 0:box=") == 1
+    page.click("#tick")
+    assert command(page) == "" and page.evaluate("byId('box').hidden") is False
+
+
+def test_the_box_stays_in_the_picture(page: Page, one: Path) -> None:
+    page.open(one)
+    page.click(".card .picture")
+    draw(page, (100, 50), (400, 400))
+    assert numbers(page) == [100, 50, SIZE[1], SIZE[0]]
+    draw(page, (120, 70), (-900, 60))  # moves it
+    assert numbers(page) == [0, 40, 44, 86]
+    draw(page, (44, 86), (60, 300))  # its last corner
+    assert numbers(page) == [0, 40, 60, SIZE[0]]
+    draw(page, (0, 40), (300, 300))  # its first corner, beyond the last
+    assert numbers(page) == [58, 94, 60, SIZE[0]]
+    page.evaluate("byId('x0').value = -7; byId('x0').dispatchEvent(new Event('change'))")
+    assert numbers(page) == [0, 94, 60, SIZE[0]]
+    draw(page, (100, 10), (100, 10))  # a click draws nothing
+    assert numbers(page) == [0, 94, 60, SIZE[0]]
+
+
+def test_the_keyboard_is_enough(page: Page, one: Path) -> None:
+    page.open(one)
+    page.evaluate("document.querySelector('.card .picture').focus()")
+    page.press("Enter")
+    title = "byId('viewer-title').textContent"
+    assert page.evaluate("byId('viewer').open") and page.evaluate(title) == "frame 5 · lost"
+    page.press("ArrowRight")
+    assert page.evaluate(title) == "frame 8 · recovered"
+    page.press("ArrowLeft")
+    page.press("ArrowLeft")
+    assert page.evaluate(title) == "frame 11 · tracked"  # the last of the strip
+    page.press("Escape")
+    assert not page.evaluate("byId('viewer').open")
+    assert page.evaluate("data.items[document.activeElement.dataset.item].index") == 11
+
+
+def test_a_file_of_prompts_says_the_same(two: Path, tmp_path: Path) -> None:
+    with browser(downloads=tmp_path) as page:
+        page.open(two)
+        page.click(".card .picture")
+        draw(page, (16, 26), (44, 54))
+        page.press("Escape")
+        page.click("[data-form=file]")
+        page.click("#download")
+        file = tmp_path / "corrections.toml"
+        for _ in range(100):
+            if file.exists():
+                break
+            page.evaluate("new Promise((done) => setTimeout(done, 50))")
+        shown = command(page)
+    assert shown.endswith("--prompts corrections.toml --overwrite") and "--prompt " not in shown
+    (two.parent.parent / file.name).write_bytes(file.read_bytes())
+    said, _ = run_as_printed(shown, two.parent.parent, tmp_path)
+    assert "prompt: the 1st o'clock frame 5: box=16,26,44,54" in said and "b frame 0: box=98,48,122,72" in said
+
+
+def test_names_are_text(page: Page, tmp_path: Path) -> None:
+    """A subject and a clip whose names are markup, scripts and shell commands."""
+    clip = plate(tmp_path, "x'`touch y`'<img src=x onerror=alert(1)>.mov", two=True)
+    prompts = ("--prompt", f"{HOSTILE}@0:box=16,26,44,54", "--prompt", "b@0:box=98,48,122,72")
+    file = matte(tmp_path, clip.name, *prompts, "-o", "both.mov:alpha")
+    page.complaints.clear()
+    page.requests.clear()
+    page.open(file)
+    assert page.evaluate("document.querySelector('h1').textContent") == clip.name
+    assert page.evaluate("document.querySelector('.legend li').textContent") == HOSTILE
+    assert page.evaluate("document.querySelectorAll('[onerror]').length") == 0
+    page.click(".card .picture")
+    draw(page, (16, 26), (44, 54))
+    page.press("Escape")
+    run_as_printed(command(page), tmp_path, tmp_path)
+    assert not (tmp_path / "x").exists() and not (tmp_path / "y").exists()
+    assert page.requests == [file.as_uri()] and not page.complaints
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_control_has_a_name_and_nothing_is_asked_for(page: Page, two: Path, scheme: str) -> None:
+    page.complaints.clear()
+    page.requests.clear()
+    page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    page.open(two)
+    named = page.names()
+    assert len([role for role, _ in named if role == "checkbox"]) == page.evaluate("document.querySelectorAll('.card').length")
+    page.click(".card .picture")
+    draw(page, (16, 26), (44, 54))
+    named += page.names()
+    assert {"spinbutton", "combobox", "button", "checkbox", "link"} <= {role for role, _ in named}
+    assert all(name.strip() for _, name in named), named
+    assert page.requests == [two.as_uri()] and not page.complaints
+    ink, ground = (page.evaluate(f"getComputedStyle(document.body).{name}") for name in ("color", "backgroundColor"))
+    dark = sum(map(int, re.findall(r"\d+", ink))) > sum(map(int, re.findall(r"\d+", ground)))
+    assert dark == (scheme == "dark")
+
+
+def test_the_browser_tells_of_requests(page: Page, one: Path, tmp_path: Path) -> None:
+    """The checks above can fail: the same page with a picture from elsewhere and an element that is not allowed."""
+    file = tmp_path / "page.html"
+    file.write_text(one.read_text().replace("</main>", '<img src="http://127.0.0.1:9/x.png" onerror="a()"></main>'))
+    page.complaints.clear()
+    page.open(file)
+    assert any("127.0.0.1:9" in line for line in page.complaints)
+
+
+def test_it_prints(page: Page, two: Path) -> None:
+    page.open(two)
+    page.call("Emulation.setEmulatedMedia", media="print")
+    shown = "getComputedStyle(document.querySelector('{}')).display"
+    assert page.evaluate(shown.format(".actions")) == page.evaluate(shown.format(".rerun")) == "none"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    page.call("Emulation.setEmulatedMedia", media="")
+
+
+def test_outputs_are_linked(one: Path) -> None:
+    (link,) = re.findall(r'<a href="([^"]*)">', one.read_text())
+    assert link == "./../m.mov" and (one.parent / link).resolve().is_file()
