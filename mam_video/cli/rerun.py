@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mam_video.cli.parser import Parser
@@ -31,7 +31,7 @@ def rerun_of(
     from mam_video.prompts.prompt import DEFAULT_SUBJECT
     from mam_video.report.rerun import GivenPrompt, Rerun, prompts_of_track, toml_of
 
-    folder, clip = os.getcwd(), report.clip
+    folder, clip = str(Path.cwd()), report.clip
     for option in ("masks", "trimaps"):
         if option in subject.named:
             return Rerun(refused=f"The masks of this run came from --{option}: correct them there.")

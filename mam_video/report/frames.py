@@ -125,8 +125,9 @@ def _card(item: Item, number: int, report: RunReport) -> str:
         f'<article class="card" data-item="{number}">{_picture(item, number, "tint", report)}'
         f'<h3><i class="s-{record.state}"></i>{escape(label(item.index, report))} · {record.state}'
         f"{owner if several else ''}</h3><p>{escape(reasons)}</p>"
-        f'<p class="box soft"></p><div class="actions"><label><input type="checkbox" disabled> Correct this frame</label>'
-        f'<button type="button" class="set">Set the box</button></div></article>'
+        '<p class="box soft"></p><div class="actions">'
+        '<label><input type="checkbox" disabled> Correct this frame</label>'
+        '<button type="button" class="set">Set the box</button></div></article>'
     )
 
 

@@ -162,9 +162,8 @@ def _cards(cards: Sequence[Item], flagged: Sequence[FlaggedRange], report: RunRe
         return ""
     description = "Tint and thin box: what was matted. "
     if report.rerun is None or not report.rerun.refused:
-        description += (
-            "Dashed box: what a correction points at. Enlarge a frame to set its box, tick it, and run the command below."
-        )
+        description += "Dashed box: what a correction points at. "
+        description += "Enlarge a frame to set its box, tick it, and run the command below."
     more = _more(cards, flagged)
     return (
         f'<section><h2>Frames to check</h2><p class="soft">{description}</p>{more}'

@@ -65,7 +65,13 @@ class Rerun:
             "file": list(self.file),
             "corrections": CORRECTIONS,
             "prompts": [
-                {"subject": p.subject, "index": p.index, "options": list(p.options), "toml": p.toml, "ofFile": p.of_file}
+                {
+                    "subject": p.subject,
+                    "index": p.index,
+                    "options": list(p.options),
+                    "toml": p.toml,
+                    "ofFile": p.of_file,
+                }
                 for p in self.prompts
             ],
             "subjects": [
@@ -93,9 +99,7 @@ def toml_of(prompt: Prompt, number: int, subject: str) -> str:
     if prompt.box is not None:
         lines.append(f"box = [{', '.join(map(_number, prompt.box.xyxy))}]")
     if prompt.points:
-        points = ", ".join(
-            f"[{_number(p.x)}, {_number(p.y)}{'' if p.subject else ', 0'}]" for p in prompt.points
-        )
+        points = ", ".join(f"[{_number(p.x)}, {_number(p.y)}{'' if p.subject else ', 0'}]" for p in prompt.points)
         lines.append(f"points = [{points}]")
     return "\n".join(lines) + "\n"
 
@@ -103,7 +107,7 @@ def toml_of(prompt: Prompt, number: int, subject: str) -> str:
 def prompts_of_track(
     columns: Sequence[Sequence[Record]], subjects: Sequence[str], numbers: Sequence[int], size: tuple[int, int]
 ) -> tuple[list[GivenPrompt], bool]:
-    """Make prompts of a run that followed a saved track: the boxes found where its prompts were, and on its first frame.
+    """Make prompts of a run that followed a saved track: the boxes found on its prompted frames and on its first one.
 
     Args:
         columns: the records of each subject.
@@ -119,9 +123,7 @@ def prompts_of_track(
             if (starts or record.state is State.PROMPTED) and box is not None:
                 prompt = Prompt(whole(box, size), placed=True)
                 option = f"{prefix_of(name)}{number}:{prompt}"
-                prompts.append(
-                    GivenPrompt(place, record.index, ("--prompt", option), toml_of(prompt, number, name))
-                )
+                prompts.append(GivenPrompt(place, record.index, ("--prompt", option), toml_of(prompt, number, name)))
         backward = backward or not any(p.subject == place and p.index == records[0].index for p in prompts)
     return prompts, backward
 

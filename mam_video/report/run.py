@@ -310,9 +310,7 @@ def flagged_ranges(records: Iterable[Record]) -> list[FlaggedRange]:
             findings = tuple(finding for r in run for finding in r.findings)
             places = tuple(r.index for r in run for _ in r.findings)
             lowest = min(run, key=lambda r: r.score).index if len(run) > 1 and worst is State.UNCERTAIN else None
-            ranges.append(
-                FlaggedRange(run[0].index, run[-1].index, worst, findings, run[0].subject, places, lowest)
-            )
+            ranges.append(FlaggedRange(run[0].index, run[-1].index, worst, findings, run[0].subject, places, lowest))
             run = []
         if record is not None and record.flagged:
             run.append(record)

@@ -6,7 +6,6 @@ It is driven through the DevTools protocol over two pipes, which needs no packag
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import os
 import select
@@ -29,7 +28,9 @@ _FLAGS: Final = (
     "--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe", "--hide-scrollbars",
 )  # fmt: skip
 # Chromium reads commands from its descriptor 3 and writes answers to 4.
-_START: Final = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
+_START: Final = (
+    "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
+)
 _KEYS: Final = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Escape": 27, "Tab": 9, "Enter": 13}
 _MODIFIERS: Final = {"Control": 2, "Shift": 8}
 
@@ -114,6 +115,10 @@ class Page:
         self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, **text, **more)
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key, code=key, **more)
 
+    def settle(self) -> None:
+        """Wait until the events that are due have been handled."""
+        self.evaluate("new Promise((done) => setTimeout(done))")
+
     def names(self) -> list[tuple[str, str]]:
         """Return role and name of everything that the keyboard can reach, as a screen reader is told them."""
         nodes = self.call("Accessibility.getFullAXTree")["nodes"]
@@ -169,10 +174,21 @@ def browser(*, size: tuple[int, int] = (1400, 900), downloads: Path | None = Non
     program = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if program is None:
         pytest.skip(f"no Chromium here: none of {', '.join(CHROMIUM)} is on the PATH")
+    if os.name == "nt":
+        pytest.skip("Chromium is driven over pipes that Windows cannot hand to it")
     with ExitStack() as stack:
         profile = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         theirs, ours, reading, writing = (_high(fd) for pair in (os.pipe(), os.pipe()) for fd in pair)
-        command = [sys.executable, "-c", _START, str(theirs), str(writing), program, *_FLAGS, f"--user-data-dir={profile}"]
+        command = [
+            sys.executable,
+            "-c",
+            _START,
+            str(theirs),
+            str(writing),
+            program,
+            *_FLAGS,
+            f"--user-data-dir={profile}",
+        ]
         process = subprocess.Popen(
             command, pass_fds=(theirs, writing), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -188,6 +204,8 @@ def browser(*, size: tuple[int, int] = (1400, 900), downloads: Path | None = Non
 
 def _high(fd: int) -> int:
     """Move a descriptor beyond those that Chromium uses."""
+    import fcntl  # there is none on Windows
+
     moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
     os.close(fd)
     return moved

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,14 @@ import numpy as np
 import pytest
 
 from mam_video.cli.main import main
+from mam_video.core.frames import Frame, Matted, Record, State
+from mam_video.core.geometry import Box
+from mam_video.core.settings import Settings
+from mam_video.media import open_clip
+from mam_video.report.page import page as render
+from mam_video.report.rerun import Rerun
+from mam_video.report.run import RunReport
+from mam_video.report.thumbnails import Thumbnails
 from tests.report.browser import Page, browser
 from tests.synthetic import disc, picture, write_movie
 
@@ -46,7 +56,7 @@ def plate(folder: Path, name: str, *, two: bool = False) -> Path:
 
 def matte(folder: Path, *given: str) -> Path:
     """Matte in `folder`, as from a shell there; return the report's page."""
-    before = os.getcwd()
+    before = Path.cwd()
     os.chdir(folder)
     try:
         assert main(["matte", *given, *MODEL, "--report", "out put"]) == 0
@@ -70,8 +80,11 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return matte(folder, "two.mov", *prompts, "-o", "both.mov:alpha")
 
 
-def run_as_printed(command: str, folder: Path, tmp_path: Path) -> tuple[str, dict[str, Any]]:
-    """Run a command in a shell in `folder`; return what it prints, and its report."""
+def run_as_printed(command: str, folder: Path, tmp_path: Path, *files: Path) -> tuple[str, dict[str, Any]]:
+    """Run a command in a shell in a copy of `folder`, with `files` beside; return what it prints, and its report."""
+    folder = Path(shutil.copytree(folder, tmp_path / "copy"))
+    for file in files:
+        shutil.copy(file, folder)
     start = tmp_path / "mam-video"
     start.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m mam_video "$@"\n')
     start.chmod(0o755)
@@ -115,7 +128,9 @@ def test_two_frames_are_corrected_in_one_run(page: Page, one: Path, tmp_path: Pa
     draw(page, (42, 26), (70, 54))
     page.press("Escape")
     said, told = run_as_printed(command(page), one.parent.parent, tmp_path)
-    assert re.search(r"prompt: frame 0: box=26,26,54,54\nprompt: frame 5: box=61,30,90,71\nprompt: frame 8: box=42,", said)
+    assert re.search(
+        r"prompt: frame 0: box=26,26,54,54\nprompt: frame 5: box=61,30,90,71\nprompt: frame 8: box=42,", said
+    )
     assert told["frames"][HIDDEN.stop]["state"] == "prompted"
 
 
@@ -176,6 +191,7 @@ def test_the_keyboard_is_enough(page: Page, one: Path) -> None:
     page.press("ArrowLeft")
     assert page.evaluate(title) == "frame 11 · tracked"  # the last of the strip
     page.press("Escape")
+    page.settle()
     assert not page.evaluate("byId('viewer').open")
     assert page.evaluate("data.items[document.activeElement.dataset.item].index") == 11
 
@@ -195,16 +211,17 @@ def test_a_file_of_prompts_says_the_same(two: Path, tmp_path: Path) -> None:
             page.evaluate("new Promise((done) => setTimeout(done, 50))")
         shown = command(page)
     assert shown.endswith("--prompts corrections.toml --overwrite") and "--prompt " not in shown
-    (two.parent.parent / file.name).write_bytes(file.read_bytes())
-    said, _ = run_as_printed(shown, two.parent.parent, tmp_path)
+    said, _ = run_as_printed(shown, two.parent.parent, tmp_path, file)
     assert "prompt: the 1st o'clock frame 5: box=16,26,44,54" in said and "b frame 0: box=98,48,122,72" in said
 
 
 def test_names_are_text(page: Page, tmp_path: Path) -> None:
     """A subject and a clip whose names are markup, scripts and shell commands."""
-    clip = plate(tmp_path, "x'`touch y`'<img src=x onerror=alert(1)>.mov", two=True)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    clip = plate(folder, "x'`touch y`'<img src=x onerror=alert(1)>.mov", two=True)
     prompts = ("--prompt", f"{HOSTILE}@0:box=16,26,44,54", "--prompt", "b@0:box=98,48,122,72")
-    file = matte(tmp_path, clip.name, *prompts, "-o", "both.mov:alpha")
+    file = matte(folder, clip.name, *prompts, "-o", "both.mov:alpha")
     page.complaints.clear()
     page.requests.clear()
     page.open(file)
@@ -214,8 +231,8 @@ def test_names_are_text(page: Page, tmp_path: Path) -> None:
     page.click(".card .picture")
     draw(page, (16, 26), (44, 54))
     page.press("Escape")
-    run_as_printed(command(page), tmp_path, tmp_path)
-    assert not (tmp_path / "x").exists() and not (tmp_path / "y").exists()
+    run_as_printed(command(page), folder, tmp_path)
+    assert not list(tmp_path.rglob("[xy]"))
     assert page.requests == [file.as_uri()] and not page.complaints
 
 
@@ -226,8 +243,7 @@ def test_every_control_has_a_name_and_nothing_is_asked_for(page: Page, two: Path
     page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
     page.open(two)
     named = page.names()
-    assert len([role for role, _ in named if role == "checkbox"]) == page.evaluate("document.querySelectorAll('.card').length")
-    page.click(".card .picture")
+    page.click(".strip .picture")
     draw(page, (16, 26), (44, 54))
     named += page.names()
     assert {"spinbutton", "combobox", "button", "checkbox", "link"} <= {role for role, _ in named}
@@ -259,3 +275,26 @@ def test_it_prints(page: Page, two: Path) -> None:
 def test_outputs_are_linked(one: Path) -> None:
     (link,) = re.findall(r'<a href="([^"]*)">', one.read_text())
     assert link == "./../m.mov" and (one.parent / link).resolve().is_file()
+
+
+def test_what_cannot_be_corrected_says_why(page: Page, tmp_path: Path) -> None:
+    """Masks that came from elsewhere have no prompt; a run from Python has no command, only options to add."""
+    clip = plate(tmp_path, "plate.mov")
+    with open_clip(clip) as reader:
+        report = RunReport(reader.info, "fake-colour", {}, "cpu", Settings(), [])
+    report.records = [Record(0, 0, State.UNCERTAIN, Box(1, 2, 30, 40), 0.5, 0.1)]
+    report.frame_seconds, looks = [0.1], Thumbnails()
+    frame = Frame(0, 0, Fraction(1, 24), np.zeros((*SIZE, 3), np.uint8))
+    looks.add(Matted(frame, np.zeros(SIZE, np.float32), report.records[0]))
+    for rerun in (None, Rerun(refused="The masks came from --masks.")):
+        report.rerun = rerun
+        file = tmp_path / "report.html"
+        file.write_text(render(report, looks), encoding="utf-8")
+        page.open(file)
+        page.click(".card .picture")
+        draw(page, (10, 10), (20, 30))
+        if rerun is None:
+            assert command(page) == "--prompt 0:box=10,10,20,30"
+        else:
+            assert page.evaluate("byId('rerun') === null && byId('editor').hidden")
+            assert page.evaluate("document.querySelector('.refused').textContent") == rerun.refused

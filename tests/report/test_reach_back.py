@@ -106,9 +106,7 @@ def test_a_slow_subject_that_takes_a_part_in() -> None:
         area = 0.16 if holds else 0.1
         if i >= 34:
             bottom = top + 40
-        records.append(
-            Record(i, i, State.TRACKED, Box(10, top, 50, bottom), 0.9, area, REMOVED if i == 34 else ())
-        )
+        records.append(Record(i, i, State.TRACKED, Box(10, top, 50, bottom), 0.9, area, REMOVED if i == 34 else ()))
     assert held(records) == list(range(25, 34))
 
 

@@ -70,13 +70,16 @@ def test_a_subject_keeps_its_name(plate: Path) -> None:
 
 def test_a_file_of_prompts_is_named_or_taken_apart(plate: Path, tmp_path: Path) -> None:
     file = tmp_path / "prompts.toml"
-    file.write_text(
-        'version = 1\n[[prompt]]\nframe = 0\nbox = ["5%", "5%", "50%", "90%"]\n[[prompt]]\nframe = 3\npoints = [[20, 24], [60, 3, 0]]\n'
-    )
+    first, second = 'box = ["5%", "5%", "50%", "90%"]', "points = [[20, 24], [60, 3, 0]]"
+    file.write_text(f"version = 1\n[[prompt]]\nframe = 0\n{first}\n[[prompt]]\nframe = 3\n{second}\n")
     found = taken_apart(plate, "--prompts", str(file), "--prompt", "5:box=1,2,30,40")
     assert found.file == ("--prompts", str(file))
     assert [(p.index, p.of_file) for p in found.prompts] == [(0, True), (3, True), (5, False)]
-    assert [p.options[1] for p in found.prompts] == ["0:box=5%,5%,50%,90%", "3:point=20,24;point=60,3,0", "5:box=1,2,30,40"]
+    assert [p.options[1] for p in found.prompts] == [
+        "0:box=5%,5%,50%,90%",
+        "3:point=20,24;point=60,3,0",
+        "5:box=1,2,30,40",
+    ]
 
 
 def test_masks_by_hand_are_corrected_by_hand(plate: Path) -> None:
@@ -119,7 +122,8 @@ def test_names_that_the_command_line_cannot_hold() -> None:
 
 
 @pytest.mark.parametrize(("box", "found"), [
-    (Box(1.7, 2.2, 3.4, 4.6), (1, 2, 3, 5)), (Box(-5, -5, 0.5, 0.5), (0, 0, 2, 2)), (Box(63.2, 47, 80, 60), (62, 46, 64, 48)),
+    (Box(1.7, 2.2, 3.4, 4.6), (1, 2, 3, 5)), (Box(-5, -5, 0.5, 0.5), (0, 0, 2, 2)),
+    (Box(63.2, 47, 80, 60), (62, 46, 64, 48)),
 ])  # fmt: skip
 def test_boxes_are_whole_and_inside_the_frame(box: Box, found: tuple[int, ...]) -> None:
     assert whole(box, SIZE).xyxy == found

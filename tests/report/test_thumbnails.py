@@ -25,7 +25,9 @@ def matted(*records: Record, size: tuple[int, int] = SIZE, value: float = 0.0) -
     return Matted(frame, alpha, records[0], parts=parts)
 
 
-def record(i: int, state: State = State.TRACKED, *findings: Finding, box: Box | None = None, area: float = 0.1) -> Record:
+def record(
+    i: int, state: State = State.TRACKED, *findings: Finding, box: Box | None = None, area: float = 0.1
+) -> Record:
     return Record(i, i, state, box or Box(10, 10, 40, 40), 0.9, area, findings)
 
 
