@@ -137,7 +137,8 @@ def _link(text: str, target: Path, folder: Path | None) -> str:
     if folder is None or not target.exists():
         return escape(text)
     try:
-        place = "./" + quote(Path(os.path.relpath(target.resolve(), folder.resolve())).as_posix())
+        relative = Path(os.path.relpath(target.resolve(), folder.resolve())).as_posix()
+        place = "./" + quote(relative.encode("utf-8", "surrogateescape"))
     except ValueError:  # on another drive
         place = target.resolve().as_uri()
     return f'<a href="{escape(place)}">{escape(text)}</a>'

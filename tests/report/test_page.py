@@ -277,20 +277,55 @@ def test_outputs_are_linked(one: Path) -> None:
     assert link == "./../m.mov" and (one.parent / link).resolve().is_file()
 
 
+def rendered(folder: Path, records: list[Record], rerun: Rerun | None) -> Path:
+    """The page of a run that was not made."""
+    with open_clip(plate(folder, "plate.mov")) as reader:
+        report = RunReport(reader.info, "fake-colour", {}, "cpu", Settings(), [], records=records, rerun=rerun)
+    report.frame_seconds, looks = [0.1] * len(records), Thumbnails()
+    for record in records:
+        frame = Frame(record.index, record.pts, Fraction(1, 24), np.zeros((*SIZE, 3), np.uint8))
+        looks.add(Matted(frame, np.zeros(SIZE, np.float32), record))
+    (folder / "report.html").write_text(render(report, looks), encoding="utf-8")
+    return folder / "report.html"
+
+
+def test_a_reliable_box_needs_a_tick_alone(page: Page, tmp_path: Path) -> None:
+    records = [Record(i, i, State.TRACKED, Box(10.2, 12, 30, 40.4), 0.9, 0.1) for i in range(5)]
+    records.append(Record(5, 5, State.UNCERTAIN, Box(50, 12, 90, 40), 0.5, 0.2))
+    page.open(rendered(tmp_path, records, Rerun(("mam-video", "matte", "my plate.mov"))))
+    line = "document.querySelector('.card .box').textContent"
+    assert page.evaluate(line) == "Box 10, 12, 30, 40, that of frame 4"
+    page.click(".card input")
+    assert command(page) == "mam-video matte 'my plate.mov' --prompt 5:box=10,12,30,40 --overwrite"
+    page.click("#copy")
+    page.settle()
+    assert page.evaluate("byId('copy').textContent") == "Copied"
+    page.click(".card input")
+    assert command(page) == "" and "No frame is ticked" in page.evaluate("byId('count').textContent")
+
+
+def test_views(page: Page, one: Path) -> None:
+    """The strip is cut out over a checker at first, a card is tinted; both the strip and the viewer can be switched."""
+    page.open(one)
+    seen = "getComputedStyle(document.querySelector('{} .matte')).display + getComputedStyle("
+    seen += "document.querySelector('{} .plate')).maskImage.slice(0, 8)"
+    cut, tinted = 'noneurl("dat', "blocknone"
+    assert page.evaluate(seen.replace("{}", ".strip")) == cut
+    assert page.evaluate(seen.replace("{}", ".card")) == tinted
+    page.click(".along [data-view=tint]")
+    assert page.evaluate(seen.replace("{}", ".strip")) == tinted
+    page.click(".card .picture")
+    page.click("#viewer [data-view=cut]")
+    assert page.evaluate(seen.replace("{}", "#large")) == cut
+    page.click("#viewer [data-view=plain]")
+    assert page.evaluate(seen.replace("{}", "#large")) == "nonenone"
+
+
 def test_what_cannot_be_corrected_says_why(page: Page, tmp_path: Path) -> None:
     """Masks that came from elsewhere have no prompt; a run from Python has no command, only options to add."""
-    clip = plate(tmp_path, "plate.mov")
-    with open_clip(clip) as reader:
-        report = RunReport(reader.info, "fake-colour", {}, "cpu", Settings(), [])
-    report.records = [Record(0, 0, State.UNCERTAIN, Box(1, 2, 30, 40), 0.5, 0.1)]
-    report.frame_seconds, looks = [0.1], Thumbnails()
-    frame = Frame(0, 0, Fraction(1, 24), np.zeros((*SIZE, 3), np.uint8))
-    looks.add(Matted(frame, np.zeros(SIZE, np.float32), report.records[0]))
+    records = [Record(0, 0, State.UNCERTAIN, Box(1, 2, 30, 40), 0.5, 0.1)]
     for rerun in (None, Rerun(refused="The masks came from --masks.")):
-        report.rerun = rerun
-        file = tmp_path / "report.html"
-        file.write_text(render(report, looks), encoding="utf-8")
-        page.open(file)
+        page.open(rendered(tmp_path, records, rerun))
         page.click(".card .picture")
         draw(page, (10, 10), (20, 30))
         if rerun is None:

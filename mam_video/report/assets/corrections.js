@@ -14,7 +14,6 @@ const correctable = bar !== null;
 const corrections = new Map();
 const keyOf = (item, subject) => `${item.index}/${subject}`;
 const correctionOf = (item, subject) => corrections.get(keyOf(item, subject));
-const subjectOf = (item) => item.subject ?? 0;
 
 for (const item of data.items) {
   if (item.proposal && correctable) {
@@ -92,8 +91,8 @@ function nameOf({ item, subject }) {
 }
 
 function showBar() {
-  const ticked = tickedOnes(), cards = document.querySelector(".card") !== null;
-  bar.hidden = !ticked.length && !cards;
+  const ticked = tickedOnes();
+  bar.hidden = !ticked.length && !document.querySelector(".card");
   bar.classList.toggle("empty", !ticked.length);
   byId("count").textContent = ticked.length === 0 ? "No frame is ticked."
     : ticked.length === 1 ? "1 correction:" : `${ticked.length} corrections in one run:`;
@@ -130,14 +129,15 @@ function showCard(card) {
 
 function showDashed(svg, box) {
   svg.querySelectorAll(".dashed").forEach((rect) => rect.remove());
-  for (const name of box ? ["dashed under", "dashed"] : []) {
-    const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-    const [x0, y0, x1, y1] = box;
-    for (const [key, value] of Object.entries({ class: name, x: x0, y: y0, width: x1 - x0, height: y1 - y0 })) {
-      rect.setAttribute(key, value);
-    }
-    svg.append(rect);
+  if (box) svg.append(rectangle("dashed under", box), rectangle("dashed", box));
+}
+
+function rectangle(name, [x0, y0, x1, y1]) {
+  const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+  for (const [key, value] of Object.entries({ class: name, x: x0, y: y0, width: x1 - x0, height: y1 - y0 })) {
+    rect.setAttribute(key, value);
   }
+  return rect;
 }
 
 function showCorrections() {

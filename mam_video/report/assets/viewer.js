@@ -10,7 +10,7 @@ function mask(layers) {
 }
 
 function setView(group, layers, view) {
-  for (const each of layers) each.classList.remove("cut", "tint", "plain"), each.classList.add(view);
+  for (const each of layers) each.className = `layers ${view}`;
   for (const button of group.querySelectorAll("button")) {
     button.setAttribute("aria-pressed", String(button.dataset.view === view));
   }
@@ -26,12 +26,12 @@ for (const group of document.querySelectorAll(".views")) {
 function show(place) {
   shown = (place + pictures.length) % pictures.length;
   const picture = pictures[shown], item = data.items[picture.dataset.item];
-  whose = item.subject ?? (whose < data.rerun.subjects.length ? whose : 0);
+  whose = item.subject ?? whose;
   for (const name of [".plate", ".matte"]) large.querySelector(name).src = picture.querySelector(name).src;
   mask(large);
   large.querySelector(".plate").alt = picture.getAttribute("aria-label").replace(/: enlarge$/, "");
-  const owner = item.subject !== null && data.rerun.subjects.length > 1 ? `, ${data.rerun.subjects[item.subject].name}` : "";
-  byId("viewer-title").textContent = `${item.label} · ${item.state}${owner}`;
+  const names = data.rerun.subjects, named = item.subject !== null && names.length > 1;
+  byId("viewer-title").textContent = `${item.label} · ${item.state}${named ? `, ${names[item.subject].name}` : ""}`;
   byId("why").textContent = item.why;
   showFound(item);
   showEditor();
@@ -42,11 +42,8 @@ function showFound(item) {
   found.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
   found.replaceChildren();
   item.boxes.forEach((box, subject) => {
-    if (!box || (item.subject !== null && item.subject !== subject)) return;
-    const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect"), [x0, y0, x1, y1] = box;
-    const values = { class: `c${subject % data.colours}`, x: x0, y: y0, width: x1 - x0, height: y1 - y0 };
-    for (const [key, value] of Object.entries(values)) rect.setAttribute(key, value);
-    found.append(rect);
+    const meant = item.subject === null || item.subject === subject;
+    if (box && meant) found.append(rectangle(`c${subject % data.colours}`, box));
   });
 }
 
