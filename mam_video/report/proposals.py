@@ -43,7 +43,7 @@ def proposal(record: Record, reliable: Sequence[Record], others: Sequence[Box]) 
         return None  # the mask has just grown: it may hold something else already
     if before and gap * _speed(before[-1], last) > _MOST_DRIFT * min(last.box.width, last.box.height):
         return None
-    if any(_shared(last.box, other) > _MOST_SHARED * other.area for other in others):
+    if any(last.box.shared_area(other) > _MOST_SHARED * other.area for other in others):
         return None
     return Proposal(last.box, last.index)
 
@@ -51,9 +51,3 @@ def proposal(record: Record, reliable: Sequence[Record], others: Sequence[Box]) 
 def _speed(a: Record, b: Record) -> float:
     """Return by how many pixels a frame the edge of the box that moves most moves from `a` to `b`."""
     return max(abs(x - y) for x, y in zip(a.box.xyxy, b.box.xyxy, strict=True)) / max(b.index - a.index, 1)
-
-
-def _shared(a: Box, b: Box) -> float:
-    """Return the area that two boxes share."""
-    width, height = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
-    return max(width, 0.0) * max(height, 0.0)
