@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from mam_video.core.frames import Frame, Matted, Record, State
 from mam_video.core.geometry import Box
 from mam_video.core.settings import Settings
 from mam_video.media import open_clip
+from mam_video.report.page import _link
 from mam_video.report.page import page as render
 from mam_video.report.rerun import Rerun
 from mam_video.report.run import RunReport
@@ -275,6 +277,18 @@ def test_it_prints(page: Page, two: Path) -> None:
 def test_outputs_are_linked(one: Path) -> None:
     (link,) = re.findall(r'<a href="([^"]*)">', one.read_text())
     assert link == "./../m.mov" and (one.parent / link).resolve().is_file()
+
+
+def test_links_hold_any_name(tmp_path: Path) -> None:
+    """Names with markup, with the form of another address, and with bytes that are no text."""
+    for name in ('a"><b>.mov', "javascript:alert(1).mov", "x\udcff.mov"):
+        try:
+            (tmp_path / name).touch()
+        except (OSError, UnicodeError):
+            continue  # a file system that does not take such a name
+        link = _link(name, tmp_path / name, tmp_path / "report")
+        (place,) = re.findall(r'^<a href="(\./\.\./[^":<>]*)">[^<]*</a>$', link)
+        assert unquote(place, errors="surrogateescape") == f"./../{name}"
 
 
 def rendered(folder: Path, records: list[Record], rerun: Rerun | None) -> Path:

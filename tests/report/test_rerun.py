@@ -17,7 +17,7 @@ from mam_video.core.frames import Record, State
 from mam_video.core.geometry import Box, Point
 from mam_video.core.settings import Settings
 from mam_video.media import open_clip
-from mam_video.prompts.parse import read_entries
+from mam_video.prompts.parse import PromptEntry, read_entries
 from mam_video.prompts.prompt import DEFAULT_SUBJECT, Prompt
 from mam_video.report.rerun import Rerun, can_be_typed, prefix_of, toml_of, whole
 from mam_video.report.run import RunReport
@@ -80,6 +80,19 @@ def test_a_file_of_prompts_is_named_or_taken_apart(plate: Path, tmp_path: Path) 
         "3:point=20,24;point=60,3,0",
         "5:box=1,2,30,40",
     ]
+
+
+def test_words_are_replaced_by_the_box_that_they_found(plate: Path) -> None:
+    """--text and --prompt cannot stand together."""
+    arguments = ["matte", str(plate), "--text", "the disc", "--point", "20,24", "-o", "m.mov"]
+    options = build_parser().parse_args(arguments)
+    prompt = Prompt(Box(10, 14, 30.5, 34), (Point(20, 24),), placed=True)
+    with open_clip(plate) as reader:
+        report = RunReport(reader.info, "fake", {}, "cpu", Settings(), [])
+    entry = PromptEntry("--text and --point of the first frame", 0, prompt)
+    found = rerun_of(["mam-video", *arguments], options.parser, SubjectOptions.of(options), [entry], report)
+    assert found.command == ("mam-video", "matte", str(plate), "-o", "m.mov")
+    assert found.prompts[0].options == ("--box", "10,14,30.5,34", "--point", "20,24")
 
 
 def test_masks_by_hand_are_corrected_by_hand(plate: Path) -> None:
