@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -42,6 +43,18 @@ class Thumbnail:
         return self.row[self.place]
 
 
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """A frame that may be shown: a record for each subject, and the function that makes its picture."""
+
+    row: tuple[Record, ...]
+    picture: Callable[[], Picture] = field(repr=False)
+
+    @property
+    def index(self) -> int:
+        return self.row[0].index
+
+
 class Thumbnails:
     """Collect pictures of the worst flagged frames, and of frames evenly along the clip.
 
@@ -55,7 +68,7 @@ class Thumbnails:
     def __init__(self, limit: int = MOST, stand: int = _STAND) -> None:
         """`stand` is `track.stand` of the run."""
         self._limit, self._stand = limit, stand
-        self._held: deque[Snapshot] = deque()
+        self._held: deque[_Frame] = deque()
         self._subjects: list[_Subject] = []
         self._ranked: list[tuple[_Rank, Thumbnail]] = []  # best rank first
         self._even = _EvenFrames()
@@ -63,11 +76,16 @@ class Thumbnails:
     def add(self, matted: Matted) -> None:
         """Add one frame. Frames must come in order."""
         snapshot = Snapshot.of(matted)
-        self._even.add(snapshot)
-        self._held.append(snapshot)
-        self._subjects = self._subjects or [_Subject() for _ in snapshot.row]
+        self.add_row(snapshot.row, snapshot.encoded)
+
+    def add_row(self, row: tuple[Record, ...], picture: Callable[[], Picture]) -> None:
+        """Add one frame by a record for each subject, and by a function that makes its picture if it is shown."""
+        frame = _Frame(row, picture)
+        self._even.add(frame)
+        self._held.append(frame)
+        self._subjects = self._subjects or [_Subject() for _ in row]
         for place, subject in enumerate(self._subjects):
-            subject.recent.append(snapshot.row[place])
+            subject.recent.append(row[place])
             self._flag_back(place, first_held(list(subject.recent), self._stand))
         while len(self._held) > _HELD:
             self._judge(self._held.popleft())
@@ -82,7 +100,7 @@ class Thumbnails:
     @property
     def even(self) -> list[tuple[tuple[Record, ...], Picture]]:
         """Return 8 to 12 frames evenly along the clip, all frames of a shorter clip: records and picture of each."""
-        return [(snapshot.row, snapshot.encoded()) for snapshot in self._even.chosen()]
+        return [(frame.row, frame.picture()) for frame in self._even.chosen()]
 
     def _flag_back(self, place: int, count: int) -> None:
         """Flag the last `count` frames of a subject before the one that was added."""
@@ -95,21 +113,21 @@ class Thumbnails:
         if count:
             self._subjects[place].forget(self._held[-1].index - count)
 
-    def _judge(self, snapshot: Snapshot) -> None:
+    def _judge(self, frame: _Frame) -> None:
         """Keep a frame if it is among the worst."""
-        for place, (subject, record) in enumerate(zip(self._subjects, snapshot.row, strict=True)):
+        for place, (subject, record) in enumerate(zip(self._subjects, frame.row, strict=True)):
             begins = record.flagged and not subject.flagged
             if begins:
                 subject.worst, subject.begins_lost = None, record.state is State.LOST
             if record.flagged:
                 rank = (0 if begins else 1, subject.rank_of(record, begins), record.score)
                 if begins or subject.worst is None or rank < subject.worst:
-                    self._insert(rank, snapshot, place, begins)
+                    self._insert(rank, frame, place, begins)
             else:
-                subject.reliable.append((record, snapshot.row))
+                subject.reliable.append((record, frame.row))
             subject.flagged = record.flagged
 
-    def _insert(self, rank: _Rank, snapshot: Snapshot, place: int, begins: bool) -> None:
+    def _insert(self, rank: _Rank, frame: _Frame, place: int, begins: bool) -> None:
         subject = self._subjects[place]
         if not begins:
             if subject.worst is not None:  # replaces a better frame of the same range
@@ -117,8 +135,8 @@ class Thumbnails:
             subject.worst = rank
         if len(self._ranked) == self._limit and self._ranked[-1][0] <= rank:
             return
-        box = subject.proposal(snapshot.row, place)
-        self._ranked.append((rank, Thumbnail(snapshot.row, place, begins, box, snapshot.encoded())))
+        box = subject.proposal(frame.row, place)
+        self._ranked.append((rank, Thumbnail(frame.row, place, begins, box, frame.picture())))
         self._ranked.sort(key=lambda entry: entry[0])
         del self._ranked[self._limit :]
 
@@ -163,19 +181,19 @@ class _EvenFrames:
     """Keep frames evenly along a clip whose length is not known: where there are too many, every second one goes."""
 
     def __init__(self) -> None:
-        self._kept: list[Snapshot] = []
-        self._last: Snapshot | None = None
+        self._kept: list[_Frame] = []
+        self._last: _Frame | None = None
         self._count, self._step = 0, 1
 
-    def add(self, snapshot: Snapshot) -> None:
+    def add(self, frame: _Frame) -> None:
         if self._count % self._step == 0:
-            self._kept.append(snapshot)
+            self._kept.append(frame)
             if len(self._kept) > _MOST_KEPT:
                 self._kept, self._step = self._kept[::2], 2 * self._step
-        self._last = snapshot
+        self._last = frame
         self._count += 1
 
-    def chosen(self) -> list[Snapshot]:
+    def chosen(self) -> list[_Frame]:
         """Return the frames to show: the first, the last, and some between them."""
         kept = [*self._kept, *([self._last] if self._last is not None and self._last is not self._kept[-1] else [])]
         if len(kept) <= MOST_EVEN:
