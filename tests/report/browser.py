@@ -22,7 +22,7 @@ from typing import Any, Final
 import pytest
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-_TIMEOUT: Final = 60  # seconds for an answer
+_TIMEOUT: Final = 200  # seconds for an answer
 _FLAGS: Final = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe", "--hide-scrollbars",

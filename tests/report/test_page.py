@@ -91,7 +91,7 @@ def run_as_printed(command: str, folder: Path, tmp_path: Path, *files: Path) -> 
     start.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m mam_video "$@"\n')
     start.chmod(0o755)
     done = subprocess.run(
-        command, shell=True, cwd=folder, text=True, capture_output=True, timeout=120,
+        command, shell=True, cwd=folder, text=True, capture_output=True, timeout=500,
         env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
