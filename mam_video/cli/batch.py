@@ -172,7 +172,9 @@ def _reader_of(where: str, table: dict[str, Any]) -> Callable[[], Shot]:
 def _parsed(table: dict[str, Any]) -> argparse.Namespace:
     """Parse the keys of a shot as the options of `mam-video matte`."""
     parser = Parser(prog="mam-video matte")
-    parser.set_defaults(resume=False, dry_run=False, strict=False, progress="bar", quiet=True, verbose=False)
+    parser.set_defaults(
+        parser=parser, resume=False, dry_run=False, strict=False, progress="bar", quiet=True, verbose=False
+    )
     add_shot(parser)
     arguments = [str(table["input"])] if "input" in table else []
     for key, value in table.items():

@@ -10,6 +10,7 @@ from mam_video.cli.engine_options import add_chunk
 from mam_video.cli.matte import MatteOptions, add_shot, check_options, check_shot_names, frames_of
 from mam_video.cli.on_engine import shot_of
 from mam_video.cli.options import add_debug
+from mam_video.cli.parser import Parser
 from mam_video.cli.prompts import prompts_of
 from mam_video.cli.say import say
 from mam_video.core.errors import UsageError
@@ -23,11 +24,11 @@ examples:
 """
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     """Add the options of `mam-video job`."""
     parser.usage = "mam-video job INPUT --box X0,Y0,X1,Y1 -o NAME --for openjd|slurm|opencue [options]"
     parser.description = _DESCRIPTION
-    parser.set_defaults(run=_run, resume=False, dry_run=False, progress="bar", quiet=True, verbose=False)
+    parser.set_defaults(run=_run, parser=parser, resume=False, dry_run=False, progress="bar", quiet=True, verbose=False)
     groups = add_shot(parser)
     job = groups["job"]
     job.add_argument(

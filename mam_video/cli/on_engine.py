@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mam_video.cli.matte_lines import print_end, print_start
 from mam_video.cli.progress import end_line, print_line
+from mam_video.cli.rerun import rerun_of
 from mam_video.cli.say import say
 from mam_video.core.errors import MediaError, UsageError
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mam_video.farm.scheduler import JobRun, Progress
     from mam_video.farm.task import Shot
     from mam_video.media import Reader
+    from mam_video.prompts.parse import PromptEntry
     from mam_video.prompts.prompt import Prompts
 
 _LINE_SECONDS = 1.0  # between two lines of --progress json
@@ -47,15 +49,17 @@ def shot_of(job: MatteOptions, frames: FrameRange | None, prompts: list[Prompts]
 
 
 def matte_on_engine(
-    job: MatteOptions, reader: Reader, frames: FrameRange | None, prompts: list[Prompts], count: int | None
+    job: MatteOptions, reader: Reader, frames: FrameRange | None, entries: list[PromptEntry], count: int | None
 ) -> int:
     """Matte an opened clip on an engine; print what came of it. Return the exit code."""
     from mam_video.farm.engine import default_workers, open_engine, share_of_cores
     from mam_video.farm.scheduler import JobRun, run_jobs
     from mam_video.farm.start import start_job
     from mam_video.farm.task import cached_model, make_plan
+    from mam_video.prompts.parse import by_subject
 
     started = time.perf_counter()
+    prompts = list(by_subject(entries).values()) if entries else []
     name, device = job.engine.name or "local", job.settings.model.device
     workers = default_workers(job.engine.workers, device)
     plan = make_plan(
@@ -80,10 +84,10 @@ def matte_on_engine(
     if run.joined is None:
         raise run.failure() if run.error else UsageError(f"{folder.main}: this job was joined already")
     folder.discard()
-    return _end(job, run, printed, time.perf_counter() - started)
+    return _end(job, run, entries, printed, time.perf_counter() - started)
 
 
-def _end(job: MatteOptions, run: JobRun, printed: list[str], seconds: float) -> int:
+def _end(job: MatteOptions, run: JobRun, entries: list[PromptEntry], printed: list[str], seconds: float) -> int:
     """Print and save what came of a job; return the exit code."""
     from mam_video.report.page import save_report
 
@@ -92,6 +96,7 @@ def _end(job: MatteOptions, run: JobRun, printed: list[str], seconds: float) -> 
     report.wall = seconds
     report.notes += run.again
     if job.report:
+        report.rerun = rerun_of(job.command, job.parser, job.subject, entries, report)
         save_report(report, run.joined.thumbnails, Path(job.report))
     if job.talks:
         print_end(report, job.report, printed, verbose=job.verbose)

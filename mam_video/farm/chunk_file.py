@@ -5,7 +5,7 @@ An `AppendLog` under a hidden name, which gets its own when whole:
     entry 0      {"job": ..., "frames": [first, stop], "device": ..., "host": ...}
     entry 1...   a line of JSON (index, seconds, a record for each subject, least and largest alpha), then for each
                  output its length and the converted frame; of a sequence its number and timecode, since its file stands
-                 under its final name already. Last a small picture for the report, where one is needed
+                 under its final name already. Last a small picture, where a report is wanted
     last entry   {"broken": [...], "seconds": {...}}
 """
 
@@ -55,7 +55,7 @@ class ChunkFrame:
     records    one for each subject, as in the report
     done       facts of the matte: of all subjects together; of several, then each one's
     converted  for each output what its writer unpacks
-    picture    for the report's thumbnails, see `Shrunk.packed`; empty where it is not needed
+    picture    for the report's thumbnails, empty where no report is wanted
     """
 
     index: int

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.frames import Matted
@@ -23,12 +24,15 @@ from mam_video.jobs.tracked_before import TrackedBefore
 from mam_video.matting.pipeline import batch_size, device_of, track_stages
 from mam_video.media import WriterGroup, open_writers, parse_output
 from mam_video.models.base import Model
+from mam_video.report.pictures import Picture, Snapshot
 from mam_video.report.run import RunReport
-from mam_video.report.thumbnails import Shrunk, Thumbnails, needs_picture
+from mam_video.report.thumbnails import Thumbnails
 from mam_video.runtime.append_log import flushed
 from mam_video.runtime.os_errors import writing
 from mam_video.tracking.stage import SaveTracks
 from mam_video.tracking.track_file import TrackWriter
+
+_PICTURE: Final = struct.Struct("<III")  # bytes of the plate's JPEG; height and width
 
 OnFrame = Callable[[int | None], None]  # called after each frame with the number of frames to do
 
@@ -101,10 +105,7 @@ def matte(job: MatteJob, folder: JobFolder, model: Model, chunk: FrameRange, on_
                 stages = _ChunkStages(outputs.writers, job)
 
                 def add(matted: Matted, report: RunReport) -> None:
-                    wanted = folder.plan.report and needs_picture(
-                        matted.record, matted.frame.index == folder.plan.frames.start
-                    )
-                    picture = Shrunk.of(matted).packed() if wanted else b""
+                    picture = _packed(Snapshot.of(matted).encoded()) if folder.plan.report else b""
                     writer.add(matted, job.alphas.last, report.frame_seconds[-1], stages.packed, picture)
                     on_frame(stop - chunk.start)
 
@@ -115,6 +116,16 @@ def matte(job: MatteJob, folder: JobFolder, model: Model, chunk: FrameRange, on_
                 outputs.place_frames()
             writer.end({"broken": list(job.reader.broken), "seconds": job.clock.seconds})
         return writer.count
+
+
+def _packed(picture: Picture) -> bytes:
+    return _PICTURE.pack(len(picture.plate), *picture.size) + picture.plate + picture.matte
+
+
+def _unpacked(data: bytes) -> Picture:
+    length, h, w = _PICTURE.unpack_from(data)
+    body = data[_PICTURE.size :]
+    return Picture(body[:length], body[length:], (h, w))
 
 
 class _ChunkStages(FileStages):
@@ -205,7 +216,7 @@ def join(job: MatteJob, folder: JobFolder, on_frame: OnFrame) -> Joined:
         raise MediaError(f"{folder.main}: {missing_frames(plan.called(each) for each in missing)}; run these chunks")
     facts = folder.tracked or {}
     job.cuts.found[:] = [int(index) for index in facts.get("cuts", [])]
-    chunks, thumbnails = list(folder.chunks), Thumbnails()
+    chunks, thumbnails = list(folder.chunks), Thumbnails(stand=job.settings.track.stand)
     with ExitStack() as stack:
         job.plan.make_folders(stack)
         job.writers = stack.enter_context(_final_writers(job, folder))
@@ -218,14 +229,14 @@ def join(job: MatteJob, folder: JobFolder, on_frame: OnFrame) -> Joined:
                     if frame.index == job.frames.start + len(job.report.records):  # else an earlier chunk had it
                         _add(job, frame)
                         if plan.report:
-                            picture = partial(Shrunk.unpacked, frame.picture)
-                            thumbnails.add_record(job.report.records[-1], job.reader.info.size, picture)
+                            thumbnails.add_row(frame.records, partial(_unpacked, frame.picture))
                         on_frame(plan.frames.count(None))
                 for name, seconds in chunk.facts.get("seconds", {}).items():
                     job.clock.seconds[name] = job.clock.seconds.get(name, 0.0) + float(seconds)
                 job.reader.broken[:] = sorted({*job.reader.broken, *chunk.facts.get("broken", [])})
         _check_count(job, folder)
     report = job.report
+    report.flag_back(job.settings.track.stand)
     report.files, report.device = job.writers.files, hosts.devices
     report.notes = [*job.notes(0), *hosts.notes]
     if job.settings.output.verify:

@@ -167,6 +167,7 @@ class MatteJob:
             self._matte(tracks, model, overrides, done)
         self.report.files = self.writers.files
         self._mark_cuts(done)
+        self.report.flag_back(self.settings.track.stand)
         self.report.notes = self.notes(done)
         if self.settings.output.verify:
             self.verify()

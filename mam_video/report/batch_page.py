@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from mam_video.report.files import write_json, write_text
-from mam_video.report.page import escape
+from mam_video.report.markup import escape
 
 INDEX, RECORD = "index.html", "batch.json"  # the files of a batch's folder, beside a folder for each shot
 _STYLE = """\
