@@ -22,6 +22,9 @@ from mam_video.tracking.mask_ops import (
 from mam_video.tracking.search_region import displacement, is_exiting, keep_connected, limit_shrink, median_box_of
 from mam_video.tracking.types import MaskObservation, Prediction
 
+_GROWTH_MEMORY = 0.8  # what is kept of the growth from frame to frame: it is a mean of about the last five
+_GROWTH_FRAMES = 5  # before so many frames nothing is said of it
+
 
 class PositionModel:
     """The subject's last mask and box, and the box filter.
@@ -37,11 +40,18 @@ class PositionModel:
         self.logits = np.zeros((0, 0), np.float32) if before is None else before.logits.astype(np.float32)
         self.crop: Crop | None = None if before is None else before.crop
         self.filter: BoxFilter | None = None
+        self._growth = 1.0
+        self._frames = 0  # predicted
 
     @property
     def speed(self) -> tuple[float, float]:
         """(x, y) of the box's centre, frame pixels a frame."""
         return self.filter.speed if self.filter is not None else (0.0, 0.0)
+
+    @property
+    def growth(self) -> float:
+        """By which factor the subject has grown a frame lately, as the motion says; 1 in the first frames."""
+        return self._growth if self._frames >= _GROWTH_FRAMES else 1.0
 
     def predict(
         self, motion: Motion | None, frame_size: tuple[int, int], settings: TrackSettings, lost: int
@@ -73,6 +83,8 @@ class PositionModel:
             query_box = union_of(query_box, expected).grown(margin * min(2 * lost, 8))
         query_box = query_box.clipped(frame_size) or query_box
         scale = 1.0 if lost else grid_scale(motion, before > 0)
+        self._growth = _GROWTH_MEMORY * self._growth + (1 - _GROWTH_MEMORY) * scale
+        self._frames += 1
         return Prediction(box, query_box, expected, exiting, search_box, scale)
 
     def lost_mask(

@@ -8,11 +8,28 @@ from mam_video.core.crop import Crop
 from mam_video.core.geometry import Box
 from mam_video.core.settings import ViewSettings
 
+_GROWING = 1.025  # a frame: a subject that grows faster gets room for what is to come
+_AHEAD = 10  # frames
+_MAX_ROOM = 1.3  # by which factor a new crop is made larger at most
+_FILLED = 0.98  # of the share that the subject fills at least: a little more, for whole pixels
 
-def held_crop(held: Crop | None, box: Box, frame_size: tuple[int, int], size: int, settings: ViewSettings) -> Crop:
+
+def held_crop(
+    held: Crop | None,
+    box: Box,
+    frame_size: tuple[int, int],
+    size: int,
+    settings: ViewSettings,
+    growth: float = 1.0,
+) -> Crop:
     """Return the crop for a subject in `box`: the held one if the box still fits it, else a new one around the box.
 
-    `frame_size` is (H, W); `size` is the side of the crop's square, in crop pixels.
+    A subject that comes nearer shows new sides, and fills a tight crop before it is left: a new crop is larger then.
+
+    Args:
+        frame_size: (H, W).
+        size: the side of the crop's square, in crop pixels.
+        growth: by which factor the subject grows a frame.
     """
     inside = box.clipped(frame_size)
     if settings.roi == "frame" or (inside is None and held is None):
@@ -20,7 +37,12 @@ def held_crop(held: Crop | None, box: Box, frame_size: tuple[int, int], size: in
     if held is not None and (inside is None or fits_crop(held, inside, frame_size, settings)):
         return held
     assert inside is not None
-    return Crop.around(inside, frame_size, size, settings.grow)
+    grow = settings.grow
+    if growth > _GROWING:
+        # Not so large that the subject does not fill it, or every frame gets a crop of its own.
+        most = max(grow, _FILLED / settings.fill) if settings.fill else grow * _MAX_ROOM
+        grow = min(grow * min(growth**_AHEAD, _MAX_ROOM), most)
+    return Crop.around(inside, frame_size, size, grow)
 
 
 def fits_crop(crop: Crop, box: Box, frame_size: tuple[int, int], settings: ViewSettings) -> bool:

@@ -222,7 +222,8 @@ class SubjectTracker:
         elif box is None:
             self.held_crop = self.held_crop or Crop.whole(frame_size, size)
         else:
-            self.held_crop = held_crop(self.held_crop, box, frame_size, size, self.crop_settings)
+            growth = self.position.growth
+            self.held_crop = held_crop(self.held_crop, box, frame_size, size, self.crop_settings, growth)
         return self.held_crop
 
     def replay(
