@@ -163,8 +163,9 @@ def _add_job(job: argparse._ActionsContainer) -> None:
     )
     job.add_argument("--save-track", metavar="FILE", help="save where the subject was found")
     job.add_argument(
-        "--track", action=Once, metavar="FILE", help="use a saved track in place of prompts; nothing is tracked again"
-    )
+        "--track", action=Once, metavar="FILE", help="use a saved track in place of prompts; nothing is tracked again, "
+        "or with --prompt only the frames around that"
+    )  # fmt: skip
     job.add_argument("--report", metavar="DIR", help="write run.json, with one record a frame, and report.html")
     add_config(job)
     job.add_argument(
