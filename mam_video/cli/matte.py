@@ -15,10 +15,10 @@ from mam_video.cli.progress import end_line, print_line, show_progress
 from mam_video.cli.prompts import add_prompts, prompts_of
 from mam_video.cli.say import say
 from mam_video.cli.subject import Once, SubjectOptions, add_subject
+from mam_video.cli.which_frame import range_of
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import Settings
-from mam_video.core.timecode import frame_range
 from mam_video.core.units import readable
 
 if TYPE_CHECKING:
@@ -145,8 +145,8 @@ def _add_job(job: argparse._ActionsContainer) -> None:
     job.add_argument(
         "--range",
         metavar="FIRST-LAST",
-        help="only these frames, both included: 20-39 or 20-, counted from 0; file numbers of a sequence: 1001-1050; "
-        "or timecodes: 00:00:04:12- (default: the whole clip)",
+        help="only these frames, both included: 20-39, 20- or 20, counted from 0; file numbers of a sequence: "
+        "1001-1050; or timecodes: 00:00:04:12- (default: the whole clip)",
     )
     job.add_argument(
         "--handles",
@@ -179,7 +179,9 @@ def _add_job(job: argparse._ActionsContainer) -> None:
         help="json prints a line of JSON about once a second and nothing else (default: bar)",
     )
     job.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    job.add_argument("--verbose", action="store_true", help="also print the time of each stage and what was checked")
+    job.add_argument(
+        "-v", "--verbose", action="store_true", help="also print the time of each stage and what was checked"
+    )  # fmt: skip
     add_debug(job)
 
 
@@ -189,6 +191,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _matte(job: MatteOptions) -> int:
     from mam_video.media import open_clip, parse_output
+    from mam_video.media.atomic_output import SUBJECT
     from mam_video.media.open import check_resumable
 
     if job.report:
@@ -199,6 +202,9 @@ def _matte(job: MatteOptions) -> int:
         parse_output(output)
         if job.resume:
             check_resumable(output)
+    track = job.subject.track
+    if track and SUBJECT not in track and not Path(track).exists():  # before torch is loaded, which takes seconds
+        raise UsageError(f"{track}: no such track file")
     with open_clip(job.input, job.settings.input) as reader:
         return _matte_opened(job, reader)
 
@@ -283,7 +289,7 @@ def _frames_of(job: MatteOptions, info: ClipInfo) -> FrameRange | None:
     """Return the range with its handles; None for the whole clip."""
     if job.range is None:
         return None
-    return frame_range(job.range, info.timecode, info.rate, info.numbers).widened(job.handles)
+    return range_of(job.range, info).widened(job.handles)
 
 
 def _print_start(job: MatteOptions, info: ClipInfo, first: int, count: int | None, prompts: list[Prompts]) -> list[str]:
