@@ -159,7 +159,8 @@ def _add_job(job: argparse._ActionsContainer) -> None:
     job.add_argument(
         "--resume",
         action="store_true",
-        help="keep finished frames; if the same command was interrupted before, go on after them",
+        help="keep finished frames; if the same command was interrupted before, go on after them (sequences are kept "
+        "without it too)",
     )
     job.add_argument("--save-track", metavar="FILE", help="save where the subject was found")
     job.add_argument(
@@ -229,6 +230,7 @@ def _matte_opened(job: MatteOptions, reader: Reader) -> int:
         return 0
 
     from mam_video.jobs.matte_clip import matte_clip
+    from mam_video.media.open import keeps_by_itself
     from mam_video.report.page import save_report
     from mam_video.report.thumbnails import Thumbnails
 
@@ -251,9 +253,10 @@ def _matte_opened(job: MatteOptions, reader: Reader) -> int:
             exclude=job.subject.exclude,
             frames=frames,
             resume=job.resume,
+            keep=all(map(keeps_by_itself, job.outputs)),
             on_frame=_each(shown, thumbnails),
             on_tracked=tracked,
-            on_resume=_print_resume(info, first) if job.talks else None,
+            on_resume=_print_resume(info, first) if job.talks and job.resume else None,
         )
     report.command = list(job.command)
     if thumbnails is not None:
@@ -338,7 +341,7 @@ def _print_resume(info: ClipInfo, first: int) -> Callable[[int], None]:
 @contextmanager
 def _tell_how_to_resume(job: MatteOptions) -> Iterator[None]:
     """Give an interrupt a message that says how to go on."""
-    from mam_video.media.open import is_resumable
+    from mam_video.media.open import is_resumable, keeps_by_itself
 
     try:
         yield
@@ -347,6 +350,8 @@ def _tell_how_to_resume(job: MatteOptions) -> Iterator[None]:
             raise
         if job.resume:
             hint = "no frame was done yet; the same command starts anew"
+        elif all(map(keeps_by_itself, job.outputs)):
+            hint = "no frame was done yet"
         elif all(map(is_resumable, job.outputs)):
             hint = "add --resume from the start to be able to go on after a stop"
         else:

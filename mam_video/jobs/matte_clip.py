@@ -13,7 +13,7 @@ from mam_video.core.errors import UsageError
 from mam_video.core.frames import Matted, State
 from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import Settings, checked_settings
-from mam_video.jobs.checkpoint import Checkpoint, done_frame, refuse_checkpoint, run_fingerprint
+from mam_video.jobs.checkpoint import Checkpoint, begin_anew, done_frame, refuse_checkpoint, run_fingerprint
 from mam_video.jobs.mask_source import MaskSource, TrackedClip, TrackingJob
 from mam_video.jobs.mask_sources import mask_source
 from mam_video.jobs.output_plan import AlphaRanges, OutputPlan, edge_ops_of_subject
@@ -56,6 +56,7 @@ def matte_clip(
     frames: FrameRange | tuple[int, int | None] | None = None,
     masks_of: FrameRange | None = None,
     resume: bool = False,
+    keep: bool = False,
     on_frame: Callable[[Matted, RunReport], None] | None = None,
     on_tracked: Callable[[], None] | None = None,
     progress: Callable[[int, int | None], None] | None = None,
@@ -78,6 +79,7 @@ def matte_clip(
         frames: a range; a pair is first and last index, both inclusive. Movies of a range start at time 0.
         masks_of: the range that masks, trimaps and garbage mattes are of, where it is not `frames`.
         resume: keep what is done beside the outputs, and go on there where the same run was cut off.
+        keep: keep it too, but begin anew; a run with `resume` goes on.
         on_frame, on_tracked: called after each frame that is written, and that is tracked ahead of matting.
         progress: called after each frame that is written, with the frames done and to do (None: not known).
         on_resume: with `resume`, called once before matting with the number of frames that are done already.
@@ -101,7 +103,7 @@ def matte_clip(
         read = {**by_hand, "masks": masks, "track": track_from}
         _check_names(source.info, plan, settings, part, {f"--{name}": path for name, path in read.items()})
         calls = _Callbacks(on_frame, on_tracked, progress, on_resume)
-        return _Job(source, where, plan, settings, part, masks_of or part, by_hand, resume, model, calls).run()
+        return _Job(source, where, plan, settings, part, masks_of or part, by_hand, resume, keep, model, calls).run()
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,7 @@ class _Job:
     masks_of: FrameRange | None
     by_hand: Mapping[str, str | Path | None]
     resume: bool
+    keep: bool
     model: Model | None
     calls: _Callbacks
     clock: StageTimer = field(default_factory=StageTimer)
@@ -182,17 +185,22 @@ class _Job:
 
     def _open_checkpoint(self, stack: ExitStack) -> Checkpoint | None:
         names = self.plan.names
-        if not self.resume:
+        overwrite = self.settings.output.overwrite
+        if not (self.resume or self.keep):
             places = [checkpoint_place(name, self.info, self.part) for name in names if is_resumable(name)]
-            refuse_checkpoint(places, self.settings.output.overwrite)
+            refuse_checkpoint(places, overwrite)
             return None
+        places = [checkpoint_place(name, self.info, self.part) for name in names]
+        if not any(place.exists() for place in places):
+            self._open_writers().abort()  # a name that is taken is refused before the model is loaded
         model = self.model = self.model or load_model(self.settings.model)
         files = {name: self.by_hand[name] for name in ("include", "exclude")}
         key = run_fingerprint(
             self.reader.info, names, self.source.fingerprint(), self.part, self.settings, model, device_of(model), files
         )
-        places = [checkpoint_place(name, self.info, self.part) for name in names]
-        return stack.enter_context(Checkpoint(places, key, len(self.source.subjects)))
+        if not self.resume:
+            begin_anew(places, key, overwrite)
+        return stack.enter_context(Checkpoint(places, key, len(self.source.subjects), asked=self.resume))
 
     def _open_writers(self) -> WriterGroup:
         output, checkpoint = self.settings.output, self.checkpoint
