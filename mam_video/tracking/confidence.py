@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from mam_video.core.reasons import Finding, Reason
 from mam_video.core.settings import TrackSettings
 
-_LEAST_STABILITY = 0.7  # of a prompted mask; measured with boxes around subjects and over bare ground
+_LEAST_STABILITY = 0.85  # of a prompted mask: subjects reach 0.90 at the least (pipelines/measure/prompt_boxes.py)
 _MAX_GROWTH = 3.0  # a subject that is found again may have grown by this factor
 _FLASH = 0.2  # change of light, as a logarithm, from which on colours tell nothing
 _SAFE = (Reason.PARTLY_SEEN, Reason.DISTRACTOR_CONTACT)  # the mask itself may be right
