@@ -294,8 +294,8 @@ class Track(Closeable):
                     raise UsageError(f"{self.path}: was made from a clip of {our_w}x{our_h}, this one is {w}x{h}")
                 if frame.pts != record.pts:
                     raise UsageError(
-                        f"{self.path}: was made from another clip: frame {frame.index} has pts {record.pts} there and "
-                        f"{frame.pts} here"
+                        f"{self.path}: was made from a different clip: its frame {frame.index} has another time "
+                        f"({record.pts} there, {frame.pts} here)"
                     )
                 if model is not None and (found.crop.size, self.mask_size) != (model.view_size, model.mask_size):
                     found = _resized(found, model)
