@@ -27,11 +27,11 @@ _BOX: Final = "--box 412,96,890,1010"
 
 # What is not run, and why. Each of these still parses (tests/test_docs.py, tests/cli/test_help.py).
 _NOT_RUN: Final = {
-    r"weights get": "beside the checkout's reach: it fetches 375 MB from the network",
-    r"weights add": "beside the checkout's reach: it needs a published checkpoint",
-    r"--model mam-vit": "beside the checkout's reach: it needs the published weights",
-    r"--text": "beside the checkout's reach: it needs a detector's weights; tests/prompts has a stand-in",
-    r"mam-video train": "beside the checkout's reach: it needs pictures and hours; tests/training has short runs",
+    r"weights get": "it fetches 375 MB from the network",
+    r"weights add": "it needs a published checkpoint",
+    r"--model mam-vit": "it needs the published weights",
+    r"--text": "it needs a detector's weights; tests/prompts has a stand-in",
+    r"mam-video train": "it needs pictures and hours; tests/training has short runs",
 }  # fmt: skip
 _EXTRAS: Final = {r"--plot": "matplotlib", r"--instances": "scipy"}
 

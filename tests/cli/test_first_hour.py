@@ -185,6 +185,11 @@ def test_a_plate_in_place_of_the_truth_is_noted(
     assert code == 0 and "is it a plate?" not in said
 
 
+def test_weights_that_are_none_are_refused_in_one_line(plate: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = run(capsys, "weights", "add", plate)
+    assert code == 2 and "say with --name NAME what they are" in said and said.count("\n") == 1
+
+
 def test_help_may_come_first(capsys: pytest.CaptureFixture[str]) -> None:
     said = []
     for words in (("help", "matte"), ("matte", "--help")):
