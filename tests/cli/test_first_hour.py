@@ -79,7 +79,8 @@ def test_tracks_of_subjects_are_read_back_as_they_were_saved(
     assert run(capsys, *matte, *first)[0] == 0
     assert sorted(p.name for p in Path("tracks").iterdir()) == ["p_dancer.track", "p_drummer.track"]
     again = ("--track", "tracks/p_{subject}.track", "-o", "b/{subject}.####.png:alpha")
-    assert run(capsys, *matte, *again)[0] == 0
+    code, said = run(capsys, *matte, *again)
+    assert code == 0 and "tracks: tracks/p_dancer.track, tracks/p_drummer.track\n" in said
     for name in ("dancer", "drummer"):
         one, other = (sorted(Path(folder).glob(f"{name}.*.png")) for folder in "ab")
         assert len(one) == 4 and [p.read_bytes() for p in one] == [p.read_bytes() for p in other]
