@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from mam_video.core.frames import Frame, State
-from mam_video.core.geometry import Box
+from mam_video.core.geometry import Box, Point
 from mam_video.core.reasons import Reason
 from mam_video.models.base import Candidates, Embedding, ViewPrompt
 from mam_video.models.colour_model import ColourModel
-from mam_video.prompts.prompt import Point, Prompt
+from mam_video.prompts.prompt import Prompt
 from mam_video.tracking.mask_ops import mask_stability
 from mam_video.tracking.tracker import track
 from tests.synthetic import disc, picture
