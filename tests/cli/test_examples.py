@@ -27,7 +27,7 @@ _BOX: Final = "--box 412,96,890,1010"
 
 # What is not run, and why. Each of these still parses (tests/test_docs.py, tests/cli/test_help.py).
 _NOT_RUN: Final = {
-    r"weights get": "it fetches 375 MB from the network",
+    r"weights get": "it fetches hundreds of MB from the network",
     r"weights add": "it needs a published checkpoint",
     r"--model mam-vit": "it needs the published weights",
     r"--text": "it needs a detector's weights; tests/prompts has a stand-in",
