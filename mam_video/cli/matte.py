@@ -159,13 +159,12 @@ def _add_job(job: argparse._ActionsContainer) -> None:
     job.add_argument(
         "--resume",
         action="store_true",
-        help="keep finished frames; if the same command was interrupted before, go on after them (sequences are kept "
-        "without it too)",
+        help="keep finished frames, as sequences always do; after a stop of the same command go on after them",
     )
     job.add_argument("--save-track", metavar="FILE", help="save where the subject was found")
     job.add_argument(
-        "--track", action=Once, metavar="FILE", help="use a saved track in place of prompts; nothing is tracked again, "
-        "or with --prompt only the frames around that"
+        "--track", action=Once, metavar="FILE", help="use a saved track in place of prompts; with --prompt only the "
+        "frames around that are tracked again"
     )  # fmt: skip
     job.add_argument("--report", metavar="DIR", help="write run.json, with one record a frame, and report.html")
     add_config(job)

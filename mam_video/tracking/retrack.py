@@ -95,7 +95,8 @@ def retrack(
         batch, clock, on_frame: as in `track_prompts`.
     Raises: UsageError, a prompt is not on a frame of the track, or another model made the track.
     """
-    if (track.model, track.mask_size) != (model.name, model.mask_size):
+    finders = [name.partition("+")[0] for name in (track.model, model.name)]  # what mattes may be another one
+    if finders[0] != finders[1] or track.mask_size != model.mask_size:
         raise UsageError(
             f"{track.path}: was made with --model {track.model}, and is corrected by the same model alone; use that "
             f"one, or track all with {model.name}: leave out --track and give every prompt"

@@ -95,6 +95,7 @@ def test_help_imports_nothing_heavy() -> None:
     ("matte --help", "numpy av torch cv2 rich"),
     ("mate a.mov", "numpy av torch cv2 rich"),
     ("matte a.mov --Box 1,2,3,4", "numpy av torch cv2 rich"),
+    ("matte a.mov --model u2net --box 1,2,3,4 -o a.mov", "numpy av torch cv2 rich"),
     ("matte a.mov --smooth 5 --box 1,2,3,4 -o a.mov", "numpy av torch cv2 rich"),
     ("matte a.mov --box 1,2,3,4 -o a.mov", "torch"),  # there is no such clip
     ("matte a.mov --box 1,2,3,4 -o a.avi", "torch"),
