@@ -159,12 +159,11 @@ def _add_job(job: argparse._ActionsContainer) -> None:
     job.add_argument(
         "--resume",
         action="store_true",
-        help="keep finished frames, as sequences always do; after a stop of the same command go on after them",
+        help="keep finished frames (of sequences always), and go on after those that a stop has left",
     )
     job.add_argument("--save-track", metavar="FILE", help="save where the subject was found")
     job.add_argument(
-        "--track", action=Once, metavar="FILE", help="use a saved track in place of prompts; with --prompt only the "
-        "frames around that are tracked again"
+        "--track", action=Once, metavar="FILE", help="use a saved track; with --prompt, track again around that alone"
     )  # fmt: skip
     job.add_argument("--report", metavar="DIR", help="write run.json, with one record a frame, and report.html")
     add_config(job)
