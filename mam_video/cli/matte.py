@@ -19,10 +19,10 @@ from mam_video.cli.prompts import add_prompts, entries_of
 from mam_video.cli.rerun import rerun_of
 from mam_video.cli.say import say
 from mam_video.cli.subject import Once, SubjectOptions, add_subject
+from mam_video.cli.which_frame import range_of
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import Settings
-from mam_video.core.timecode import frame_range
 
 if TYPE_CHECKING:
     from mam_video.cli.progress import OnFrame
@@ -156,8 +156,8 @@ def _add_range(job: argparse._ActionsContainer) -> None:
     job.add_argument(
         "--range",
         metavar="FIRST-LAST",
-        help="only these frames, both included: 20-39 or 20-, counted from 0; file numbers of a sequence: 1001-1050; "
-        "or timecodes: 00:00:04:12- (default: the whole clip)",
+        help="only these frames, both included: 20-39, 20- or 20, counted from 0; file numbers of a sequence: "
+        "1001-1050; or timecodes: 00:00:04:12- (default: the whole clip)",
     )
     job.add_argument(
         "--handles",
@@ -169,8 +169,8 @@ def _add_range(job: argparse._ActionsContainer) -> None:
     )
     job.add_argument("--save-track", metavar="FILE", help="save where the subject was found")
     job.add_argument(
-        "--track", action=Once, metavar="FILE", help="use a saved track in place of prompts; nothing is tracked again"
-    )
+        "--track", action=Once, metavar="FILE", help="use a saved track; with --prompt, track again around that alone"
+    )  # fmt: skip
     job.add_argument("--report", metavar="DIR", help="write run.json, with one record a frame, and report.html")
     add_config(job)
 
@@ -179,7 +179,7 @@ def _add_job(job: argparse._ActionsContainer) -> None:
     job.add_argument(
         "--resume",
         action="store_true",
-        help="keep finished frames; if the same command was interrupted before, go on after them",
+        help="keep finished frames (of sequences always), and go on after those that a stop has left",
     )
     add_engine(job)
     job.add_argument(
@@ -200,7 +200,7 @@ def add_talk(job: argparse._ActionsContainer, *, verbose: bool = True) -> None:
     job.add_argument("--quiet", action="store_true", help="print nothing but errors")
     if verbose:
         job.add_argument(
-            "--verbose", action="store_true", help="also print the time of each stage and what was checked"
+            "-v", "--verbose", action="store_true", help="also print the time of each stage and what was checked"
         )
     add_debug(job)
 
@@ -220,6 +220,7 @@ def _matte(job: MatteOptions) -> int:
 def check_options(job: MatteOptions) -> None:
     """Check what needs no clip. Raises: UsageError."""
     from mam_video.media import parse_output
+    from mam_video.media.atomic_output import SUBJECT
     from mam_video.media.open import check_resumable
 
     if job.engine.name is not None:
@@ -234,6 +235,9 @@ def check_options(job: MatteOptions) -> None:
         parse_output(output)
         if job.resume and job.engine.name is None:
             check_resumable(output)
+    track = job.subject.track
+    if track and SUBJECT not in track and not Path(track).exists():  # before torch is loaded, which takes seconds
+        raise UsageError(f"{track}: no such track file")
 
 
 def _matte_opened(job: MatteOptions, reader: Reader) -> int:
@@ -263,6 +267,7 @@ def _matte_opened(job: MatteOptions, reader: Reader) -> int:
         return matte_on_engine(job, reader, frames, entries, count)
 
     from mam_video.jobs.matte_clip import matte_clip
+    from mam_video.media.open import keeps_by_itself
     from mam_video.report.page import save_report
     from mam_video.report.thumbnails import Thumbnails
 
@@ -283,9 +288,10 @@ def _matte_opened(job: MatteOptions, reader: Reader) -> int:
             exclude=job.subject.exclude,
             frames=frames,
             resume=job.resume,
+            keep=all(map(keeps_by_itself, job.outputs)),
             on_frame=_each(shown, thumbnails),
             on_tracked=tracked,
-            on_resume=_print_resume(info, first) if job.talks else None,
+            on_resume=_print_resume(info, first) if job.talks and job.resume else None,
         )
     report.command = list(job.command)
     if thumbnails is not None:
@@ -324,7 +330,7 @@ def frames_of(job: MatteOptions, info: ClipInfo) -> FrameRange | None:
     """Return the range with its handles; None for the whole clip."""
     if job.range is None:
         return None
-    return frame_range(job.range, info.timecode, info.rate, info.numbers).widened(job.handles)
+    return range_of(job.range, info).widened(job.handles)
 
 
 def _print_resume(info: ClipInfo, first: int) -> Callable[[int], None]:
@@ -342,7 +348,7 @@ def _print_resume(info: ClipInfo, first: int) -> Callable[[int], None]:
 @contextmanager
 def _tell_how_to_resume(job: MatteOptions) -> Iterator[None]:
     """Give an interrupt a message that says how to go on."""
-    from mam_video.media.open import is_resumable
+    from mam_video.media.open import is_resumable, keeps_by_itself
 
     try:
         yield
@@ -351,6 +357,8 @@ def _tell_how_to_resume(job: MatteOptions) -> Iterator[None]:
             raise
         if job.resume:
             hint = "no frame was done yet; the same command starts anew"
+        elif all(map(keeps_by_itself, job.outputs)):
+            hint = "no frame was done yet"
         elif all(map(is_resumable, job.outputs)):
             hint = "add --resume from the start to be able to go on after a stop"
         else:

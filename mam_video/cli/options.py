@@ -145,10 +145,16 @@ def layers_from(options: argparse.Namespace) -> list[Layer]:
 
 
 def settings_from(options: argparse.Namespace, forced: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
-    """The settings that the options ask for; `forced` ones are put in place of theirs."""
+    """The settings that the options ask for; `forced` ones are put in place of theirs.
+
+    Raises: UsageError, one is wrong, or no model has that name: told here, before the libraries of models are loaded.
+    """
+    from mam_video.models.catalogue import parse_model
+
     settings = Settings()
     for layer in layers_from(options):
         settings = settings.with_layer(layer)
+    parse_model(settings.model.name)
     return settings.with_values(forced or {}, "this command")
 
 

@@ -18,8 +18,8 @@ from mam_video.core.ranges import FrameRange
 from mam_video.farm.chunk_file import ChunkFrame, ChunkReader, ChunkWriter
 from mam_video.farm.chunk_tracks import ChunkTracks, track_span
 from mam_video.farm.folder import JobFolder
-from mam_video.jobs.mask_sources import SavedTrack
 from mam_video.jobs.matte_clip import Callbacks, FileStages, MatteJob, frames_to_read, track_writers
+from mam_video.jobs.saved_tracks import SavedTrack
 from mam_video.jobs.tracked_before import TrackedBefore
 from mam_video.matting.pipeline import batch_size, device_of, track_stages
 from mam_video.media import WriterGroup, open_writers, parse_output

@@ -20,9 +20,11 @@ from mam_video.farm import steps
 from mam_video.farm.folder import JobFolder
 from mam_video.farm.plan import JobPlan, aligned, default_chunk
 from mam_video.jobs.checkpoint import difference, run_fingerprint
-from mam_video.jobs.mask_sources import MaskSource, mask_source, tracks_by_subject
+from mam_video.jobs.mask_source import MaskSource
+from mam_video.jobs.mask_sources import mask_source
 from mam_video.jobs.matte_clip import Callbacks, MatteJob, check_job_names
 from mam_video.jobs.output_plan import OutputPlan, edge_ops_of_subject
+from mam_video.jobs.saved_tracks import tracks_by_subject
 from mam_video.jobs.tracked_before import TrackedBefore
 from mam_video.matting.pipeline import device_of
 from mam_video.media import Reader, open_clip, parse_output
@@ -229,7 +231,7 @@ def _job(plan: JobPlan, reader: Reader, source: MaskSource) -> MatteJob:
     read = {f"--{name}": path for name, path in plan.files.items()}
     check_job_names(reader.info, outputs, settings, plan.part, read)
     by_hand = {name: plan.files.get(name) for name in ("trimaps", "include", "exclude")}
-    return MatteJob(reader, source, outputs, settings, plan.part, by_hand, False, None, Callbacks())
+    return MatteJob(reader, source, outputs, settings, plan.part, plan.part, by_hand, False, False, None, Callbacks())
 
 
 def _absolute(path: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,11 +66,6 @@ class Preview:
         """Estimate the seconds for so many frames; None where the pace is not known."""
         return None if self.pace is None else self.load + self.pace * frames
 
-    @property
-    def over_checker(self) -> np.ndarray:
-        """The frame as it will be written, over a checker; (H, W, 3) uint8 RGB."""
-        return over_colour(with_foreground(self.matted).frame, self.matted.alpha, checker(self.matted.frame.size))
-
 
 def preview(
     source: str | Path | Reader,
@@ -79,6 +74,8 @@ def preview(
     settings: Settings | None = None,
     *,
     index: int = 0,
+    part: FrameRange | None = None,
+    on_first: Callable[[Matted], None] | None = None,
     **more: Any,
 ) -> Preview:
     """Matte frame `index` and a few after it, and measure time and size.
@@ -87,6 +84,8 @@ def preview(
         source: as for `matte_clip`; an opened reader stays open.
         outputs: what the run will write, as for `matte_clip`; the preview writes nothing there.
         prompt: where the subject is in frame `index`, or the prompts of several subjects there.
+        part: the range that the run will have; frames after it are not used. None: the whole clip.
+        on_first: called with the previewed frame as soon as it is matted, before the pace is measured.
         more: track_from, masks, trimaps, include, exclude: as for `matte_clip`.
     Raises: as `matte_clip`.
     """
@@ -96,6 +95,8 @@ def preview(
     load = time.perf_counter() - start
     batch = batch_size(model, settings)
     stop = index + max(_FRAMES, 2 * batch + 1)
+    if part is not None and part.stop is not None and index < part.stop:
+        stop = min(stop, part.stop)
     settings = replace(settings, output=replace(settings.output, verify=False, overwrite=True))
     kept: list[Matted] = []
     written: list[float] = []
@@ -103,6 +104,8 @@ def preview(
     def on_frame(matted: Matted, report: RunReport) -> None:
         if not kept:
             kept.append(matted)
+            if on_first is not None:
+                on_first(matted)
         written.append(time.perf_counter())
 
     with ExitStack() as stack:
@@ -113,8 +116,9 @@ def preview(
         if known is not None and index >= known:
             raise UsageError(f"{reader.info.path}: holds no frame {index}; it has {known} of them, counted from 0")
         matte_clip(
-            reader, names, prompt, settings, model=model, frames=FrameRange(index, stop), on_frame=on_frame, **more
-        )
+            reader, names, prompt, settings, model=model, frames=FrameRange(index, stop), masks_of=part or FrameRange(),
+            on_frame=on_frame, **more,
+        )  # fmt: skip
         sizes = []
         for k, output in enumerate(outputs):
             table = expected_bytes(output, reader.info, 1)
@@ -125,6 +129,11 @@ def preview(
                 sizes.append(Size(table, measured=False))
     paces = [p for p in (model.pace, _pace([(t, 1) for t in written])) if p is not None]
     return Preview(kept[0], load, max(paces) if paces else None, len(written), tuple(sizes))
+
+
+def over_checker(matted: Matted) -> np.ndarray:
+    """Lay a frame, as it will be written, over a checker; (H, W, 3) uint8 RGB."""
+    return over_colour(with_foreground(matted).frame, matted.alpha, checker(matted.frame.size))
 
 
 def checker(size: tuple[int, int]) -> np.ndarray:

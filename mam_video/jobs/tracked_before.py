@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mam_video.core.ranges import FrameRange
-from mam_video.jobs.mask_sources import MaskSource, TrackedClip, TrackingJob, followed
+from mam_video.jobs.mask_source import MaskSource, TrackedClip, TrackingJob, followed
 from mam_video.media import ClipInfo
 from mam_video.prompts.prompt import Prompt
 from mam_video.tracking.track_file import Track

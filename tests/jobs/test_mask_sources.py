@@ -42,7 +42,8 @@ def test_prompts_on_other_frames_need_two() -> None:
 
 @pytest.mark.parametrize(("prompt", "frames", "more", "says"), [
     (None, None, {}, "no prompt: give a box"),
-    (BOX, None, {"track": "t.track"}, "a prompt and --track both say where the subject is"),
+    (BOX, None, {"track": "t.track"}, "t.track: no such track file"),  # the two go together: a correction
+    (None, None, {"track": "t.track", "masks": "m"}, "--track and --masks both say where the subject is"),
     (BOX, None, {"masks": "m", "trimaps": "t"}, "a prompt and --masks and --trimaps both"),
     (Prompt(Box(200, 20, 260, 60)), None, {}, "lies outside the frame"),
     (Prompts.of({3: BOX}), None, {}, "the first prompt is on frame 3 (by index): add one for frame 0"),
