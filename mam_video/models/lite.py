@@ -98,9 +98,10 @@ class LiteModel:
         h, w = pictures[0].shape[:2]
         size = self.view_size
         # Padding is the middle grey that the network was trained with: 0 once scaled.
-        batch = torch.zeros(len(pictures), 3, size, size)
-        batch[:, :, :h, :w] = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-        batch = batch.to(self.device).contiguous(memory_format=torch.channels_last)
+        batch = torch.zeros(len(pictures), size, size, 3, device=self.device)
+        batch[:, :h, :w] = torch.from_numpy(np.stack(pictures)).to(self.device)
+        batch[:, :h, :w].div_(127.5).sub_(1)
+        batch = batch.permute(0, 3, 1, 2)  # channels-last
         f2, f4 = self._net.backbone.low(F.avg_pool2d(batch, 2))
         valid = torch.zeros(1, 1, size, size, device=self.device)
         valid[..., :h, :w] = 1
@@ -120,7 +121,9 @@ class LiteModel:
     def matte(self, embedding: Embedding, logits: np.ndarray) -> Tensor:
         batch: _Batch = embedding.data
         masks = torch.from_numpy(logits.astype(np.float32))[:, None].to(self.device)
-        alpha, _ = self._net.matte(batch.pictures, batch.f2, batch.f4, self._features(embedding), masks)
+        alpha, _ = self._net.matte(
+            batch.pictures, batch.f2, batch.f4, self._features(embedding), masks, embedding.content
+        )
         return solid(to_alpha(alpha).float(), logits, embedding.content)
 
     # -------------------------------------------------------------------------------------------- its own

@@ -40,6 +40,9 @@ LOOK = 64  # channels of a look
 # box, is there one, place in it across and down, previous mask, is there one, points on the subject, on the background
 PROMPT_MAPS = 8
 MATCH_MAPS = 7  # inside, outside, is there one: of the prompted frame, then of the recent ones; target of all of them
+_FINE_REACH = 6  # pixels at V/2 that the fine layers of the matte head see to each side: 3x3, 5x5, 5x5, 3x3
+_NO_ALPHA = -20.0  # a logit
+_MATCHED_ROWS = 400  # cells compared together on a CPU: their similarities to all others stay in the cache
 RECENT_WEIGHT = 0.5  # of all recent frames together in the regression, beside 1 for the prompted one
 
 
@@ -62,6 +65,15 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu6(x + self.mix(self.depthwise(x)))
+
+
+def joined(wide: Sequence[Tensor], narrow: Sequence[Tensor]) -> Tensor:
+    """Concatenate along the channels, wide maps first, channels-last as a convolution takes them.
+
+    Narrow maps are joined by themselves first: the two formats mixed are copied once more, at many times the cost.
+    """
+    rest = torch.cat(list(narrow), 1).contiguous(memory_format=torch.channels_last)
+    return torch.cat([*(w.contiguous(memory_format=torch.channels_last) for w in wide), rest], 1)
 
 
 def up(x: Tensor, factor: int = 2) -> Tensor:
@@ -171,13 +183,16 @@ class Segmenter(nn.Module):
         valid: 1 where the reference's cell is picture and not padding, likewise.
         """
         b, _, h, w = key.shape
-        maps = []
         with torch.autocast(key.device.type, enabled=False):
-            similarity = torch.bmm(key.flatten(2).transpose(1, 2), reference.flatten(2))
-            for share in (inside * valid, (1 - inside) * valid):
-                penalty = torch.log(share.flatten(1).clamp(1e-4, 1)) * self.cover
-                maps.append((similarity + penalty[:, None]).amax(2))
-        return torch.stack(maps, 1).view(b, 2, h, w)
+            keys, others = key.flatten(2).transpose(1, 2), reference.flatten(2).contiguous()
+            shares = torch.stack([(inside * valid).flatten(1), ((1 - inside) * valid).flatten(1)], 1)
+            penalties = torch.log(shares.clamp(1e-4, 1)) * self.cover
+            rows = h * w if key.device.type != "cpu" or torch.is_grad_enabled() else _MATCHED_ROWS
+            maps = []
+            for some in torch.split(keys, rows, 1):
+                similarity = torch.bmm(some, others)
+                maps.append(torch.stack([(similarity + each[:, None]).amax(2) for each in penalties.unbind(1)], 1))
+        return torch.cat(maps, 2).view(b, 2, h, w)
 
     @staticmethod
     def evidence(look: Tensor, inside: Tensor, valid: Tensor) -> Evidence:
@@ -257,10 +272,14 @@ def local_colours(picture: Tensor, mask: Tensor, levels: int = 6, patience: floa
     return found[0], found[1]
 
 
-def between(colour: Tensor, subject: Tensor, background: Tensor) -> Tensor:
-    """How far `colour` lies on the way from background to subject, (B, 1, h, w): about alpha where both are right."""
+def between(colours: Tensor, subject: Tensor, background: Tensor) -> Tensor:
+    """How far colours lie on the way from background to subject, (B, n, h, w): about alpha where both are right.
+
+    colours: (B, 3 n, h, w), n of each place, red ones first; subject, background: (B, 3, h, w).
+    """
+    b, _, h, w = subject.shape
     way = subject - background
-    along = ((colour - background) * way).sum(1, keepdim=True)
+    along = (colours.reshape(b, 3, -1, h, w) - background[:, :, None]).mul_(way[:, :, None]).sum(1)
     return (along / ((way * way).sum(1, keepdim=True) + 0.01)).clamp(-0.5, 1.5)
 
 
@@ -301,12 +320,20 @@ class MatteHead(nn.Module):
             nn.init.zeros_(added.weight)
             nn.init.zeros_(added.bias)
 
-    def forward(self, picture: Tensor, f2: Tensor, f4: Tensor, features: Features, logits: Tensor) -> tuple[
-        Tensor, Tensor
-    ]:  # fmt: skip
+    def forward(
+        self,
+        picture: Tensor,
+        f2: Tensor,
+        f4: Tensor,
+        features: Features,
+        logits: Tensor,
+        content: tuple[int, int] | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Alpha logits (B, 1, V, V), and the coarse ones (B, 1, V/4, V/4), which training looks at too.
 
-        picture: (B, 3, V, V) RGB in [-1, 1]; logits: (B, 1, S/2, S/2).
+        picture: (B, 3, V, V) RGB in [-1, 1]; logits: (B, 1, S/2, S/2); content: (h, w) of the picture in the square.
+        Beyond the content the fine layers do no work, and the alpha logits are those of no alpha. Within it they are
+        as without `content`.
         """
         sure = logits.sigmoid()
         mask = 2 * sure - 1
@@ -316,22 +343,27 @@ class MatteHead(nn.Module):
         share = between(quarter, subject, background)
         told = torch.cat([share, apart, subject, background], 1)
         f2, f4 = f2 * _FEATURE_SCALE, f4 * _FEATURE_SCALE
-        eighth = (f4, F.avg_pool2d(quarter, 2), F.avg_pool2d(mask, 2), F.avg_pool2d(told[:, :2], 2))
-        x = self.in8(torch.cat(eighth, 1))
+        eighth = (F.avg_pool2d(quarter, 2), F.avg_pool2d(mask, 2), F.avg_pool2d(told[:, :2], 2))
+        x = self.in8(joined([f4], eighth))
         deep = self.down(x)
         deep = F.relu6(deep + self.meaning(features.l8) + up(self.meaning_top(features.top)))
         seen = F.avg_pool2d(deep, 2)
         deep = self.deep(F.relu6(deep + up(self.context(seen) - seen)))
         x = self.body8(self.across(torch.cat([x, up(deep)], 1)))
-        x = self.body4(self.in4(torch.cat([up(x), f2, quarter, mask, told], 1)))
+        x = self.body4(self.in4(joined([up(x), f2], [quarter, mask, told])))
         coarse = self.coarse(x)
         start = up(coarse)
-        pixels = F.pixel_unshuffle(picture, 2)
         # Channels of `pixels` go colour by colour, the four places of each together.
-        subject, background, apart = (up(v) for v in (subject, background, apart))
-        shares = [between(pixels[:, i::4], subject, background) for i in range(4)]
-        x = self.more2(self.body2(self.in2(torch.cat([up(x), pixels, start, *shares, apart], 1))))
-        return up(start) + F.pixel_shuffle(self.fine(x), 2), coarse
+        half = start.shape[-1]
+        h, w = (half, half) if content is None else (min(-(-each // 2) + _FINE_REACH, half) for each in content)
+        pixels = F.pixel_unshuffle(picture[..., : 2 * h, : 2 * w], 2)
+        x, start, subject, background, apart = (
+            each[..., :h, :w] for each in (up(x), start, up(subject), up(background), up(apart))
+        )
+        shares = between(pixels, subject, background)
+        x = self.more2(self.body2(self.in2(joined([x], [pixels, start, shares, apart]))))
+        alpha = up(start) + F.pixel_shuffle(self.fine(x), 2)
+        return F.pad(alpha, (0, 2 * (half - w), 0, 2 * (half - h)), value=_NO_ALPHA), coarse
 
 
 class LiteNet(nn.Module):

@@ -235,7 +235,7 @@ class M2M(nn.Module):
         Its convolutions include the spectral and batch norms, folded in float64 and stored in float32. The copy is on
         the device of this network, which does not change.
         """
-        with self.refine_OS8[0].weight.device:
+        with next(self.parameters()).device:
             folded = M2M()
         folded.load_state_dict(self.state_dict())
         for layer in (folded.layer2, folded.layer3, folded.layer4):
