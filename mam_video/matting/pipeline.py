@@ -38,7 +38,7 @@ from mam_video.motion.shot_detection import CutFinder
 from mam_video.prompts.prompt import Prompt, one_prompt
 from mam_video.runtime.rows import map_columns
 from mam_video.runtime.stage_timer import StageTimer
-from mam_video.runtime.streams import ahead, closing_iter, ordered_map
+from mam_video.runtime.streams import ahead, closing_iter, ordered_map, worker_count
 from mam_video.tracking.stage import FollowTracks, TrackedRow, TrackPrompts, TrackStage
 from mam_video.tracking.track_file import Track
 from mam_video.tracking.types import TrackedFrame
@@ -90,14 +90,18 @@ class Run:
 
 def run_stages(frames: Iterable[Frame], run: Run, output: OutputStages | None = None) -> Generator[Matted, None, None]:
     """Take frames through every stage; yield each when it is matted, or written where an output is given, in order."""
-    settings, clock = run.settings, run.clock
+    settings, clock, workers = run.settings, run.clock, worker_count()
     decoded = ahead(clock.timed(frames, "decode"), _DECODED_AHEAD, "decode")
-    moving = with_motion(decoded, settings.motion, clock=clock)
+    moving = with_motion(decoded, settings.motion, max(workers, 2), clock)
     tracked = needed(run.track(moving, run.timed), run)
+    if device_of(run.model) != "cpu":  # a CPU has no core left for a second thread of the model
+        tracked = ahead(tracked, 2 * batch_size(run.model, settings), "track")
     crops = map_columns(tracked, [partial(matte, model=run.timed, settings=settings, clock=clock)] * run.count)
-    alphas = map_columns(crops, [partial(upsample, settings=settings, clock=clock)] * run.count)
-    mattes = ahead(alphas, _MATTED_AHEAD, "model")
-    smoothed = map_columns(mattes, [partial(smooth, settings=settings.smooth, clock=clock)] * run.count)
+    modelled = ahead(crops, _MATTED_AHEAD, "model")
+    mattes = ordered_map(partial(_upsampled_row, settings=settings, clock=clock), modelled, workers)
+    smoothed = map_columns(
+        mattes, [partial(smooth, settings=settings.smooth, clock=clock, threads=workers)] * run.count
+    )
     measured = map_columns(smoothed, [partial(measure_flicker, clock=clock)] * run.count)
     finished = edit_edges(measured, run)
     with closing(mattes):
@@ -105,7 +109,7 @@ def run_stages(frames: Iterable[Frame], run: Run, output: OutputStages | None = 
             yield from finished
             return
         ready = partial(_ready_to_encode, output=output, clock=clock)  # foreground, convert
-        with closing(ordered_map(ready, finished, 1)) as converted:
+        with closing(ordered_map(ready, finished, workers)) as converted:
             for matted, pictures in converted:
                 with clock.stage("encode"):
                     output.encode(pictures)
@@ -223,13 +227,23 @@ def matte(
 
 def upsample(crops: Iterable[CropMatte], settings: Settings, clock: StageTimer) -> Generator[MovingMatte, None, None]:
     """Bring each crop's alpha to the plate's resolution and place, and measure how well it agrees with its mask."""
-    for item, alpha in crops:
-        view, frame = item.crop, item.frame
+    for crop in crops:
+        yield _upsampled(crop, settings, clock)
+
+
+def _upsampled(crop: CropMatte, settings: Settings, clock: StageTimer) -> MovingMatte:
+    """Do the work of `upsample` for one crop; pure: any thread, any order."""
+    item, alpha = crop
+    view, frame = item.crop, item.frame
+    with clock.stage("refine"):
         record = replace(item.record, agreement=agreement(alpha, item.logits, view))
-        with clock.stage("refine"):
-            picture = frame.rgb8[view.y0 : view.y0 + view.height, view.x0 : view.x0 + view.width]
-            whole = view.paste(refine(alpha, picture, view, settings.refine), frame.size)
-        yield MovingMatte(Matted(frame, whole, record), item.motion)
+        picture = frame.rgb8[view.y0 : view.y0 + view.height, view.x0 : view.x0 + view.width]
+        whole = view.paste(refine(alpha, picture, view, settings.refine), frame.size)
+    return MovingMatte(Matted(frame, whole, record), item.motion)
+
+
+def _upsampled_row(row: tuple[CropMatte, ...], settings: Settings, clock: StageTimer) -> tuple[MovingMatte, ...]:
+    return tuple(_upsampled(crop, settings, clock) for crop in row)
 
 
 def edit_edges(rows: Iterable[tuple[Matted, ...]], run: Run) -> Generator[Matted, None, None]:

@@ -21,6 +21,7 @@ from mam_video.core.frames import Matted, State
 from mam_video.core.settings import SmoothSettings
 from mam_video.motion.flow import Motion
 from mam_video.runtime.stage_timer import StageTimer
+from mam_video.runtime.streams import ordered_map
 
 XYWH = tuple[int, int, int, int]  # x, y, width, height: a part of a picture
 
@@ -59,7 +60,7 @@ class _Held:
 
 
 def smooth(
-    mattes: Iterable[MovingMatte], settings: SmoothSettings, clock: StageTimer | None = None
+    mattes: Iterable[MovingMatte], settings: SmoothSettings, clock: StageTimer | None = None, threads: int = 0
 ) -> Generator[MovingMatte, None, None]:
     """Average each alpha with its neighbours'. Order, count, times and motion pass; strength 0 changes nothing.
 
@@ -67,13 +68,32 @@ def smooth(
         mattes: neighbouring frames in order, each with the motion from the one before it (None at the first).
         settings: strength 0..1, and radius in frames.
         clock: counts the seconds spent.
-    Holds 2 * radius + 1 frames.
+        threads: how many frames are smoothed at once; 0: one, in the caller's thread. The bits are the same.
+    Holds 2 * radius + 1 frames, and one more a thread.
     """
     if settings.strength == 0:
         yield from mattes
         return
     clock = clock or StageTimer()
-    window: deque[_Held] = deque(maxlen=2 * settings.radius + 1)
+
+    def work(view: _Neighbours) -> MovingMatte:
+        with clock.stage("smooth"):
+            return MovingMatte(_smoothed(view, settings), view.held[view.centre].given.motion)
+
+    views = _windows(mattes, settings.radius)
+    yield from ordered_map(work, views, threads) if threads else map(work, views)
+
+
+class _Neighbours(NamedTuple):
+    """A matte, at `centre`, and those around it that may take part in its smoothing."""
+
+    held: tuple[_Held, ...]
+    centre: int
+
+
+def _windows(mattes: Iterable[MovingMatte], radius: int) -> Generator[_Neighbours, None, None]:
+    """Yield each matte with those within the radius."""
+    window: deque[_Held] = deque(maxlen=2 * radius + 1)
     centre = 0  # place of the next frame to give
     lost = False
     for item in mattes:
@@ -81,20 +101,17 @@ def smooth(
         if len(window) == window.maxlen:
             centre -= 1
         window.append(_Held(item, None if lost or before else item.motion))
-        if len(window) - 1 - centre >= settings.radius:
-            with clock.stage("smooth"):
-                smoothed = _smoothed(window, centre, settings)
-            yield MovingMatte(smoothed, window[centre].given.motion)
+        if len(window) - 1 - centre >= radius:
+            yield _Neighbours(tuple(window), centre)
             centre += 1
     while centre < len(window):
-        with clock.stage("smooth"):
-            smoothed = _smoothed(window, centre, settings)
-        yield MovingMatte(smoothed, window[centre].given.motion)
+        yield _Neighbours(tuple(window), centre)
         centre += 1
 
 
-def _smoothed(window: deque[_Held], centre: int, settings: SmoothSettings) -> Matted:
-    """Average the matte at `centre` with those within the radius."""
+def _smoothed(view: _Neighbours, settings: SmoothSettings) -> Matted:
+    """Average the matte at the centre with those within the radius."""
+    window, centre = view
     matted = window[centre].matted
     # Nothing beyond a break in the motion takes part, not even in finding the covered area: shots are smoothed apart.
     first = last = centre
@@ -126,7 +143,7 @@ def _smoothed(window: deque[_Held], centre: int, settings: SmoothSettings) -> Ma
 
 
 def _carried(
-    window: deque[_Held], place: int, centre: int, part: XYWH, *, back: bool
+    window: tuple[_Held, ...], place: int, centre: int, part: XYWH, *, back: bool
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Carry the alpha of the neighbour at `place` to `centre`; return the part of it, and its trust, 0..1."""
     step = -1 if back else 1
