@@ -31,6 +31,7 @@ from mam_video.matting.quality import agreement, measure_flicker
 from mam_video.matting.temporal_filter import MovingMatte, smooth
 from mam_video.matting.upsample import refine
 from mam_video.models.base import Candidates, Embedding, Model, ViewPrompt
+from mam_video.models.batches import naming_device_failures
 from mam_video.models.merge import compose_alpha
 from mam_video.models.registry import load_model
 from mam_video.motion.flow import with_motion
@@ -302,19 +303,20 @@ class TimedModel:
 
     def __init__(self, model: Model, clock: StageTimer) -> None:
         self._model, self._clock = model, clock
+        self._device = device_of(model)
         self.name, self.weights = model.name, model.weights
         self.view_size, self.mask_size = model.view_size, model.mask_size
 
     def embed(self, pictures: Sequence[np.ndarray]) -> Embedding:
-        with self._clock.stage("embed"):
+        with self._clock.stage("embed"), naming_device_failures(self._device):
             return self._model.embed(pictures)
 
     def segment(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
-        with self._clock.stage("segment"):
+        with self._clock.stage("segment"), naming_device_failures(self._device):
             return self._model.segment(embedding, index, prompt)
 
     def matte(self, embedding: Embedding, logits: np.ndarray) -> torch.Tensor:
-        with self._clock.stage("matte"):
+        with self._clock.stage("matte"), naming_device_failures(self._device):
             return self._model.matte(embedding, logits)
 
     def __getattr__(self, name: str) -> Any:

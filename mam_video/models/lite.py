@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from mam_video.core.errors import WeightsError
 from mam_video.models.base import Candidates, Embedding, Reference, ViewPrompt
+from mam_video.models.batches import ComputeParts
 from mam_video.models.devices import resolve_device
 from mam_video.models.lite_backbone import ARCHITECTURE_KEY, architecture_of
 from mam_video.models.lite_net import MATCH_MAPS, RECENT_WEIGHT, ConvNorm, Evidence, Features, LiteNet, prompt_maps
@@ -60,6 +61,7 @@ class LiteModel:
         """Takes over `net`. Raises DeviceError, the device is not here."""
         self.device = resolve_device(device) if isinstance(device, str) else device
         self.weights = dict(weights or {})
+        self._parts = ComputeParts(self.device)
         net = folded(net.eval()).requires_grad_(False)
         self._net: LiteNet = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -102,7 +104,9 @@ class LiteModel:
         batch[:, :h, :w] = torch.from_numpy(np.stack(pictures)).to(self.device)
         batch[:, :h, :w].div_(127.5).sub_(1)
         batch = batch.permute(0, 3, 1, 2)  # channels-last
-        f2, f4 = self._net.backbone.low(F.avg_pool2d(batch, 2))
+        half = F.avg_pool2d(batch, 2)
+        maps = self._parts.run(lambda part: self._net.backbone.low(half[part]), len(half))
+        f2, f4 = (each[0] if len(each) == 1 else torch.cat(each) for each in zip(*maps, strict=True))
         valid = torch.zeros(1, 1, size, size, device=self.device)
         valid[..., :h, :w] = 1
         return Embedding(len(pictures), (h, w), _Batch(batch, f2, f4, F.avg_pool2d(valid, 16)))
@@ -121,10 +125,18 @@ class LiteModel:
     def matte(self, embedding: Embedding, logits: np.ndarray) -> Tensor:
         batch: _Batch = embedding.data
         masks = torch.from_numpy(logits.astype(np.float32))[:, None].to(self.device)
-        alpha, _ = self._net.matte(
-            batch.pictures, batch.f2, batch.f4, self._features(embedding), masks, embedding.content
-        )
-        return solid(to_alpha(alpha).float(), logits, embedding.content)
+        features = self._features(embedding)
+
+        def work(part: slice) -> Tensor:
+            given = (batch.pictures[part], batch.f2[part], batch.f4[part], features.part(part), masks[part])
+            return to_alpha(self._net.matte(*given, embedding.content)[0]).float()
+
+        return solid(torch.cat(self._parts.run(work, embedding.count)), logits, embedding.content)
+
+    @property
+    def notes(self) -> list[str]:
+        """What users should know of the device, a line each."""
+        return self._parts.notes
 
     # -------------------------------------------------------------------------------------------- its own
     def _query(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
@@ -155,7 +167,10 @@ class LiteModel:
     def _features(self, embedding: Embedding) -> Features:
         batch: _Batch = embedding.data
         if batch.features is None:
-            batch.features = self._net.segmenter.features(batch.f4, *self._net.backbone.deep(batch.f4))
+            net, f4 = self._net, batch.f4
+            batch.features = Features.joined(
+                self._parts.run(lambda part: net.segmenter.features(f4[part], *net.backbone.deep(f4[part])), len(f4))
+            )
         return batch.features
 
     def _matches(self, now: Features, references: Sequence[Reference]) -> Tensor:

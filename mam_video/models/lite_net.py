@@ -113,8 +113,18 @@ class Features:
     look: Tensor  # (B, LOOK, S/8, S/8), of length 1
 
     def pick(self, index: int) -> Features:
-        one = slice(index, index + 1)
-        return Features(*(getattr(self, k)[one] for k in FEATURES))
+        return self.part(slice(index, index + 1))
+
+    def part(self, some: slice) -> Features:
+        """Those of some pictures of the batch."""
+        return Features(*(getattr(self, k)[some] for k in FEATURES))
+
+    @staticmethod
+    def joined(parts: Sequence[Features]) -> Features:
+        """Those of a batch, of its parts."""
+        if len(parts) == 1:
+            return parts[0]
+        return Features(*(torch.cat([getattr(part, k) for part in parts]) for k in FEATURES))
 
 
 FEATURES = ("l4", "l8", "top", "key", "look")

@@ -16,6 +16,7 @@ import torch
 
 from mam_video.core.errors import UsageError, WeightsError
 from mam_video.models.base import Candidates, Embedding, ViewPrompt
+from mam_video.models.batches import ComputeParts
 from mam_video.models.devices import resolve_device, resolve_precision
 from mam_video.models.m2m import M2M, REACH, STRIDE
 from mam_video.models.sam import GRID, IMAGE_SIDE, MASK_SIDE, VARIANTS, Sam, Variant, normalised
@@ -62,6 +63,7 @@ class MamModel:
         self.weights = dict(weights or {})
         self.device = resolve_device(device) if isinstance(device, str) else device
         self.precision = resolve_precision(precision, self.device)
+        self._parts = ComputeParts(self.device)
         self._sam = sam.accelerate(self.precision).to(self.device)
         network = m2m.fold() if fold else m2m.eval().requires_grad_(False)
         self._m2m = network.in_precision(self.precision).to(self.device)
@@ -130,7 +132,7 @@ class MamModel:
             raise ValueError("the pictures of a batch must have one size")
         squares = torch.stack([normalised(p) for p in pictures]).to(self.device)
         with self._float32_without_tf32():
-            features = torch.cat([self._sam.image_encoder(part) for part in self._compute_batches(squares)])
+            features = torch.cat(self._parts.run(lambda part: self._sam.image_encoder(squares[part]), len(squares)))
         return Embedding(len(pictures), (content[0], content[1]), _Batch(features, squares))
 
     @torch.inference_mode()
@@ -163,15 +165,20 @@ class MamModel:
         features = batch.features[..., :h, :w]
         pictures, masks = batch.pictures[..., : h * STRIDE, : w * STRIDE], masks[..., : h * _TIMES, : w * _TIMES]
         levels = torch.zeros(embedding.count, 3, IMAGE_SIDE, IMAGE_SIDE, device=self.device)
+
+        def work(part: slice) -> torch.Tensor:
+            alphas = torch.cat(self._m2m(features[part], pictures[part], masks[part]), dim=1)
+            levels[part, :, : h * STRIDE, : w * STRIDE] = alphas
+            return levels[part]
+
         with self._float32_without_tf32():
-            for part in self._compute_batches(torch.arange(embedding.count)):
-                alphas = torch.cat(self._m2m(features[part], pictures[part], masks[part]), dim=1)
-                levels[part, :, : h * STRIDE, : w * STRIDE] = alphas
+            self._parts.run(work, embedding.count)
         return levels
 
-    def _compute_batches(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Split a batch for the device: whole on a GPU, single on a CPU, where batches cost memory and save no time."""
-        return torch.split(batch, 1) if self.device.type == "cpu" else (batch,)
+    @property
+    def notes(self) -> list[str]:
+        """What users should know of the device, a line each."""
+        return self._parts.notes
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)

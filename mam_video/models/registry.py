@@ -9,6 +9,7 @@ from mam_video.core.errors import UsageError, WeightsError
 from mam_video.core.settings import ModelSettings, Settings
 from mam_video.core.tables import suggestion
 from mam_video.models.base import Model
+from mam_video.models.batches import limit_memory
 from mam_video.models.devices import keep_memory, resolve_device
 
 _LITE = "lite:"
@@ -40,6 +41,7 @@ def load_model(settings: ModelSettings | Settings | str | None = None) -> Model:
     elif not isinstance(settings, ModelSettings):
         raise UsageError(f"load_model takes a name, as 'lite', or settings of a model; is {type(settings).__name__}")
     device = resolve_device(settings.device)  # an unavailable device is an error for every model
+    limit_memory(device, settings.memory)
     if device.type == "cpu":
         keep_memory()
     name = settings.name
