@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -27,6 +27,7 @@ from mam_video.models.devices import resolve_device
 from mam_video.models.lite_backbone import ARCHITECTURE_KEY, architecture_of
 from mam_video.models.lite_net import MATCH_MAPS, RECENT_WEIGHT, ConvNorm, Evidence, Features, LiteNet, prompt_maps
 from mam_video.models.solid import solid
+from mam_video.models.transfers import download, upload
 
 WEIGHTS = Path(__file__).with_name("lite.safetensors")
 SHA256 = "0a9bfe2740a71a9f2cfcb819cd639fd0d543de9a22e06a1ed1944fb9db75e88f"
@@ -45,6 +46,7 @@ class _Batch:
     f4: Tensor
     valid: Tensor  # (1, 1, S/8, S/8): the share of each cell that is picture
     features: Features | None = None
+    inside: dict[int, tuple[np.ndarray, Tensor]] = field(default_factory=dict)  # what masks of references cover
 
 
 class LiteModel:
@@ -101,7 +103,7 @@ class LiteModel:
         size = self.view_size
         # Padding is the middle grey that the network was trained with: 0 once scaled.
         batch = torch.zeros(len(pictures), size, size, 3, device=self.device)
-        batch[:, :h, :w] = torch.from_numpy(np.stack(pictures)).to(self.device)
+        batch[:, :h, :w] = upload(np.stack(pictures), self.device, "pictures")
         batch[:, :h, :w].div_(127.5).sub_(1)
         batch = batch.permute(0, 3, 1, 2)  # channels-last
         half = F.avg_pool2d(batch, 2)
@@ -124,7 +126,7 @@ class LiteModel:
 
     def matte(self, embedding: Embedding, logits: np.ndarray) -> Tensor:
         batch: _Batch = embedding.data
-        masks = torch.from_numpy(logits.astype(np.float32))[:, None].to(self.device)
+        masks = upload(logits.astype(np.float32), self.device, "masks")[:, None]
         features = self._features(embedding)
 
         def work(part: slice) -> Tensor:
@@ -141,20 +143,17 @@ class LiteModel:
     # -------------------------------------------------------------------------------------------- its own
     def _query(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
         features = self._features(embedding).pick(index)
-        m, device = self.mask_size, self.device
-        scale = 1 / self.view_size
-        box = torch.tensor([prompt.box.xyxy if prompt.box else (0.0, 0.0, 1.0, 1.0)], device=device) * scale
-        previous = torch.zeros(1, 1, m, m, device=device)
+        m, scale = self.mask_size, 1 / self.view_size
+        # All of the prompt in one upload: the previous mask, whether there is one, the box, whether there is one.
+        numbers = np.zeros(m * m + 6, np.float32)
+        numbers[-6:-2] = prompt.box.xyxy if prompt.box else (0, 0, 1, 1)
+        numbers[-2:] = prompt.box is not None, prompt.logits is not None
         if prompt.logits is not None:
-            previous = torch.from_numpy(prompt.logits.astype(np.float32)).to(device)[None, None].sigmoid()
-        maps = prompt_maps(
-            m,
-            box,
-            torch.tensor([float(prompt.box is not None)], device=device),
-            previous,
-            torch.tensor([float(prompt.logits is not None)], device=device),
-            [(torch.from_numpy(prompt.points) * scale, torch.from_numpy(prompt.labels))],
-        )
+            numbers[:-6] = prompt.logits.ravel()
+        given = upload(numbers, self.device, "prompt")
+        previous = given[:-6].view(1, 1, m, m).sigmoid() * given[-1]
+        points = [(torch.from_numpy(prompt.points) * scale, torch.from_numpy(prompt.labels))]
+        maps = prompt_maps(m, given[None, -6:-2] * scale, given[-2:-1], previous, given[-1:], points)
         logits, score = self._net.segmenter.decode(features, maps, self._matches(features, prompt.references))
         # What lies in the padding is nobody's subject.
         cell = self.view_size / m
@@ -162,7 +161,8 @@ class LiteModel:
         out = logits[0, 0]
         out[rows:] = -20.0
         out[:, columns:] = -20.0
-        return Candidates(out[None].float().cpu().numpy(), score.sigmoid().float().cpu().numpy())
+        read = download(torch.cat([out.float().flatten(), score.sigmoid().float()]), "candidates")  # at once
+        return Candidates(read[:-1].reshape(1, m, m), read[-1:])
 
     def _features(self, embedding: Embedding) -> Features:
         batch: _Batch = embedding.data
@@ -203,9 +203,14 @@ class LiteModel:
         return self._net.segmenter.evidence(look, self._inside(reference), then.valid)
 
     def _inside(self, reference: Reference) -> Tensor:
-        """(1, 1, S/8, S/8): the share of each cell that the reference's mask covers."""
-        mask = torch.from_numpy(reference.logits.astype(np.float32)).to(self.device)[None, None].sigmoid()
-        return F.avg_pool2d(mask, 4)
+        """(1, 1, S/8, S/8): the share of each cell that the reference's mask covers; uploaded once."""
+        known: dict[int, tuple[np.ndarray, Tensor]] = reference.embedding.data.inside
+        logits, inside = known.get(reference.index, (None, None))
+        if logits is not reference.logits or inside is None:
+            mask = upload(reference.logits.astype(np.float32), self.device, "references")[None, None].sigmoid()
+            inside = F.avg_pool2d(mask, 4)
+            known[reference.index] = reference.logits, inside
+        return inside
 
 
 def _metadata(data: bytes) -> dict[str, str]:

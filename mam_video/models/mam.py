@@ -20,6 +20,7 @@ from mam_video.models.batches import ComputeParts
 from mam_video.models.devices import resolve_device, resolve_precision
 from mam_video.models.m2m import M2M, REACH, STRIDE
 from mam_video.models.sam import GRID, IMAGE_SIDE, MASK_SIDE, VARIANTS, Sam, Variant, normalised
+from mam_video.models.transfers import download, upload
 from mam_video.models.weights import hash_of, read_tensors
 
 _TIMES = MASK_SIDE // GRID  # mask pixels per cell of the embedding
@@ -130,7 +131,7 @@ class MamModel:
         content = pictures[0].shape[:2]
         if any(p.shape[:2] != content for p in pictures):
             raise ValueError("the pictures of a batch must have one size")
-        squares = torch.stack([normalised(p) for p in pictures]).to(self.device)
+        squares = normalised(upload(np.stack(pictures), self.device, "pictures"))
         with self._float32_without_tf32():
             features = torch.cat(self._parts.run(lambda part: self._sam.image_encoder(squares[part]), len(squares)))
         return Embedding(len(pictures), (content[0], content[1]), _Batch(features, squares))
@@ -140,17 +141,18 @@ class MamModel:
         batch = _batch_of(embedding)
         box = points = labels = logits = None
         if prompt.box is not None:
-            box = self._tensor(np.array([prompt.box.xyxy], np.float32))
+            box = upload(np.array([prompt.box.xyxy], np.float32), self.device, "prompt")
         if len(prompt.points):
-            points = self._tensor(prompt.points.astype(np.float32)[None])
-            labels = self._tensor(prompt.labels.astype(np.int64)[None])
+            points = upload(prompt.points.astype(np.float32)[None], self.device, "prompt")
+            labels = upload(prompt.labels.astype(np.int64)[None], self.device, "prompt")
         if prompt.logits is not None:
-            logits = self._tensor(prompt.logits.astype(np.float32)[None, None])
+            logits = upload(prompt.logits.astype(np.float32)[None, None], self.device, "prompt")
         if box is None and points is None and logits is None:
             raise ValueError("the prompt is empty: give a box, points or logits")
         with self._float32_without_tf32():
             masks, scores = self._sam.decode(batch.features[index : index + 1], box, points, labels, logits)
-        return Candidates(masks.float().cpu().numpy(), scores.float().cpu().numpy())
+        read = download(torch.cat([masks.float().flatten(), scores.float()]), "candidates")  # at once
+        return Candidates(read[: -len(scores)].reshape(masks.shape), read[-len(scores) :])
 
     @torch.inference_mode()
     def matte(self, embedding: Embedding, logits: np.ndarray) -> torch.Tensor:
@@ -158,7 +160,7 @@ class MamModel:
         if logits.shape != (embedding.count, MASK_SIDE, MASK_SIDE):
             raise ValueError(f"logits must be ({embedding.count}, {MASK_SIDE}, {MASK_SIDE}), are {logits.shape}")
         # M2M was trained with hard masks.
-        masks = (self._tensor(logits)[:, None] > 0).float()
+        masks = (upload(logits, self.device, "masks")[:, None] > 0).float()
         # Matte the padding only as far as it affects the picture: a third less work for 16:9. Alpha is 0 beyond. The
         # network is convolutional, so the values in the picture equal those of the whole square.
         h, w = (min(-(-side // STRIDE) + REACH, GRID) for side in embedding.content)
@@ -179,9 +181,6 @@ class MamModel:
     def notes(self) -> list[str]:
         """What users should know of the device, a line each."""
         return self._parts.notes
-
-    def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
     @contextlib.contextmanager
     def _float32_without_tf32(self) -> Iterator[None]:
