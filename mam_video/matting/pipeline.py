@@ -99,7 +99,7 @@ def run_stages(frames: Iterable[Frame], run: Run, output: OutputStages | None = 
         tracked = ahead(tracked, 2 * batch_size(run.model, settings), "track")
     crops = map_columns(tracked, [partial(matte, model=run.timed, settings=settings, clock=clock)] * run.count)
     modelled = ahead(crops, _MATTED_AHEAD, "model")
-    mattes = ordered_map(partial(_upsampled_row, settings=settings, clock=clock), modelled, workers)
+    mattes = ordered_map(partial(_upsampled_row, settings=settings, clock=clock), modelled, workers, "refine")
     smoothed = map_columns(
         mattes, [partial(smooth, settings=settings.smooth, clock=clock, threads=workers)] * run.count
     )
@@ -110,7 +110,7 @@ def run_stages(frames: Iterable[Frame], run: Run, output: OutputStages | None = 
             yield from finished
             return
         ready = partial(_ready_to_encode, output=output, clock=clock)  # foreground, convert
-        with closing(ordered_map(ready, finished, workers)) as converted:
+        with closing(ordered_map(ready, finished, workers, "convert")) as converted:
             for matted, pictures in converted:
                 with clock.stage("encode"):
                     output.encode(pictures)

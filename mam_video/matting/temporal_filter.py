@@ -81,7 +81,7 @@ def smooth(
             return MovingMatte(_smoothed(view, settings), view.held[view.centre].given.motion)
 
     views = _windows(mattes, settings.radius)
-    yield from ordered_map(work, views, threads) if threads else map(work, views)
+    yield from ordered_map(work, views, threads, "smooth") if threads else map(work, views)
 
 
 class _Neighbours(NamedTuple):

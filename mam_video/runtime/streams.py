@@ -98,10 +98,15 @@ def ahead(items: Iterable[T], depth: int, name: str) -> Generator[T, None, None]
         raise failure[0]
 
 
-def ordered_map(work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R, None, None]:
-    """Yield `work` of each item in order, done in `threads` threads, at most as many items ahead (and one more)."""
+def ordered_map(
+    work: Callable[[T], R], items: Iterable[T], threads: int, name: str = "work"
+) -> Generator[R, None, None]:
+    """Yield `work` of each item in order, done in `threads` threads, at most as many items ahead (and one more).
+
+    name  what the threads' names begin with
+    """
     pending: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="work") as pool, closing_iter(items) as source:
+    with ThreadPoolExecutor(threads, thread_name_prefix=name) as pool, closing_iter(items) as source:
         try:
             for item in source:
                 pending.append(pool.submit(work, item))
