@@ -25,7 +25,8 @@ from mam_video.models.base import Candidates, Embedding, Reference, ViewPrompt
 from mam_video.models.batches import ComputeParts
 from mam_video.models.devices import resolve_device
 from mam_video.models.lite_backbone import ARCHITECTURE_KEY, architecture_of
-from mam_video.models.lite_net import MATCH_MAPS, RECENT_WEIGHT, ConvNorm, Evidence, Features, LiteNet, prompt_maps
+from mam_video.models.lite_net import MATCH_MAPS, RECENT_WEIGHT, ConvNorm, Evidence, Features, LiteNet
+from mam_video.models.lite_prompts import prompt_maps
 from mam_video.models.solid import solid
 from mam_video.models.transfers import download, upload
 
@@ -152,8 +153,11 @@ class LiteModel:
             numbers[:-6] = prompt.logits.ravel()
         given = upload(numbers, self.device, "prompt")
         previous = given[:-6].view(1, 1, m, m).sigmoid() * given[-1]
-        points = [(torch.from_numpy(prompt.points) * scale, torch.from_numpy(prompt.labels))]
-        maps = prompt_maps(m, given[None, -6:-2] * scale, given[-2:-1], previous, given[-1:], points)
+        points, labels = (torch.zeros(1, 0, *more, device=self.device) for more in ((2,), ()))
+        if len(prompt.points):
+            points = upload(prompt.points.astype(np.float32)[None], self.device, "points") * scale
+            labels = upload(prompt.labels[None], self.device, "points")
+        maps = prompt_maps(m, given[None, -6:-2] * scale, given[-2:-1], previous, given[-1:], points, labels)
         logits, score = self._net.segmenter.decode(features, maps, self._matches(features, prompt.references))
         # What lies in the padding is nobody's subject.
         cell = self.view_size / m

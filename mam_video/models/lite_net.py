@@ -99,7 +99,10 @@ class Attention(nn.Module):
         seen = F.scaled_dot_product_attention(q, k, v)
         tokens = tokens + self.proj(seen.transpose(1, 2).reshape(b, h * w, c))
         tokens = tokens + self.mlp(self.norm2(tokens))
-        return tokens.transpose(1, 2).reshape(b, c, h, w).contiguous(memory_format=torch.channels_last)
+        out = tokens.transpose(1, 2).reshape(b, c, h, w)
+        # The layers that follow compute in the layout of what they get: it stays that of the input.
+        last = x.is_contiguous(memory_format=torch.channels_last)
+        return out.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +184,10 @@ class Segmenter(nn.Module):
         self.target_scale = nn.Parameter(torch.tensor(2.0))  # from the target map to logits, for its own loss
 
     def features(self, f4: Tensor, f8: Tensor, f16: Tensor, f32: Tensor) -> Features:
-        top = self.join16(torch.cat([self.lateral16(f16), up(self.lateral32(f32))], 1))
+        l16 = self.lateral16(f16)
+        top = self.join16(_joined(l16, up(self.lateral32(f32)), like=l16))
         l8 = self.lateral8(f8)
-        key, look = self.key(torch.cat([l8, up(self.down8(top))], 1)).float().split([KEY, LOOK], 1)
+        key, look = self.key(_joined(l8, up(self.down8(top)), like=l8)).float().split([KEY, LOOK], 1)
         return Features(self.lateral4(f4), l8, top, F.normalize(key, dim=1), F.normalize(look, dim=1))
 
     def match(self, key: Tensor, reference: Tensor, inside: Tensor, valid: Tensor) -> Tensor:
@@ -194,14 +198,16 @@ class Segmenter(nn.Module):
         """
         b, _, h, w = key.shape
         with torch.autocast(key.device.type, enabled=False):
-            keys, others = key.flatten(2).transpose(1, 2), reference.flatten(2).contiguous()
-            shares = torch.stack([(inside * valid).flatten(1), ((1 - inside) * valid).flatten(1)], 1)
-            penalties = torch.log(shares.clamp(1e-4, 1)) * self.cover
-            rows = h * w if key.device.type != "cpu" or torch.is_grad_enabled() else _MATCHED_ROWS
+            cells, others = key.flatten(2), reference.flatten(2).contiguous()
+            shares = (inside * valid, (1 - inside) * valid)
+            penalties = [torch.log(share.flatten(1).clamp(1e-4, 1)) * self.cover for share in shares]
+            if torch.is_grad_enabled():
+                return torch.stack([_highest(cells, others, p) for p in penalties], 1).view(b, 2, h, w)
+            rows = h * w if key.device.type != "cpu" else _MATCHED_ROWS
             maps = []
-            for some in torch.split(keys, rows, 1):
+            for some in torch.split(cells.transpose(1, 2), rows, 1):
                 similarity = torch.bmm(some, others)
-                maps.append(torch.stack([(similarity + each[:, None]).amax(2) for each in penalties.unbind(1)], 1))
+                maps.append(torch.stack([(similarity + p[:, None]).amax(2) for p in penalties], 1))
         return torch.cat(maps, 2).view(b, 2, h, w)
 
     @staticmethod
@@ -224,7 +230,8 @@ class Segmenter(nn.Module):
         b, _, h, w = look.shape
         with torch.autocast(look.device.type, enabled=False):
             ridge = self.log_ridge.exp() * torch.eye(evidence.gram.shape[1], device=look.device)
-            weights = torch.linalg.solve(evidence.gram + ridge, evidence.moment)  # (B, LOOK + 1, 1)
+            # Never singular: the ridge is above 0. `linalg.solve` would wait for the device to check that.
+            weights = torch.linalg.solve_ex(evidence.gram + ridge, evidence.moment)[0]  # (B, LOOK + 1, 1)
             found = torch.bmm(weights[:, :-1].transpose(1, 2), look.flatten(2)) + weights[:, -1:]
         return found.view(b, 1, h, w).clamp(-2, 2)
 
@@ -237,10 +244,10 @@ class Segmenter(nn.Module):
         p8 = F.avg_pool2d(p4, 2)
         p16 = F.avg_pool2d(p8, 2)
         place = _places(features.top)
-        x = self.body16(self.in16(torch.cat([features.top, p16, F.avg_pool2d(matches, 2), place], 1)))
+        x = self.body16(self.in16(_joined(features.top, p16, F.avg_pool2d(matches, 2), place, like=features.top)))
         deep = x
-        x = self.body8(self.in8(torch.cat([up(x), features.l8, p8, matches], 1)))
-        x = self.body4(self.in4(torch.cat([up(x), features.l4, p4], 1)))
+        x = self.body8(self.in8(_joined(up(x), features.l8, p8, matches, like=features.l8)))
+        x = self.body4(self.in4(_joined(up(x), features.l4, p4, like=features.l4)))
         logits = F.pixel_shuffle(self.out(x), 2).float()
         # The score looks at the whole and at what was taken for the subject; it must not steer the mask.
         weight = F.avg_pool2d(logits.detach().sigmoid(), 8)
@@ -248,6 +255,25 @@ class Segmenter(nn.Module):
         taken = (deep * weight).mean((2, 3)) / (area + 1e-3)
         score = self.score(torch.cat([deep.mean((2, 3)), taken, area], 1).detach())
         return logits, score[:, 0].float()
+
+
+def _highest(cells: Tensor, others: Tensor, penalty: Tensor) -> Tensor:
+    """(B, n): the highest of each cell's similarity to the others (B, KEY, n), with their penalty (B, n) added.
+
+    For training. Only the most similar cell gets a gradient, so that no gradient of all pairs is computed, and the
+    penalty is one more channel of the product, so that it needs no pass over all pairs.
+    """
+    with torch.no_grad():
+        ones = torch.ones_like(cells[:, :1])
+        pairs = torch.bmm(torch.cat([cells, ones], 1).transpose(1, 2), torch.cat([others, penalty[:, None]], 1))
+        best = pairs.argmax(2)
+    chosen = others.gather(2, best[:, None].expand(-1, others.shape[1], -1))
+    return (cells * chosen).sum(1) + penalty.gather(1, best)
+
+
+def _joined(*maps: Tensor, like: Tensor) -> Tensor:
+    """Join maps along channels in the precision of `like`, to which autocast would round the convolution's input."""
+    return torch.cat([m.to(like.dtype) for m in maps], 1)
 
 
 def _places(like: Tensor) -> Tensor:
@@ -390,46 +416,3 @@ class LiteNet(nn.Module):
         """Of pictures (B, 3, S, S) in [-1, 1]."""
         _, f4 = self.backbone.low(x)
         return self.segmenter.features(f4, *self.backbone.deep(f4))
-
-
-def prompt_maps(
-    size: int,
-    boxes: Tensor,
-    has_box: Tensor,
-    previous: Tensor,
-    has_previous: Tensor,
-    points: Sequence[tuple[Tensor, Tensor]],
-) -> Tensor:
-    """(B, PROMPT_MAPS, size, size): the prompts as pictures over the square.
-
-    boxes         (B, 4) x0 y0 x1 y1 in shares of the square's side
-    has_box       (B,) 0 or 1
-    previous      (B, 1, size, size) the previous mask, 0..1
-    has_previous  (B,) 0 or 1
-    points        for each of the batch, (n, 2) x y in shares of the side and (n,) labels, 1 subject and 0 background
-    """
-    axis = (torch.arange(size, device=boxes.device, dtype=torch.float32) + 0.5) / size
-    soft = size / 2  # the edge of a box is two cells wide
-
-    def inside(low: Tensor, high: Tensor) -> Tensor:
-        a = ((axis - low[:, None]) * soft + 0.5).clamp(0, 1)
-        b = ((high[:, None] - axis) * soft + 0.5).clamp(0, 1)
-        return a * b
-
-    box = inside(boxes[:, 1], boxes[:, 3])[:, :, None] * inside(boxes[:, 0], boxes[:, 2])[:, None]
-    flag_box = has_box.view(-1, 1, 1).expand_as(box)
-
-    def across(low: Tensor, high: Tensor) -> Tensor:
-        """-1 at one side of the box, 1 at the other, no more than 2 beyond."""
-        return ((2 * axis - (low + high)[:, None]) / (high - low).clamp(min=1e-3)[:, None]).clamp(-2, 2)
-
-    u = across(boxes[:, 0], boxes[:, 2])[:, None].expand_as(box) * flag_box
-    v = across(boxes[:, 1], boxes[:, 3])[:, :, None].expand_as(box) * flag_box
-    flag_previous = has_previous.view(-1, 1, 1).expand_as(box)
-    clicks = torch.zeros(len(boxes), 2, size, size, device=boxes.device)
-    for i, (places, labels) in enumerate(points):
-        for (x, y), label in zip(places.tolist(), labels.tolist(), strict=True):
-            spot = torch.exp(-((axis[:, None] - y) ** 2 + (axis[None] - x) ** 2) * (size / 5) ** 2 / 2)
-            clicks[i, 0 if label else 1] = torch.maximum(clicks[i, 0 if label else 1], spot)
-    mask = previous[:, 0] * flag_previous
-    return torch.stack([box * flag_box, flag_box, u, v, mask, flag_previous, clicks[:, 0], clicks[:, 1]], 1)

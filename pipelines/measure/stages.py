@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 
 import cv2
 import torch
@@ -50,8 +50,8 @@ def run(options: argparse.Namespace) -> int:
     best: dict[str, float] = {}
     for _ in range(options.repeat):
         clock = ProcessorTimer()
-        with open_clip(SAMPLE) as clip, closing(clip.frames(0, options.frames)) as frames:
-            for matted in matte_frames(frames, Prompt(BOX), model, settings, clock=clock):
+        with open_clip(SAMPLE) as clip:
+            for matted in matte_frames(clip.frames(0, options.frames), Prompt(BOX), model, settings, clock=clock):
                 with clock.stage("foreground"):
                     with_foreground(matted)
         best = {name: min(spent, best.get(name, spent)) for name, spent in clock.seconds.items()}
