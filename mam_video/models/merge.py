@@ -147,7 +147,7 @@ def compose_alpha(levels: torch.Tensor, logits: np.ndarray, view: Crop, settings
     assert maps.shape[0] == 3, f"a model must return 1 or 3 levels, returned {maps.shape[0]}"
     mask = mask_of(logits, view, maps.device)
     if maps.device.type == "cpu":
-        os8, os4, os1 = maps.numpy()
+        os8, os4, os1 = download(maps, "alpha")
         return merge_levels(os8, os4, os1, mask.numpy(), settings)
     return download(merge_levels(maps[0], maps[1], maps[2], mask, settings), "alpha")
 
