@@ -11,12 +11,13 @@ PYTEST_ARGS ?=
 CPUS := AVX2 AVX512 own
 THREADS := 1 2
 
-.PHONY: demo test test-slow test-cpus test-install train-gpu lint types docs check install clean help
+.PHONY: demo test test-slow test-gpu test-cpus test-install train-gpu lint types docs check install clean help
 
 help:
 	@echo "make demo       matte the sample clip and say where to look"
 	@echo "make test       lint, types and tests"
 	@echo "make test-slow  the tests that take minutes"
+	@echo "make test-gpu   the tests of an NVIDIA GPU; without one they fail"
 	@echo "make docs       the documentation site, in out/docs"
 	@echo "make test-cpus  the numeric tests as on CPUs with AVX2, with AVX-512 and as this one, with 1 and 2 threads"
 	@echo "make test-install  build the wheel, install it into an empty environment, matte the sample; TORCH='torch==...'"
@@ -47,6 +48,9 @@ test: lint types
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+test-gpu: $(INSTALLED)
+	MAM_VIDEO_EXPECT_CUDA=1 $(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)
 
 # All combinations run, also after one that fails. oneDNN, MKL and PyTorch's own kernels each take their limit from the
 # environment; what a CPU lacks, none uses.

@@ -6,12 +6,14 @@ Then only tests of a GPU, of what the platform does not allow and of data beside
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Generator
 from typing import Final
 
 import pytest
+import torch
 
 from tests.report.browser import CHROMIUM
 
@@ -32,6 +34,25 @@ _TOOLS: Final = (
     ("ffprobe", "comparisons with FFmpeg's own programs", "apt-get install ffmpeg"),
     ("chromium", "the report in a browser", "apt-get install chromium"),
 )
+
+
+CUDA_PROMISED: Final = "MAM_VIDEO_EXPECT_CUDA"  # set by `make test-gpu`: a machine without CUDA fails
+
+
+@pytest.fixture
+def cuda() -> torch.device:
+    """The GPU. A test that takes it is skipped without one, and fails where one is promised."""
+    if not torch.cuda.is_available():
+        if os.environ.get(CUDA_PROMISED):
+            pytest.fail(f"{CUDA_PROMISED} is set, and PyTorch finds no CUDA device")
+        pytest.skip("no CUDA device")
+    return torch.device("cuda")
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Each device in turn: what holds on a GPU is run on the CPU as well."""
+    return request.getfixturevalue("cuda") if request.param == "cuda" else torch.device("cpu")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -111,6 +111,11 @@ class ModelSettings(Section, section="model"):
         None, help="How many frames the model processes at once.", low=1, high=256, unit="frames", legacy=0,
         absent="1 on a CPU, 8 on a GPU", example=8,
     )  # fmt: skip
+    memory: float | None = knob(
+        None, help="The most of a GPU's memory that the model may use. Where it runs out, batches are halved.",
+        flag="--device-memory", metavar="GIB", group="model", low=0.5, high=4096, unit="GiB", absent="all that is free",
+        example=8.0,
+    )  # fmt: skip
     sam_weights: str = knob(
         "", help="A SAM checkpoint: a file, or a name that `mam-video weights list` shows.", flag="--sam-weights",
         metavar="FILE", group="model", absent="the one that belongs to the model", example="sam-vit-b",

@@ -322,6 +322,7 @@ class MatteJob:
             *notes.broken_frames(broken, of_sequence=clip.numbers is not None), *at_cuts,
             *notes.subjects_together(self.plan.together, self.plan.subjects, SUBJECT),
             *notes.prompted_frames(called(self.source.prompted)), *notes.resumed(done),
+            *getattr(self.model, "notes", ()),
         ]  # fmt: skip
 
     def verify(self) -> None:

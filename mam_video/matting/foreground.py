@@ -191,7 +191,7 @@ def _solve(level: _Level, coarser: _Solution | None, low: float, high: float) ->
     else:
         free = cv2.dilate(level.uncertain, _SQUARE)
         known = cv2.dilate(free, _CROSS)
-    flat = np.flatnonzero(known.ravel())
+    flat, counts = _in_chessboard_order(known, free)
     list_index = np.full(height * width, -1, np.int32)
     list_index[flat] = np.arange(len(flat), dtype=np.int32)
     rows, columns = np.divmod(flat, width)
@@ -207,18 +207,25 @@ def _solve(level: _Level, coarser: _Solution | None, low: float, high: float) ->
     np.copyto(colours[:3], plate, where=solid)
     np.copyto(colours[3:], plate, where=clear)
 
-    moving = free.ravel()[flat] > 0
-    colour_of_square = (rows + columns) & 1
-    fields = [
-        _Field.of(
-            np.flatnonzero(moving & (colour_of_square == side)), flat, rows, columns, list_index, plate, alpha, level
-        )
-        for side in (0, 1)
-    ]
+    sides = (slice(0, counts[0]), slice(counts[0], counts[0] + counts[1]))
+    fields = [_Field.of(side, flat, rows, columns, list_index, plate, alpha, level) for side in sides]
     for _ in range(_ROUNDS_COARSEST if coarser is None else _ROUNDS):
         for field in fields:
             field.relax(colours, low, high)
     return _Solution(flat, list_index.reshape(height, width), colours)
+
+
+def _in_chessboard_order(known: Grey8, free: Grey8) -> tuple[np.ndarray, tuple[int, int]]:
+    """List the known pixels: free ones of one chessboard colour, free ones of the other, then those that stay.
+
+    So each colour's pixels lie together in the list.
+    Returns: indices in the flattened picture, and how many of each colour are free.
+    """
+    flat = np.flatnonzero(known.ravel())
+    rows, columns = np.divmod(flat, known.shape[1])
+    moving, odd = free.ravel()[flat] > 0, ((rows + columns) & 1).astype(np.bool_)
+    first, second = flat[moving & ~odd], flat[moving & odd]
+    return np.concatenate([first, second, flat[~moving]]), (len(first), len(second))
 
 
 def _means(plate: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -231,14 +238,14 @@ def _means(plate: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 class _Field:
     """The pixels of one chessboard colour, with the values that are constant while they are visited.
 
-    at          (N,) positions in the list
+    at          which of the list they are
     neighbours  (4, N) positions of their neighbours
     weights     (4, N) float32, which sum to 1
     plate       (3, N) float32
     shares      (N,) float32 each: alpha, 1 - alpha, and the shares of the residual that F and B take
     """
 
-    at: np.ndarray
+    at: slice
     neighbours: np.ndarray
     weights: np.ndarray
     plate: np.ndarray
@@ -247,7 +254,7 @@ class _Field:
     @classmethod
     def of(
         cls,
-        at: np.ndarray,
+        at: slice,
         flat: np.ndarray,
         rows: np.ndarray,
         columns: np.ndarray,
@@ -257,7 +264,7 @@ class _Field:
         level: _Level,
     ) -> _Field:
         height, width = level.alpha.shape
-        y, x, here = rows.take(at), columns.take(at), flat.take(at)
+        y, x, here = rows[at], columns[at], flat[at]
         steps = [
             np.where(x > 0, here - 1, here),
             np.where(x < width - 1, here + 1, here),
@@ -265,12 +272,12 @@ class _Field:
             np.where(y < height - 1, here + width, here),
         ]
         neighbours = list_index.take(np.stack(steps)).astype(np.intp)
-        plate_alpha = alpha.take(at)
+        plate_alpha = alpha[at]
         weights = np.abs(alpha.take(neighbours) - plate_alpha) + np.float32(_LEAST_WEIGHT)
         total = weights.sum(0)
         norm = plate_alpha * plate_alpha + (1 - plate_alpha) * (1 - plate_alpha) + total
         shares = (plate_alpha, 1 - plate_alpha, plate_alpha / norm, (1 - plate_alpha) / norm)
-        return cls(at, neighbours, weights / total, plate.take(at, 1), shares)
+        return cls(at, neighbours, weights / total, plate[:, at], shares)
 
     def relax(self, colours: np.ndarray, low: float, high: float) -> None:
         mean = colours.take(self.neighbours[0], 1)
@@ -282,5 +289,4 @@ class _Field:
         mean[:3] += to_f * residual
         mean[3:] += to_b * residual
         np.clip(mean, low, high, out=mean)
-        for channel, values in zip(colours, mean, strict=True):
-            channel[self.at] = values
+        colours[:, self.at] = mean

@@ -31,6 +31,7 @@ from mam_video.matting.quality import agreement, measure_flicker
 from mam_video.matting.temporal_filter import MovingMatte, smooth
 from mam_video.matting.upsample import refine
 from mam_video.models.base import Candidates, Embedding, MatteModel, Model, ViewPrompt, at_plate_size, matte_model_of
+from mam_video.models.batches import naming_device_failures
 from mam_video.models.merge import compose_alpha
 from mam_video.models.registry import load_model
 from mam_video.motion.flow import with_motion
@@ -38,7 +39,7 @@ from mam_video.motion.shot_detection import CutFinder
 from mam_video.prompts.prompt import Prompt, one_prompt
 from mam_video.runtime.rows import map_columns
 from mam_video.runtime.stage_timer import StageTimer
-from mam_video.runtime.streams import ahead, closing_iter, ordered_map
+from mam_video.runtime.streams import ahead, closing_iter, ordered_map, worker_count
 from mam_video.tracking.stage import FollowTracks, TrackedRow, TrackPrompts, TrackStage
 from mam_video.tracking.track_file import Track
 from mam_video.tracking.types import TrackedFrame
@@ -90,12 +91,16 @@ class Run:
 
 def run_stages(frames: Iterable[Frame], run: Run, output: OutputStages | None = None) -> Generator[Matted, None, None]:
     """Take frames through every stage; yield each when it is matted, or written where an output is given, in order."""
-    settings, clock = run.settings, run.clock
+    settings, clock, workers = run.settings, run.clock, worker_count()
     tracked = needed(track_stages(frames, run), run)
+    if device_of(run.model) != "cpu":  # a CPU has no core left for a second thread of the model
+        tracked = ahead(tracked, 2 * batch_size(run.model, settings), "track")
     crops = map_columns(tracked, [partial(matte, model=run.timed, settings=settings, clock=clock)] * run.count)
-    alphas = map_columns(crops, [partial(upsample, settings=settings, clock=clock)] * run.count)
-    mattes = ahead(alphas, _MATTED_AHEAD, "model")
-    smoothed = map_columns(mattes, [partial(smooth, settings=settings.smooth, clock=clock)] * run.count)
+    modelled = ahead(crops, _MATTED_AHEAD, "model")
+    mattes = ordered_map(partial(_upsampled_row, settings=settings, clock=clock), modelled, workers, "refine")
+    smoothed = map_columns(
+        mattes, [partial(smooth, settings=settings.smooth, clock=clock, threads=workers)] * run.count
+    )
     measured = map_columns(smoothed, [partial(measure_flicker, clock=clock)] * run.count)
     finished = edit_edges(measured, run)
     with closing(mattes):
@@ -103,7 +108,7 @@ def run_stages(frames: Iterable[Frame], run: Run, output: OutputStages | None = 
             yield from finished
             return
         ready = partial(_ready_to_encode, output=output, clock=clock)  # foreground, convert
-        with closing(ordered_map(ready, finished, 1)) as converted:
+        with closing(ordered_map(ready, finished, workers, "convert")) as converted:
             for matted, pictures in converted:
                 with clock.stage("encode"):
                     output.encode(pictures)
@@ -113,7 +118,7 @@ def run_stages(frames: Iterable[Frame], run: Run, output: OutputStages | None = 
 def track_stages(frames: Iterable[Frame], run: Run) -> Generator[TrackedRow, None, None]:
     """Take frames through the stages up to the track; yield a row for each, in order."""
     decoded = ahead(run.clock.timed(frames, "decode"), _DECODED_AHEAD, "decode")
-    return run.track(with_motion(decoded, run.settings.motion, clock=run.clock), run.timed)
+    return run.track(with_motion(decoded, run.settings.motion, max(worker_count(), 2), run.clock), run.timed)
 
 
 def matte_frames(
@@ -228,13 +233,23 @@ def matte(
 
 def upsample(crops: Iterable[CropMatte], settings: Settings, clock: StageTimer) -> Generator[MovingMatte, None, None]:
     """Bring each crop's alpha to the plate's resolution and place, and measure how well it agrees with its mask."""
-    for item, alpha in crops:
-        view, frame = item.crop, item.frame
+    for crop in crops:
+        yield _upsampled(crop, settings, clock)
+
+
+def _upsampled(crop: CropMatte, settings: Settings, clock: StageTimer) -> MovingMatte:
+    """Do the work of `upsample` for one crop; pure: any thread, any order."""
+    item, alpha = crop
+    view, frame = item.crop, item.frame
+    with clock.stage("refine"):
         record = replace(item.record, agreement=agreement(alpha, item.logits, view))
-        with clock.stage("refine"):
-            picture = frame.rgb8[view.y0 : view.y0 + view.height, view.x0 : view.x0 + view.width]
-            whole = view.paste(refine(alpha, picture, view, settings.refine), frame.size)
-        yield MovingMatte(Matted(frame, whole, record), item.motion)
+        picture = frame.rgb8[view.y0 : view.y0 + view.height, view.x0 : view.x0 + view.width]
+        whole = view.paste(refine(alpha, picture, view, settings.refine), frame.size)
+    return MovingMatte(Matted(frame, whole, record), item.motion)
+
+
+def _upsampled_row(row: tuple[CropMatte, ...], settings: Settings, clock: StageTimer) -> tuple[MovingMatte, ...]:
+    return tuple(_upsampled(crop, settings, clock) for crop in row)
 
 
 def edit_edges(rows: Iterable[tuple[Matted, ...]], run: Run) -> Generator[Matted, None, None]:
@@ -303,19 +318,20 @@ class TimedModel:
 
     def __init__(self, model: Model, clock: StageTimer) -> None:
         self._model, self._clock = model, clock
+        self._device = device_of(model)
         self.name, self.weights = model.name, model.weights
         self.view_size, self.mask_size = model.view_size, model.mask_size
 
     def embed(self, pictures: Sequence[np.ndarray]) -> Embedding:
-        with self._clock.stage("embed"):
+        with self._clock.stage("embed"), naming_device_failures(self._device):
             return self._model.embed(pictures)
 
     def segment(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
-        with self._clock.stage("segment"):
+        with self._clock.stage("segment"), naming_device_failures(self._device):
             return self._model.segment(embedding, index, prompt)
 
     def matte(self, embedding: Embedding, logits: np.ndarray) -> torch.Tensor:
-        with self._clock.stage("matte"):
+        with self._clock.stage("matte"), naming_device_failures(self._device):
             return self._model.matte(embedding, logits)
 
     @cached_property

@@ -8,9 +8,10 @@ unchanged. A frame that has lost its subject stays empty, and counts for no othe
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Generator, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import cv2
@@ -20,7 +21,11 @@ from mam_video.core.frames import Matted, State
 from mam_video.core.settings import SmoothSettings
 from mam_video.motion.flow import Motion
 from mam_video.runtime.stage_timer import StageTimer
+from mam_video.runtime.streams import ordered_map
 
+XYWH = tuple[int, int, int, int]  # x, y, width, height: a part of a picture
+
+_ROOM = 3  # pixels of the motion's picture that a blur of 3 pixels and the enlargement see around a part
 _COLOUR_NOISE = 12.0  # difference of carried colour, in steps of 0..255, at which a neighbour counts for 1/e
 
 
@@ -31,7 +36,8 @@ class MovingMatte(NamedTuple):
     motion: Motion | None
 
 
-class _Held(NamedTuple):
+@dataclass(slots=True)
+class _Held:
     """A matte of the window.
 
     given   as it came
@@ -40,14 +46,21 @@ class _Held(NamedTuple):
 
     given: MovingMatte
     motion: Motion | None
+    _small: np.ndarray | None = None
 
     @property
     def matted(self) -> Matted:
         return self.given.matted
 
+    def colour(self, size: tuple[int, int]) -> np.ndarray:
+        """Return the frame's picture at the motion's size (h, w): (h, w, 3) uint8, made once."""
+        if self._small is None:
+            self._small = cv2.resize(self.matted.frame.rgb8, size[::-1], interpolation=cv2.INTER_AREA)
+        return self._small
+
 
 def smooth(
-    mattes: Iterable[MovingMatte], settings: SmoothSettings, clock: StageTimer | None = None
+    mattes: Iterable[MovingMatte], settings: SmoothSettings, clock: StageTimer | None = None, threads: int = 0
 ) -> Generator[MovingMatte, None, None]:
     """Average each alpha with its neighbours'. Order, count, times and motion pass; strength 0 changes nothing.
 
@@ -55,13 +68,32 @@ def smooth(
         mattes: neighbouring frames in order, each with the motion from the one before it (None at the first).
         settings: strength 0..1, and radius in frames.
         clock: counts the seconds spent.
-    Holds 2 * radius + 1 frames.
+        threads: how many frames are smoothed at once; 0: one, in the caller's thread. The bits are the same.
+    Holds 2 * radius + 1 frames, and one more a thread.
     """
     if settings.strength == 0:
         yield from mattes
         return
     clock = clock or StageTimer()
-    window: deque[_Held] = deque(maxlen=2 * settings.radius + 1)
+
+    def work(view: _Neighbours) -> MovingMatte:
+        with clock.stage("smooth"):
+            return MovingMatte(_smoothed(view, settings), view.held[view.centre].given.motion)
+
+    views = _windows(mattes, settings.radius)
+    yield from ordered_map(work, views, threads, "smooth") if threads else map(work, views)
+
+
+class _Neighbours(NamedTuple):
+    """A matte, at `centre`, and those around it that may take part in its smoothing."""
+
+    held: tuple[_Held, ...]
+    centre: int
+
+
+def _windows(mattes: Iterable[MovingMatte], radius: int) -> Generator[_Neighbours, None, None]:
+    """Yield each matte with those within the radius."""
+    window: deque[_Held] = deque(maxlen=2 * radius + 1)
     centre = 0  # place of the next frame to give
     lost = False
     for item in mattes:
@@ -69,20 +101,17 @@ def smooth(
         if len(window) == window.maxlen:
             centre -= 1
         window.append(_Held(item, None if lost or before else item.motion))
-        if len(window) - 1 - centre >= settings.radius:
-            with clock.stage("smooth"):
-                smoothed = _smoothed(window, centre, settings)
-            yield MovingMatte(smoothed, window[centre].given.motion)
+        if len(window) - 1 - centre >= radius:
+            yield _Neighbours(tuple(window), centre)
             centre += 1
     while centre < len(window):
-        with clock.stage("smooth"):
-            smoothed = _smoothed(window, centre, settings)
-        yield MovingMatte(smoothed, window[centre].given.motion)
+        yield _Neighbours(tuple(window), centre)
         centre += 1
 
 
-def _smoothed(window: deque[_Held], centre: int, settings: SmoothSettings) -> Matted:
-    """Average the matte at `centre` with those within the radius."""
+def _smoothed(view: _Neighbours, settings: SmoothSettings) -> Matted:
+    """Average the matte at the centre with those within the radius."""
+    window, centre = view
     matted = window[centre].matted
     # Nothing beyond a break in the motion takes part, not even in finding the covered area: shots are smoothed apart.
     first = last = centre
@@ -114,47 +143,66 @@ def _smoothed(window: deque[_Held], centre: int, settings: SmoothSettings) -> Ma
 
 
 def _carried(
-    window: deque[_Held], place: int, centre: int, part: tuple[int, int, int, int], *, back: bool
+    window: tuple[_Held, ...], place: int, centre: int, part: XYWH, *, back: bool
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Carry the alpha of the neighbour at `place` to `centre`; return the part of it, and its trust, 0..1."""
     step = -1 if back else 1
     alpha = window[place].matted.alpha
-    colour: np.ndarray | None = None
+    first = window[place if back else place + 1].motion
+    if first is None:
+        return None
+    small = first.size
+    colour = window[place].colour(small)
     trusted: np.ndarray | None = None
+    near = _seen_through(part, alpha.shape, small)  # all that the last step needs
     for i in range(place, centre, step):
         motion = window[i if back else i + 1].motion
         if motion is None:
             return None
-        h, w = motion.size
-        if colour is None:
-            colour = cv2.resize(window[place].matted.frame.rgb8, (w, h), interpolation=cv2.INTER_AREA)
-            trusted = np.ones((h, w), np.float32)
-        assert trusted is not None
         last = i + step == centre
+        at_small = near if last else None
+        agreed = motion.trusted(back=back)[_slices(at_small)].astype(np.float32)
+        trusted = agreed if trusted is None else agreed * motion.carry(trusted, back=back, window=at_small)
+        colour = motion.carry(colour, back=back, window=at_small)
         alpha = motion.carry(alpha, back=back, window=part if last else None)
-        colour = motion.carry(colour, back=back)
-        trusted = motion.carry(trusted, back=back) * motion.trusted(back=back)
-    assert colour is not None and trusted is not None
-    here = cv2.resize(window[centre].matted.frame.rgb8, (w, h), interpolation=cv2.INTER_AREA)
+    assert trusted is not None
+    here = window[centre].colour(small)[_slices(near)]
     red, green, blue = cv2.split(cv2.absdiff(here, colour))
     difference = cv2.blur(cv2.max(cv2.max(red, green), blue).astype(np.float32), (3, 3))
     trust = trusted * np.exp(-np.square(difference / np.float32(_COLOUR_NOISE)))
-    return alpha, _enlarged(trust, window[centre].matted.alpha.shape, part)
+    return alpha, _enlarged(trust, near, small, window[centre].matted.alpha.shape, part)
 
 
-def _enlarged(small: np.ndarray, size: tuple[int, ...], part: tuple[int, int, int, int]) -> np.ndarray:
-    """Enlarge a map to `size` (H, W), and return its part (x, y, w, h)."""
+def _seen_through(part: XYWH, size: tuple[int, ...], small: tuple[int, int]) -> XYWH:
+    """Return the part (x, y, w, h) of a picture of `size` (H, W) in one of size `small`, with room for both filters."""
     x, y, w, h = part
-    sx, sy = small.shape[1] / size[1], small.shape[0] / size[0]
-    centres = np.array([[sx, 0, (x + 0.5) * sx - 0.5], [0, sy, (y + 0.5) * sy - 0.5]])
+    sx, sy = small[1] / size[1], small[0] / size[0]
+    x0, y0 = max(math.floor(x * sx) - _ROOM, 0), max(math.floor(y * sy) - _ROOM, 0)
+    x1, y1 = min(math.ceil((x + w) * sx) + _ROOM, small[1]), min(math.ceil((y + h) * sy) + _ROOM, small[0])
+    return x0, y0, x1 - x0, y1 - y0
+
+
+def _slices(part: XYWH | None) -> tuple[slice, slice]:
+    """Return rows and columns of a part; all where None."""
+    if part is None:
+        return slice(None), slice(None)
+    x, y, w, h = part
+    return slice(y, y + h), slice(x, x + w)
+
+
+def _enlarged(values: np.ndarray, near: XYWH, small: tuple[int, int], size: tuple[int, ...], part: XYWH) -> np.ndarray:
+    """Enlarge a map of size `small`, of which `values` are the part `near`, to `size`; return its part `part`."""
+    x, y, w, h = part
+    sx, sy = small[1] / size[1], small[0] / size[0]
+    centres = np.array([[sx, 0, (x + 0.5) * sx - 0.5 - near[0]], [0, sy, (y + 0.5) * sy - 0.5 - near[1]]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return np.asarray(cv2.warpAffine(small, centres, (w, h), flags=flags, borderMode=cv2.BORDER_REPLICATE))
+    return np.asarray(cv2.warpAffine(values, centres, (w, h), flags=flags, borderMode=cv2.BORDER_REPLICATE))
 
 
-def _where_it_matters(alphas: list[np.ndarray]) -> tuple[int, int, int, int] | None:
+def _where_it_matters(alphas: list[np.ndarray]) -> XYWH | None:
     """Return (x, y, w, h) around all that any of the alphas covers, or None where none covers anything."""
     covered = alphas[0] > 0
     for alpha in alphas[1:]:
-        covered = covered | (alpha > 0)
+        covered |= alpha > 0
     x, y, w, h = cv2.boundingRect(covered.view(np.uint8))
     return (x, y, w, h) if w else None

@@ -12,6 +12,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from mam_video.core.area_shrink import AreaShrink
 from mam_video.core.arrays import RGB8, Alpha, Grey8
 from mam_video.core.crop import Crop
 from mam_video.core.guided_filter import box_mean, fit_colours
@@ -44,8 +45,8 @@ def refine(alpha: Alpha, picture: RGB8, view: Crop, settings: RefineSettings) ->
     centres = np.array([[1 / sx, 0, (left + 0.5) / sx - 0.5], [0, 1 / sy, (top + 0.5) / sy - 0.5]])
     sample = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     small_alpha = cv2.warpAffine(alpha, centres, small_size, flags=sample, borderMode=cv2.BORDER_REPLICATE)
-    small_picture = cv2.resize(picture, (content_w, content_h), interpolation=cv2.INTER_AREA)[top:bottom, left:right]
-    *slopes, offset = _guided_coefficients(small_picture, small_alpha, settings.radius, settings.eps)
+    shrink = AreaShrink(alpha.shape, view.content, (top, bottom, left, right))
+    *slopes, offset = _guided_coefficients(shrink(picture), small_alpha, settings.radius, settings.eps)
 
     rows, columns = slice(y, y + h), slice(x, x + w)
     to_small = np.array([[sx, 0, (x + 0.5) * sx - 0.5 - left], [0, sy, (y + 0.5) * sy - 0.5 - top]])
@@ -54,23 +55,26 @@ def refine(alpha: Alpha, picture: RGB8, view: Crop, settings: RefineSettings) ->
         flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
         return cv2.warpAffine(small, to_small, (w, h), flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
-    guide = picture[rows, columns].astype(np.float32) * np.float32(1 / 255)
+    guide = [channel.astype(np.float32) * np.float32(1 / 255) for channel in cv2.split(picture[rows, columns])]
     sharp = alpha.copy()
     part = enlarged(offset)
     for channel, slope in enumerate(slopes):
-        part += enlarged(slope) * guide[..., channel]
+        term = enlarged(slope)
+        term *= guide[channel]
+        part += term
     # Back projection (Irani and Peleg 1991): reduced again, the sharp alpha must equal the model's alpha.
     for iteration in range(settings.projections + 1):
         sharp[rows, columns] = np.clip(part, 0, 1)
         if iteration < settings.projections:
-            shrunk = cv2.resize(sharp, (content_w, content_h), interpolation=cv2.INTER_AREA)[top:bottom, left:right]
-            part = sharp[rows, columns] + enlarged(small_alpha - shrunk)
-    return np.where(band > 0, sharp, alpha)
+            part = sharp[rows, columns] + enlarged(small_alpha - shrink(sharp))
+    part, own = sharp[rows, columns], alpha[rows, columns]
+    np.copyto(part, own, where=band[rows, columns] == 0)
+    return sharp
 
 
 def _soft_band(alpha: Alpha, reach: float) -> Grey8:
     """Mark the pixels within `reach` of any alpha that is neither 0 nor 1: (H, W) uint8, 0 or 1."""
-    soft = ((alpha > 1 / 255) & (alpha < 1 - 1 / 255)).astype(np.uint8)
+    soft = ((alpha > 1 / 255) & (alpha < 1 - 1 / 255)).view(np.uint8)
     size = 2 * max(round(reach), 1) + 1
     return cv2.dilate(soft, np.ones((size, size), np.uint8))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -22,10 +22,13 @@ from torch import Tensor, nn
 
 from mam_video.core.errors import WeightsError
 from mam_video.models.base import Candidates, Embedding, Reference, ViewPrompt
+from mam_video.models.batches import ComputeParts
 from mam_video.models.devices import resolve_device
 from mam_video.models.lite_backbone import ARCHITECTURE_KEY, architecture_of
-from mam_video.models.lite_net import MATCH_MAPS, RECENT_WEIGHT, ConvNorm, Evidence, Features, LiteNet, prompt_maps
+from mam_video.models.lite_net import MATCH_MAPS, RECENT_WEIGHT, ConvNorm, Evidence, Features, LiteNet
+from mam_video.models.lite_prompts import prompt_maps
 from mam_video.models.solid import solid
+from mam_video.models.transfers import download, upload
 
 WEIGHTS = Path(__file__).with_name("lite.safetensors")
 SHA256 = "0a9bfe2740a71a9f2cfcb819cd639fd0d543de9a22e06a1ed1944fb9db75e88f"
@@ -44,6 +47,7 @@ class _Batch:
     f4: Tensor
     valid: Tensor  # (1, 1, S/8, S/8): the share of each cell that is picture
     features: Features | None = None
+    inside: dict[int, tuple[np.ndarray, Tensor]] = field(default_factory=dict)  # what masks of references cover
 
 
 class LiteModel:
@@ -60,6 +64,7 @@ class LiteModel:
         """Takes over `net`. Raises DeviceError, the device is not here."""
         self.device = resolve_device(device) if isinstance(device, str) else device
         self.weights = dict(weights or {})
+        self._parts = ComputeParts(self.device)
         net = folded(net.eval()).requires_grad_(False)
         self._net: LiteNet = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -98,10 +103,13 @@ class LiteModel:
         h, w = pictures[0].shape[:2]
         size = self.view_size
         # Padding is the middle grey that the network was trained with: 0 once scaled.
-        batch = torch.zeros(len(pictures), 3, size, size)
-        batch[:, :, :h, :w] = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-        batch = batch.to(self.device).contiguous(memory_format=torch.channels_last)
-        f2, f4 = self._net.backbone.low(F.avg_pool2d(batch, 2))
+        batch = torch.zeros(len(pictures), size, size, 3, device=self.device)
+        batch[:, :h, :w] = upload(np.stack(pictures), self.device, "pictures")
+        batch[:, :h, :w].div_(127.5).sub_(1)
+        batch = batch.permute(0, 3, 1, 2)  # channels-last
+        half = F.avg_pool2d(batch, 2)
+        maps = self._parts.run(lambda part: self._net.backbone.low(half[part]), len(half))
+        f2, f4 = (each[0] if len(each) == 1 else torch.cat(each) for each in zip(*maps, strict=True))
         valid = torch.zeros(1, 1, size, size, device=self.device)
         valid[..., :h, :w] = 1
         return Embedding(len(pictures), (h, w), _Batch(batch, f2, f4, F.avg_pool2d(valid, 16)))
@@ -119,28 +127,37 @@ class LiteModel:
 
     def matte(self, embedding: Embedding, logits: np.ndarray) -> Tensor:
         batch: _Batch = embedding.data
-        masks = torch.from_numpy(logits.astype(np.float32))[:, None].to(self.device)
-        alpha, _ = self._net.matte(batch.pictures, batch.f2, batch.f4, self._features(embedding), masks)
-        return solid(to_alpha(alpha).float(), logits, embedding.content)
+        masks = upload(logits.astype(np.float32), self.device, "masks")[:, None]
+        features = self._features(embedding)
+
+        def work(part: slice) -> Tensor:
+            given = (batch.pictures[part], batch.f2[part], batch.f4[part], features.part(part), masks[part])
+            return to_alpha(self._net.matte(*given, embedding.content)[0]).float()
+
+        return solid(torch.cat(self._parts.run(work, embedding.count)), logits, embedding.content)
+
+    @property
+    def notes(self) -> list[str]:
+        """What users should know of the device, a line each."""
+        return self._parts.notes
 
     # -------------------------------------------------------------------------------------------- its own
     def _query(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
         features = self._features(embedding).pick(index)
-        m, device = self.mask_size, self.device
-        scale = 1 / self.view_size
-        box = torch.tensor([prompt.box.xyxy if prompt.box else (0.0, 0.0, 1.0, 1.0)], device=device) * scale
-        previous = torch.zeros(1, 1, m, m, device=device)
+        m, scale = self.mask_size, 1 / self.view_size
+        # All of the prompt in one upload: the previous mask, whether there is one, the box, whether there is one.
+        numbers = np.zeros(m * m + 6, np.float32)
+        numbers[-6:-2] = prompt.box.xyxy if prompt.box else (0, 0, 1, 1)
+        numbers[-2:] = prompt.box is not None, prompt.logits is not None
         if prompt.logits is not None:
-            previous = torch.from_numpy(prompt.logits.astype(np.float32)).to(device)[None, None].sigmoid()
-        maps = prompt_maps(
-            m,
-            box,
-            torch.tensor([float(prompt.box is not None)], device=device),
-            previous,
-            torch.tensor([float(prompt.logits is not None)], device=device),
-            torch.from_numpy(prompt.points)[None].to(device) * scale,
-            torch.from_numpy(prompt.labels)[None].to(device),
-        )
+            numbers[:-6] = prompt.logits.ravel()
+        given = upload(numbers, self.device, "prompt")
+        previous = given[:-6].view(1, 1, m, m).sigmoid() * given[-1]
+        points, labels = (torch.zeros(1, 0, *more, device=self.device) for more in ((2,), ()))
+        if len(prompt.points):
+            points = upload(prompt.points.astype(np.float32)[None], self.device, "points") * scale
+            labels = upload(prompt.labels[None], self.device, "points")
+        maps = prompt_maps(m, given[None, -6:-2] * scale, given[-2:-1], previous, given[-1:], points, labels)
         logits, score = self._net.segmenter.decode(features, maps, self._matches(features, prompt.references))
         # What lies in the padding is nobody's subject.
         cell = self.view_size / m
@@ -148,12 +165,16 @@ class LiteModel:
         out = logits[0, 0]
         out[rows:] = -20.0
         out[:, columns:] = -20.0
-        return Candidates(out[None].float().cpu().numpy(), score.sigmoid().float().cpu().numpy())
+        read = download(torch.cat([out.float().flatten(), score.sigmoid().float()]), "candidates")  # at once
+        return Candidates(read[:-1].reshape(1, m, m), read[-1:])
 
     def _features(self, embedding: Embedding) -> Features:
         batch: _Batch = embedding.data
         if batch.features is None:
-            batch.features = self._net.segmenter.features(batch.f4, *self._net.backbone.deep(batch.f4))
+            net, f4 = self._net, batch.f4
+            batch.features = Features.joined(
+                self._parts.run(lambda part: net.segmenter.features(f4[part], *net.backbone.deep(f4[part])), len(f4))
+            )
         return batch.features
 
     def _matches(self, now: Features, references: Sequence[Reference]) -> Tensor:
@@ -186,9 +207,14 @@ class LiteModel:
         return self._net.segmenter.evidence(look, self._inside(reference), then.valid)
 
     def _inside(self, reference: Reference) -> Tensor:
-        """(1, 1, S/8, S/8): the share of each cell that the reference's mask covers."""
-        mask = torch.from_numpy(reference.logits.astype(np.float32)).to(self.device)[None, None].sigmoid()
-        return F.avg_pool2d(mask, 4)
+        """(1, 1, S/8, S/8): the share of each cell that the reference's mask covers; uploaded once."""
+        known: dict[int, tuple[np.ndarray, Tensor]] = reference.embedding.data.inside
+        logits, inside = known.get(reference.index, (None, None))
+        if logits is not reference.logits or inside is None:
+            mask = upload(reference.logits.astype(np.float32), self.device, "references")[None, None].sigmoid()
+            inside = F.avg_pool2d(mask, 4)
+            known[reference.index] = reference.logits, inside
+        return inside
 
 
 def _metadata(data: bytes) -> dict[str, str]:

@@ -21,6 +21,7 @@ segmenter's prompt-free features and does not train them: it is trained after th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,6 +40,9 @@ LOOK = 64  # channels of a look
 # box, is there one, place in it across and down, previous mask, is there one, points on the subject, on the background
 PROMPT_MAPS = 8
 MATCH_MAPS = 7  # inside, outside, is there one: of the prompted frame, then of the recent ones; target of all of them
+_FINE_REACH = 6  # pixels at V/2 that the fine layers of the matte head see to each side: 3x3, 5x5, 5x5, 3x3
+_NO_ALPHA = -20.0  # a logit
+_MATCHED_ROWS = 400  # cells compared together on a CPU: their similarities to all others stay in the cache
 RECENT_WEIGHT = 0.5  # of all recent frames together in the regression, beside 1 for the prompted one
 
 
@@ -61,6 +65,15 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu6(x + self.mix(self.depthwise(x)))
+
+
+def joined(wide: Sequence[Tensor], narrow: Sequence[Tensor]) -> Tensor:
+    """Concatenate along the channels, wide maps first, channels-last as a convolution takes them.
+
+    Narrow maps are joined by themselves first: the two formats mixed are copied once more, at many times the cost.
+    """
+    rest = torch.cat(list(narrow), 1).contiguous(memory_format=torch.channels_last)
+    return torch.cat([*(w.contiguous(memory_format=torch.channels_last) for w in wide), rest], 1)
 
 
 def up(x: Tensor, factor: int = 2) -> Tensor:
@@ -103,8 +116,18 @@ class Features:
     look: Tensor  # (B, LOOK, S/8, S/8), of length 1
 
     def pick(self, index: int) -> Features:
-        one = slice(index, index + 1)
-        return Features(*(getattr(self, k)[one] for k in FEATURES))
+        return self.part(slice(index, index + 1))
+
+    def part(self, some: slice) -> Features:
+        """Those of some pictures of the batch."""
+        return Features(*(getattr(self, k)[some] for k in FEATURES))
+
+    @staticmethod
+    def joined(parts: Sequence[Features]) -> Features:
+        """Those of a batch, of its parts."""
+        if len(parts) == 1:
+            return parts[0]
+        return Features(*(torch.cat([getattr(part, k) for part in parts]) for k in FEATURES))
 
 
 FEATURES = ("l4", "l8", "top", "key", "look")
@@ -175,14 +198,17 @@ class Segmenter(nn.Module):
         """
         b, _, h, w = key.shape
         with torch.autocast(key.device.type, enabled=False):
-            cells, others = key.flatten(2), reference.flatten(2)
+            cells, others = key.flatten(2), reference.flatten(2).contiguous()
             shares = (inside * valid, (1 - inside) * valid)
             penalties = [torch.log(share.flatten(1).clamp(1e-4, 1)) * self.cover for share in shares]
             if torch.is_grad_enabled():
                 return torch.stack([_highest(cells, others, p) for p in penalties], 1).view(b, 2, h, w)
-            similarity = torch.bmm(cells.transpose(1, 2), others)
-            maps = [(similarity + p[:, None]).amax(2) for p in penalties]
-        return torch.stack(maps, 1).view(b, 2, h, w)
+            rows = h * w if key.device.type != "cpu" else _MATCHED_ROWS
+            maps = []
+            for some in torch.split(cells.transpose(1, 2), rows, 1):
+                similarity = torch.bmm(some, others)
+                maps.append(torch.stack([(similarity + p[:, None]).amax(2) for p in penalties], 1))
+        return torch.cat(maps, 2).view(b, 2, h, w)
 
     @staticmethod
     def evidence(look: Tensor, inside: Tensor, valid: Tensor) -> Evidence:
@@ -282,10 +308,14 @@ def local_colours(picture: Tensor, mask: Tensor, levels: int = 6, patience: floa
     return found[0], found[1]
 
 
-def between(colour: Tensor, subject: Tensor, background: Tensor) -> Tensor:
-    """How far `colour` lies on the way from background to subject, (B, 1, h, w): about alpha where both are right."""
+def between(colours: Tensor, subject: Tensor, background: Tensor) -> Tensor:
+    """How far colours lie on the way from background to subject, (B, n, h, w): about alpha where both are right.
+
+    colours: (B, 3 n, h, w), n of each place, red ones first; subject, background: (B, 3, h, w).
+    """
+    b, _, h, w = subject.shape
     way = subject - background
-    along = ((colour - background) * way).sum(1, keepdim=True)
+    along = (colours.reshape(b, 3, -1, h, w) - background[:, :, None]).mul_(way[:, :, None]).sum(1)
     return (along / ((way * way).sum(1, keepdim=True) + 0.01)).clamp(-0.5, 1.5)
 
 
@@ -326,12 +356,20 @@ class MatteHead(nn.Module):
             nn.init.zeros_(added.weight)
             nn.init.zeros_(added.bias)
 
-    def forward(self, picture: Tensor, f2: Tensor, f4: Tensor, features: Features, logits: Tensor) -> tuple[
-        Tensor, Tensor
-    ]:  # fmt: skip
+    def forward(
+        self,
+        picture: Tensor,
+        f2: Tensor,
+        f4: Tensor,
+        features: Features,
+        logits: Tensor,
+        content: tuple[int, int] | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Alpha logits (B, 1, V, V), and the coarse ones (B, 1, V/4, V/4), which training looks at too.
 
-        picture: (B, 3, V, V) RGB in [-1, 1]; logits: (B, 1, S/2, S/2).
+        picture: (B, 3, V, V) RGB in [-1, 1]; logits: (B, 1, S/2, S/2); content: (h, w) of the picture in the square.
+        Beyond the content the fine layers do no work, and the alpha logits are those of no alpha. Within it they are
+        as without `content`.
         """
         sure = logits.sigmoid()
         mask = 2 * sure - 1
@@ -341,22 +379,27 @@ class MatteHead(nn.Module):
         share = between(quarter, subject, background)
         told = torch.cat([share, apart, subject, background], 1)
         f2, f4 = f2 * _FEATURE_SCALE, f4 * _FEATURE_SCALE
-        eighth = (f4, F.avg_pool2d(quarter, 2), F.avg_pool2d(mask, 2), F.avg_pool2d(told[:, :2], 2))
-        x = self.in8(torch.cat(eighth, 1))
+        eighth = (F.avg_pool2d(quarter, 2), F.avg_pool2d(mask, 2), F.avg_pool2d(told[:, :2], 2))
+        x = self.in8(joined([f4], eighth))
         deep = self.down(x)
         deep = F.relu6(deep + self.meaning(features.l8) + up(self.meaning_top(features.top)))
         seen = F.avg_pool2d(deep, 2)
         deep = self.deep(F.relu6(deep + up(self.context(seen) - seen)))
         x = self.body8(self.across(torch.cat([x, up(deep)], 1)))
-        x = self.body4(self.in4(torch.cat([up(x), f2, quarter, mask, told], 1)))
+        x = self.body4(self.in4(joined([up(x), f2], [quarter, mask, told])))
         coarse = self.coarse(x)
         start = up(coarse)
-        pixels = F.pixel_unshuffle(picture, 2)
         # Channels of `pixels` go colour by colour, the four places of each together.
-        subject, background, apart = (up(v) for v in (subject, background, apart))
-        shares = [between(pixels[:, i::4], subject, background) for i in range(4)]
-        x = self.more2(self.body2(self.in2(torch.cat([up(x), pixels, start, *shares, apart], 1))))
-        return up(start) + F.pixel_shuffle(self.fine(x), 2), coarse
+        half = start.shape[-1]
+        h, w = (half, half) if content is None else (min(-(-each // 2) + _FINE_REACH, half) for each in content)
+        pixels = F.pixel_unshuffle(picture[..., : 2 * h, : 2 * w], 2)
+        x, start, subject, background, apart = (
+            each[..., :h, :w] for each in (up(x), start, up(subject), up(background), up(apart))
+        )
+        shares = between(pixels, subject, background)
+        x = self.more2(self.body2(self.in2(joined([x], [pixels, start, shares, apart]))))
+        alpha = up(start) + F.pixel_shuffle(self.fine(x), 2)
+        return F.pad(alpha, (0, 2 * (half - w), 0, 2 * (half - h)), value=_NO_ALPHA), coarse
 
 
 class LiteNet(nn.Module):
@@ -373,63 +416,3 @@ class LiteNet(nn.Module):
         """Of pictures (B, 3, S, S) in [-1, 1]."""
         _, f4 = self.backbone.low(x)
         return self.segmenter.features(f4, *self.backbone.deep(f4))
-
-
-def prompt_maps(
-    size: int,
-    boxes: Tensor,
-    has_box: Tensor,
-    previous: Tensor,
-    has_previous: Tensor,
-    points: Tensor,
-    labels: Tensor,
-) -> Tensor:
-    """(B, PROMPT_MAPS, size, size): the prompts as pictures over the square.
-
-    boxes         (B, 4) x0 y0 x1 y1 in shares of the square's side
-    has_box       (B,) 0 or 1
-    previous      (B, 1, size, size) the previous mask, 0..1
-    has_previous  (B,) 0 or 1
-    points        (B, N, 2) x y in shares of the side; N may be 0
-    labels        (B, N) 1 subject, 0 background, below 0 no point
-    """
-    axis = _cells(size, boxes.device)
-    soft = size / 2  # the edge of a box is two cells wide
-
-    def inside(low: Tensor, high: Tensor) -> Tensor:
-        a = ((axis - low[:, None]) * soft + 0.5).clamp(0, 1)
-        b = ((high[:, None] - axis) * soft + 0.5).clamp(0, 1)
-        return a * b
-
-    box = inside(boxes[:, 1], boxes[:, 3])[:, :, None] * inside(boxes[:, 0], boxes[:, 2])[:, None]
-    flag_box = has_box.view(-1, 1, 1).expand_as(box)
-
-    def across(low: Tensor, high: Tensor) -> Tensor:
-        """-1 at one side of the box, 1 at the other, no more than 2 beyond."""
-        return ((2 * axis - (low + high)[:, None]) / (high - low).clamp(min=1e-3)[:, None]).clamp(-2, 2)
-
-    u = across(boxes[:, 0], boxes[:, 2])[:, None].expand_as(box) * flag_box
-    v = across(boxes[:, 1], boxes[:, 3])[:, :, None].expand_as(box) * flag_box
-    flag_previous = has_previous.view(-1, 1, 1).expand_as(box)
-    mask = previous[:, 0] * flag_previous
-    return torch.stack([box * flag_box, flag_box, u, v, mask, flag_previous, *click_maps(size, points, labels)], 1)
-
-
-def _cells(size: int, device: torch.device) -> Tensor:
-    """The middles of `size` cells in shares of the side, (size,)."""
-    return (torch.arange(size, device=device, dtype=torch.float32) + 0.5) / size
-
-
-def click_maps(size: int, points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, size, size) each: spots at the points on the subject, and at those on the background.
-
-    Arguments as in `prompt_maps`. Where spots of one kind overlap, the highest counts.
-    """
-    if not points.shape[1]:
-        nothing = torch.zeros(len(points), size, size, device=points.device)
-        return nothing, nothing
-    axis = _cells(size, points.device)
-    across, down = ((axis - points[:, :, i : i + 1]) ** 2 for i in (0, 1))
-    spots = torch.exp(-(down[:, :, :, None] + across[:, :, None]) * (size / 5) ** 2 / 2)  # (B, N, size, size)
-    on_subject, on_background = ((spots * kind[:, :, None, None]).amax(1) for kind in (labels > 0, labels == 0))
-    return on_subject, on_background

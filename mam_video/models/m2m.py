@@ -88,12 +88,15 @@ class SpectralNorm(nn.Module):
     def folded(self) -> nn.Conv2d | nn.ConvTranspose2d:
         """Return the equivalent plain convolution for evaluation. The norm is computed in float64."""
         bar = self.module.weight_bar
-        normalised = _NormalisedWeight(bar.detach().double())
+        with bar.device:
+            normalised = _NormalisedWeight(bar.detach().double())
         normalised.weight_u.data = self.module.weight_u.detach().double()
         normalised.weight_v.data = self.module.weight_v.detach().double()
         ins, outs = (bar.shape[0], bar.shape[1]) if self.transposed else (bar.shape[1], bar.shape[0])
         layer_type = nn.ConvTranspose2d if self.transposed else nn.Conv2d
-        conv = layer_type(ins, outs, bar.shape[2], stride=self.stride, padding=self.padding, bias=False)
+        conv = layer_type(
+            ins, outs, bar.shape[2], stride=self.stride, padding=self.padding, bias=False, device=bar.device
+        )
         conv.weight.data = normalised.weight().detach().to(bar.dtype)
         return conv
 
@@ -229,10 +232,11 @@ class M2M(nn.Module):
     def fold(self) -> M2M:
         """Make a copy for inference, in evaluation mode and channels-last.
 
-        Its convolutions include the spectral and batch norms, folded in float64 and stored in float32. This network
-        does not change.
+        Its convolutions include the spectral and batch norms, folded in float64 and stored in float32. The copy is on
+        the device of this network, which does not change.
         """
-        folded = M2M()
+        with next(self.parameters()).device:
+            folded = M2M()
         folded.load_state_dict(self.state_dict())
         for layer in (folded.layer2, folded.layer3, folded.layer4):
             for block in layer:
@@ -270,6 +274,7 @@ def _fold_pair(conv: nn.Module, norm: nn.Module) -> nn.Module:
         plain.kernel_size,  # type: ignore[arg-type]
         stride=plain.stride,  # type: ignore[arg-type]
         padding=plain.padding,  # type: ignore[arg-type]
+        device=plain.weight.device,
     )
     folded.weight.data = (plain.weight.double() * scale.view(shape)).to(plain.weight.dtype)
     assert folded.bias is not None

@@ -16,10 +16,12 @@ import torch
 
 from mam_video.core.errors import UsageError, WeightsError
 from mam_video.models.base import Candidates, Embedding, ViewPrompt
+from mam_video.models.batches import ComputeParts
 from mam_video.models.devices import resolve_device, resolve_precision
 from mam_video.models.m2m import M2M, REACH, STRIDE
 from mam_video.models.random_source import RANDOM, is_random, seeded
 from mam_video.models.sam import GRID, IMAGE_SIDE, MASK_SIDE, VARIANTS, Sam, Variant, normalised
+from mam_video.models.transfers import download, upload
 from mam_video.models.weights import hash_of, read_tensors
 
 _TIMES = MASK_SIDE // GRID  # mask pixels per cell of the embedding
@@ -62,6 +64,7 @@ class MamModel:
         self.weights = dict(weights or {})
         self.device = resolve_device(device) if isinstance(device, str) else device
         self.precision = resolve_precision(precision, self.device)
+        self._parts = ComputeParts(self.device)
         self._sam = sam.accelerate(self.precision).to(self.device)
         network = m2m.fold() if fold else m2m.eval().requires_grad_(False)
         self._m2m = network.in_precision(self.precision).to(self.device)
@@ -128,9 +131,9 @@ class MamModel:
         content = pictures[0].shape[:2]
         if any(p.shape[:2] != content for p in pictures):
             raise ValueError("the pictures of a batch must have one size")
-        squares = torch.stack([normalised(p) for p in pictures]).to(self.device)
+        squares = normalised(upload(np.stack(pictures), self.device, "pictures"))
         with self._float32_without_tf32():
-            features = torch.cat([self._sam.image_encoder(part) for part in self._compute_batches(squares)])
+            features = torch.cat(self._parts.run(lambda part: self._sam.image_encoder(squares[part]), len(squares)))
         return Embedding(len(pictures), (content[0], content[1]), _Batch(features, squares))
 
     @torch.inference_mode()
@@ -138,17 +141,18 @@ class MamModel:
         batch = _batch_of(embedding)
         box = points = labels = logits = None
         if prompt.box is not None:
-            box = self._tensor(np.array([prompt.box.xyxy], np.float32))
+            box = upload(np.array([prompt.box.xyxy], np.float32), self.device, "prompt")
         if len(prompt.points):
-            points = self._tensor(prompt.points.astype(np.float32)[None])
-            labels = self._tensor(prompt.labels.astype(np.int64)[None])
+            points = upload(prompt.points.astype(np.float32)[None], self.device, "prompt")
+            labels = upload(prompt.labels.astype(np.int64)[None], self.device, "prompt")
         if prompt.logits is not None:
-            logits = self._tensor(prompt.logits.astype(np.float32)[None, None])
+            logits = upload(prompt.logits.astype(np.float32)[None, None], self.device, "prompt")
         if box is None and points is None and logits is None:
             raise ValueError("the prompt is empty: give a box, points or logits")
         with self._float32_without_tf32():
             masks, scores = self._sam.decode(batch.features[index : index + 1], box, points, labels, logits)
-        return Candidates(masks.float().cpu().numpy(), scores.float().cpu().numpy())
+        read = download(torch.cat([masks.float().flatten(), scores.float()]), "candidates")  # at once
+        return Candidates(read[: -len(scores)].reshape(masks.shape), read[-len(scores) :])
 
     @torch.inference_mode()
     def matte(self, embedding: Embedding, logits: np.ndarray) -> torch.Tensor:
@@ -156,25 +160,27 @@ class MamModel:
         if logits.shape != (embedding.count, MASK_SIDE, MASK_SIDE):
             raise ValueError(f"logits must be ({embedding.count}, {MASK_SIDE}, {MASK_SIDE}), are {logits.shape}")
         # M2M was trained with hard masks.
-        masks = (self._tensor(logits)[:, None] > 0).float()
+        masks = (upload(logits, self.device, "masks")[:, None] > 0).float()
         # Matte the padding only as far as it affects the picture: a third less work for 16:9. Alpha is 0 beyond. The
         # network is convolutional, so the values in the picture equal those of the whole square.
         h, w = (min(-(-side // STRIDE) + REACH, GRID) for side in embedding.content)
         features = batch.features[..., :h, :w]
         pictures, masks = batch.pictures[..., : h * STRIDE, : w * STRIDE], masks[..., : h * _TIMES, : w * _TIMES]
         levels = torch.zeros(embedding.count, 3, IMAGE_SIDE, IMAGE_SIDE, device=self.device)
+
+        def work(part: slice) -> torch.Tensor:
+            alphas = torch.cat(self._m2m(features[part], pictures[part], masks[part]), dim=1)
+            levels[part, :, : h * STRIDE, : w * STRIDE] = alphas
+            return levels[part]
+
         with self._float32_without_tf32():
-            for part in self._compute_batches(torch.arange(embedding.count)):
-                alphas = torch.cat(self._m2m(features[part], pictures[part], masks[part]), dim=1)
-                levels[part, :, : h * STRIDE, : w * STRIDE] = alphas
+            self._parts.run(work, embedding.count)
         return levels
 
-    def _compute_batches(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Split a batch for the device: whole on a GPU, single on a CPU, where batches cost memory and save no time."""
-        return torch.split(batch, 1) if self.device.type == "cpu" else (batch,)
-
-    def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+    @property
+    def notes(self) -> list[str]:
+        """What users should know of the device, a line each."""
+        return self._parts.notes
 
     @contextlib.contextmanager
     def _float32_without_tf32(self) -> Iterator[None]:

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 
 from mam_video.core.crop import Crop
 from mam_video.core.settings import MatteSettings
+from mam_video.models.transfers import download, upload
 
 # A map of one picture: a NumPy array, or a tensor on any device. Input and output are of the same kind.
 Map = TypeVar("Map", np.ndarray, torch.Tensor)
@@ -142,13 +143,13 @@ def compose_alpha(levels: torch.Tensor, logits: np.ndarray, view: Crop, settings
     """
     maps = view.to_rectangle(levels[None])[0]
     if maps.shape[0] == 1:
-        return _to_numpy(maps[0])
+        return download(maps[0], "alpha")
     assert maps.shape[0] == 3, f"a model must return 1 or 3 levels, returned {maps.shape[0]}"
     mask = mask_of(logits, view, maps.device)
     if maps.device.type == "cpu":
-        os8, os4, os1 = maps.numpy()
+        os8, os4, os1 = download(maps, "alpha")
         return merge_levels(os8, os4, os1, mask.numpy(), settings)
-    return _to_numpy(merge_levels(maps[0], maps[1], maps[2], mask, settings))
+    return download(merge_levels(maps[0], maps[1], maps[2], mask, settings), "alpha")
 
 
 def mask_of(logits: np.ndarray, view: Crop, device: torch.device | str = "cpu") -> torch.Tensor:
@@ -156,7 +157,7 @@ def mask_of(logits: np.ndarray, view: Crop, device: torch.device | str = "cpu") 
 
     The logits are enlarged first and then compared with 0; the opposite order would make a staircase edge.
     """
-    whole = torch.from_numpy(np.ascontiguousarray(logits)).to(device)
+    whole = upload(logits, torch.device(device), "guide")
     return view.to_rectangle(whole[None, None])[0, 0] > 0
 
 
@@ -202,7 +203,3 @@ def _as_alpha(mask: Map) -> Map:
 
 def _copied(alpha: Map) -> Map:
     return alpha.copy() if isinstance(alpha, np.ndarray) else alpha.clone()
-
-
-def _to_numpy(alpha: torch.Tensor) -> np.ndarray:
-    return np.ascontiguousarray(alpha.cpu().numpy())

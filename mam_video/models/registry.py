@@ -11,6 +11,7 @@ import torch
 from mam_video.core.errors import UsageError, WeightsError, need_extra
 from mam_video.core.settings import ModelSettings, Settings
 from mam_video.models.base import MaskModel, MatteModel, Model
+from mam_video.models.batches import limit_memory
 from mam_video.models.catalogue import MODELS, Part, parse_model
 from mam_video.models.devices import keep_memory, resolve_device
 from mam_video.models.pair import NoMaskModel, NoMatteModel, PairedModel
@@ -37,6 +38,7 @@ def load_model(settings: ModelSettings | Settings | str | None = None) -> Model:
         raise UsageError(f"load_model takes a name, as 'lite', or settings of a model; is {type(settings).__name__}")
     masks, mattes = parse_model(settings.name)
     device = resolve_device(settings.device)  # an unavailable device is an error for every model
+    limit_memory(device, settings.memory)
     if device.type == "cpu":
         keep_memory()
     finds = _load(masks, settings, device)

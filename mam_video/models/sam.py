@@ -16,7 +16,6 @@ from functools import partial
 from itertools import product
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, TwoWayTransformer
@@ -144,16 +143,17 @@ class Sam(nn.Module):
         return masks[0], scores[0]
 
 
-def normalised(picture: np.ndarray) -> torch.Tensor:
-    """Normalise (h, w, 3) uint8 RGB, h and w at most 1024, to (3, 1024, 1024) float32 network input.
+def normalised(pictures: torch.Tensor) -> torch.Tensor:
+    """Normalise (B, h, w, 3) uint8 RGB, h and w at most 1024, to (B, 3, 1024, 1024) float32 network input.
 
-    The padding, to the right and below, is 0 after normalisation, which is the mean colour.
+    The padding, to the right and below, is 0 after normalisation, which is the mean colour. It is on the same device.
     """
-    h, w = picture.shape[:2]
-    square = torch.zeros(3, IMAGE_SIDE, IMAGE_SIDE)
-    pixels = torch.from_numpy(picture.transpose(2, 0, 1).astype(np.float32))
-    square[:, :h, :w] = (pixels - torch.tensor(PIXEL_MEAN).view(3, 1, 1)) / torch.tensor(PIXEL_STD).view(3, 1, 1)
-    return square
+    b, h, w = pictures.shape[:3]
+    device = pictures.device
+    squares = torch.zeros(b, 3, IMAGE_SIDE, IMAGE_SIDE, device=device)
+    mean, deviation = (torch.tensor(each, device=device).view(3, 1, 1) for each in (PIXEL_MEAN, PIXEL_STD))
+    squares[..., :h, :w] = (pictures.permute(0, 3, 1, 2).float() - mean) / deviation
+    return squares
 
 
 class FastEncoder(nn.Module):

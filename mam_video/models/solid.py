@@ -23,6 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mam_video.models.transfers import download, upload
+
 # The values were chosen on pictures with a known alpha and on filmed clips (docs/measurements.md).
 _CONFIDENT = 0.97  # mask from which alpha is forced to 1 ...
 _FORCED = (1.0, 3.0)  # ... at this depth it begins, at that depth it is complete
@@ -69,17 +71,19 @@ def solid(alpha: Tensor, logits: np.ndarray, content: tuple[int, int]) -> Tensor
     rows, columns = -(-h // c), -(-w // c)
     inside = torch.zeros_like(alpha[:1])
     inside[..., :h, :w] = 1
-    high = F.max_pool2d(alpha * inside, c)[:, 0, :rows, :columns].cpu().numpy()
-    low = 1 - F.max_pool2d((1 - alpha) * inside, c)[:, 0, :rows, :columns].cpu().numpy()
+    most = [F.max_pool2d(each * inside, c)[:, 0, :rows, :columns] for each in (alpha, 1 - alpha)]
+    high, low = download(torch.stack(most), "cells")
+    low = 1 - low
     masks = 1 / (1 + np.exp(-np.clip(logits[:, :rows, :columns], -30, 30).astype(np.float32)))
     limits = [_limits(*one) for one in zip(masks, low, high, strict=True)]
+    names = _Limits.__slots__
+    room = ((0, 0), (0, 0), (0, m - rows), (0, m - columns))
+    stack = np.pad(np.stack([[getattr(one, name) for one in limits] for name in names]), room, mode="edge")
+    given = dict(zip(names, upload(stack, alpha.device, "limits")[:, :, None], strict=True))
 
     def maps(name: str, mode: str) -> Tensor:
-        room = ((0, 0), (0, m - rows), (0, m - columns))
-        stack = np.pad(np.stack([getattr(one, name) for one in limits]), room, mode="edge")
-        given = torch.from_numpy(stack)[:, None].to(alpha.device)
         smooth = {"align_corners": False} if mode == "bilinear" else {}
-        return F.interpolate(given, scale_factor=c, mode=mode, **smooth)
+        return F.interpolate(given[name], scale_factor=c, mode=mode, **smooth)
 
     faint = maps("faint", "bilinear")
     out = torch.maximum(alpha, torch.maximum(maps("filled", "nearest"), maps("floor", "bilinear")))

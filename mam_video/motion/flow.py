@@ -261,7 +261,7 @@ def with_motion(
         with clock.stage("motion"):
             return frame, measure_motion(before, frame, settings)
 
-    return ordered_map(measure, pairs(), threads)
+    return ordered_map(measure, pairs(), threads, "motion")
 
 
 _SMALLEST = 64  # side of the smallest picture that every preset of DIS takes

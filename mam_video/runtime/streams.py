@@ -7,6 +7,7 @@ on a CPU, it is waited for at most a few seconds, and ends when that work is don
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections import deque
@@ -20,6 +21,19 @@ R = TypeVar("R")
 
 _POLL = 0.1  # seconds between two checks whether the other side has ended
 _PATIENCE = 5.0  # seconds to wait for a thread
+_MOST_WORKERS = 8  # each holds frames of its own
+
+
+def worker_count() -> int:
+    """Count the threads for work that goes frame by frame: half of the cores that the process may use, 8 at most.
+
+    The model and the codecs have threads of their own.
+    """
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # only Linux knows it
+        cores = os.cpu_count() or 1
+    return max(min(cores // 2, _MOST_WORKERS), 1)
 
 
 @contextmanager
@@ -84,10 +98,15 @@ def ahead(items: Iterable[T], depth: int, name: str) -> Generator[T, None, None]
         raise failure[0]
 
 
-def ordered_map(work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R, None, None]:
-    """Yield `work` of each item in order, done in `threads` threads, at most as many items ahead (and one more)."""
+def ordered_map(
+    work: Callable[[T], R], items: Iterable[T], threads: int, name: str = "work"
+) -> Generator[R, None, None]:
+    """Yield `work` of each item in order, done in `threads` threads, at most as many items ahead (and one more).
+
+    name  what the threads' names begin with
+    """
     pending: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="work") as pool, closing_iter(items) as source:
+    with ThreadPoolExecutor(threads, thread_name_prefix=name) as pool, closing_iter(items) as source:
         try:
             for item in source:
                 pending.append(pool.submit(work, item))

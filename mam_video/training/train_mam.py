@@ -279,7 +279,7 @@ class MamTrainer(Trainer[MamConfig]):
         """Run SAM on a batch. Returns embeddings, normalised pictures and guide masks, cropped to the pictures."""
         side = self.config.size
         cells = side // STRIDE
-        square = torch.stack([normalised(p) for p in pictures]).to(self.device)
+        square = torch.cat([normalised(torch.from_numpy(p)[None].to(self.device)) for p in pictures])
         embedding = self.sam.image_encoder(square)
         masks = []
         for i in range(len(pictures)):

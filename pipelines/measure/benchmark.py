@@ -4,6 +4,9 @@
     python pipelines/measure/benchmark.py speed [--variant vit-b] [--device cuda]
     python pipelines/measure/benchmark.py subjects [--variant vit-b]
     python pipelines/measure/benchmark.py rate [--model lite]
+    python pipelines/measure/benchmark.py gpu [--device cuda] [--size 1280x720]
+    python pipelines/measure/benchmark.py stages [--frames 12]
+    python pipelines/measure/benchmark.py timeline [-o overlap.svg]
     python pipelines/measure/benchmark.py media [--frames 48]
     python pipelines/measure/benchmark.py train [lite-segmenter lite-matte] [--set batch=4]
 
@@ -15,11 +18,14 @@ from __future__ import annotations
 import argparse
 import sys
 
+import gpu
 import media_speed
 import memory
 import rate
 import speed
+import stages
 import subjects
+import timeline
 import train_step
 
 from mam_video import MamVideoError
@@ -33,6 +39,9 @@ def main() -> int:
     speed.add_arguments(commands.add_parser("speed", help="against segment-anything's predictor and plain M2M"))
     subjects.add_arguments(commands.add_parser("subjects", help="the time of several subjects against that of one"))
     rate.add_arguments(commands.add_parser("rate", help="frames a second file to file, and where the time goes"))
+    gpu.add_arguments(commands.add_parser("gpu", help="the whole way on a device, by stage, and the obvious loop"))
+    stages.add_arguments(commands.add_parser("stages", help="processor time of each stage of the embedded model"))
+    timeline.add_arguments(commands.add_parser("timeline", help="draw how the stages of a run overlap"))
     media_speed.add_arguments(
         commands.add_parser("media", help="reading and writing alone, against ffmpeg's command line")
     )

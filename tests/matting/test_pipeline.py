@@ -75,6 +75,26 @@ def test_the_matte_lands_on_the_right_pixels(tmp_path: Path, size: tuple[int, in
     assert [r.state for r in report.records] == [State.PROMPTED] + 3 * [State.TRACKED]
 
 
+@pytest.mark.parametrize("subjects", [1, 2])
+def test_threads_change_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subjects: int) -> None:
+    """Refining, smoothing and converting several frames at once gives the frames in order, with the same bits."""
+    size = (180, 320)
+    plate = moving_disc(tmp_path, size, 8)
+    prompt = first_box(size)
+    given = prompt if subjects == 1 else {"one": prompt, "two": Prompt(Box(2, 2, 40, 30))}
+    found: list[list[np.ndarray]] = []
+    for workers in (1, 5):
+        monkeypatch.setattr("mam_video.matting.pipeline.worker_count", lambda workers=workers: workers)
+        with open_clip(plate) as clip:
+            mattes = list(matte_frames(clip.frames(), given, settings=settings_of()))
+        assert [m.frame.index for m in mattes] == list(range(8))
+        out = tmp_path / f"{workers}.mov"
+        matte_clip(plate, str(out), prompt, settings_of())
+        found.append([m.alpha for m in mattes] + [plane for *_, planes in planes_of(out) for plane in planes])
+    assert len(found[0]) == len(found[1]) > 8
+    assert all(np.array_equal(a, b) for a, b in zip(*found, strict=True))
+
+
 @pytest.mark.parametrize("name", ["m.mov", "a.mov:alpha", "m.mkv", "m.webm", "m.mp4"])
 def test_every_movie_keeps_each_frame_and_its_time(tmp_path: Path, name: str) -> None:
     size = (121, 203)

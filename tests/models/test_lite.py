@@ -26,8 +26,8 @@ from mam_video.models.lite_net import (
     LiteNet,
     between,
     local_colours,
-    prompt_maps,
 )
+from mam_video.models.lite_prompts import prompt_maps
 from mam_video.training.checkpoints import save_weights
 from tests.numerics import Truth, in_double
 
@@ -159,6 +159,39 @@ def test_a_frame_does_not_depend_on_its_batch(model: LiteModel) -> None:
         prompt = ViewPrompt(Box(50, 60, 300, 400))
         a, b = model.segment(both, 1, prompt).logits, model.segment(alone, 0, prompt).logits
     assert np.allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize("content", [(640, 500), (353, 640)])
+def test_what_lies_in_the_padding_takes_no_work_and_changes_nothing(content: tuple[int, int]) -> None:
+    """The matte head with and without the content's size: what float32 may be off is the only difference."""
+    net = shaken()
+    h, w = content
+    with torch.inference_mode():
+        picture = torch.zeros(1, 3, 640, 640)
+        picture[..., :h, :w] = torch.rand(1, 3, h, w, generator=torch.Generator().manual_seed(4)) * 2 - 1
+        small = F.avg_pool2d(picture, 2)
+        f2, f4 = net.backbone.low(small)
+        logits = 4 * torch.randn(1, 1, 160, 160, generator=torch.Generator().manual_seed(5))
+        whole, _ = net.matte(picture, f2, f4, net.features(small), logits)
+        part, _ = net.matte(picture, f2, f4, net.features(small), logits, content)
+    assert part.shape == whole.shape
+    torch.testing.assert_close(part[..., :h, :w], whole[..., :h, :w], rtol=1e-5, atol=1e-4)
+    beyond = part[..., h + 13 :, :].flatten().tolist() + part[..., w + 13 :].flatten().tolist()
+    assert beyond and max(beyond) == -20
+
+
+def test_many_cells_are_matched_as_one_by_one() -> None:
+    """On a CPU the cells are compared some at a time: against all at once, as with gradients."""
+    segmenter = LiteNet().segmenter.requires_grad_(False)
+    noise = torch.Generator().manual_seed(1)
+    key, other = (F.normalize(torch.randn(2, 32, 30, 31, generator=noise), dim=1) for _ in range(2))
+    inside = torch.rand(2, 1, 30, 31, generator=noise)
+    with torch.enable_grad():
+        whole = segmenter.match(key, other, inside, torch.ones_like(inside))
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            segmenter.match(key, other, inside, torch.ones_like(inside)), whole, rtol=0, atol=2e-6
+        )  # sums of 32 products of at most 1
 
 
 def test_matches_tell_the_inside_from_the_outside() -> None:

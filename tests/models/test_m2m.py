@@ -58,6 +58,14 @@ def test_folding_leaves_the_network_as_it_was() -> None:
     assert not any(isinstance(part, SpectralNorm | torch.nn.BatchNorm2d) for part in folded.modules())
 
 
+def test_folding_stays_on_the_device() -> None:
+    """On the meta device a layer made elsewhere would be found, and its product with the input refused."""
+    folded = M2M().to("meta").fold()
+    assert {str(tensor.device) for tensor in (*folded.parameters(), *folded.buffers())} == {"meta"}
+    given = (torch.empty(*shape, device="meta") for shape in ((1, 256, 4, 4), (1, 3, 64, 64), (1, 1, 16, 16)))
+    assert [alpha.device.type for alpha in folded(*given)] == ["meta"] * 3
+
+
 def test_half_precision_keeps_the_last_step_and_the_alphas_in_float32() -> None:
     half = network().fold().in_precision(torch.bfloat16)
     with torch.inference_mode():

@@ -124,12 +124,10 @@ def test_one_level_is_the_alpha_itself() -> None:
     np.testing.assert_allclose(alpha, expected, atol=1e-5)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_gpu_merges_to_the_same_bits() -> None:
+def test_tensors_merge_to_the_same_bits_on_every_device(device: torch.device) -> None:
     maps = [RNG.random(SIZE, dtype=np.float32) for _ in range(3)]
     mask = ALPHAS["disc"] > 0.5
     for guidance in ("mask", "alpha"):
         settings = MatteSettings(guidance=guidance)  # type: ignore[arg-type]
-        found = merge.merge_levels(*(torch.from_numpy(m).cuda() for m in (*maps, mask)), settings)  # type: ignore[call-arg]
+        found = merge.merge_levels(*(torch.from_numpy(m).to(device) for m in (*maps, mask)), settings)  # type: ignore[call-arg]
         np.testing.assert_array_equal(found.cpu().numpy(), merge.merge_levels(*maps, mask, settings))  # type: ignore[call-arg]

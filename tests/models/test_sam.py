@@ -12,7 +12,7 @@ from tests.numerics import Truth
 
 pytestmark = pytest.mark.numeric
 
-SQUARE = normalised(formula.picture(700, 1024))[None]
+SQUARE = normalised(torch.from_numpy(formula.picture(700, 1024))[None])
 
 
 def encoder() -> torch.nn.Module:
@@ -37,7 +37,7 @@ def test_the_fast_encoder_computes_what_the_package_does(rows: int | None) -> No
 
 
 def test_a_batch_gives_what_each_picture_gives() -> None:
-    squares = torch.cat([SQUARE, normalised(formula.picture(1024, 600))[None]])
+    squares = torch.cat([SQUARE, normalised(torch.from_numpy(formula.picture(1024, 600))[None])])
     fast = FastEncoder(encoder())
     with torch.inference_mode():
         together, alone = fast(squares), torch.cat([fast(s[None]) for s in squares])
@@ -46,7 +46,7 @@ def test_a_batch_gives_what_each_picture_gives() -> None:
 
 @pytest.mark.slow
 def test_bfloat16_keeps_the_sum_over_the_blocks_in_float32() -> None:
-    square = normalised(formula.picture(1024, 1024))[None]
+    square = normalised(torch.from_numpy(formula.picture(1024, 1024))[None])
     with torch.inference_mode():
         expected = FastEncoder(encoder())(square)
         found = FastEncoder(encoder(), torch.bfloat16)(square)

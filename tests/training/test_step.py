@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from mam_video.core.errors import MamVideoError
-from mam_video.models.lite_net import LiteNet, click_maps
+from mam_video.models.lite_net import LiteNet
+from mam_video.models.lite_prompts import click_maps
 from mam_video.training import lite_trainer
 from mam_video.training.batches import NumberedBatches, count_workers
 from mam_video.training.checkpoints import save_weights

@@ -9,11 +9,14 @@ the error.
 
 from __future__ import annotations
 
+import ctypes
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +40,9 @@ COMPRESSIONS: Final = {
 _IN_PAIRS: Final = (48, 50, 60)  # rates whose time code counts pairs of frames
 _MOST_CHANNELS: Final = 1024
 _MOST_SAMPLES: Final = 1 << 30  # 120 channels at 4K; 4 GB as float
+
+
+_ZIP_LEVEL: Final = 1  # of 9; the library's own is 4, which takes half as long again for 2 % smaller files
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +311,18 @@ def exr_label(label: str | None, rate: Fraction) -> str | None:
     return label if label is not None and time_code(label, nominal_rate(rate)) is not None else None
 
 
+@cache
+def _prepare_library() -> None:
+    """Let the library use the machine's cores, and compress quickly where it can be told so.
+
+    Its default are no threads but the caller's. The level is known to its C interface alone, which not every build of
+    the package shows.
+    """
+    OpenEXR.set_global_thread_count(os.cpu_count() or 1)
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(OpenEXR.__file__).exr_set_default_zip_compression_level(_ZIP_LEVEL)
+
+
 def write_exr(path: Path, channels: dict[str, np.ndarray], header: dict[str, Any]) -> None:
     """A single-part scan-line file of (H, W) float16 or float32 channels.
 
@@ -322,6 +340,7 @@ def write_exr(path: Path, channels: dict[str, np.ndarray], header: dict[str, Any
         "displayWindow": ((display[0], display[1]), (display[2] - 1, display[3] - 1)),
     }
     planes = {name: np.ascontiguousarray(plane) for name, plane in channels.items()}
+    _prepare_library()
     try:
         with _utf8_name(path) as name:
             OpenEXR.File(fields, planes).write(name)

@@ -1,0 +1,36 @@
+"""The table of speeds on a device runs on a CPU too, at a tiny size."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MEASURE = Path(__file__).resolve().parents[2] / "pipelines" / "measure"
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module of the benchmark; it lies in a folder of programs."""
+    monkeypatch.syspath_prepend(str(MEASURE))
+    return import_module("gpu")
+
+
+@pytest.mark.timeout(600)
+def test_the_table_on_a_cpu(tmp_path: Path, gpu: Any) -> None:
+    """Both loops follow one saved track. A frame's picture goes up once, its alpha comes down once."""
+    lite, ours, obvious = gpu.table(tmp_path, (160, 90), "cpu", "tiny", 2, warm=1)
+    assert [row.what.partition(",")[0] for row in (lite, ours, obvious)] == [
+        "lite",
+        "SAM tiny + M2M in torch.float32" if "float32" in ours.what else "SAM tiny + M2M in torch.bfloat16",
+        "the obvious loop",
+    ]
+    assert all(row.seconds > 0 and row.work > 0 for row in (lite, ours, obvious))
+    # A frame: one picture up, one read by the tracker (some more where the user points), one alpha down.
+    assert lite.moved["up pictures"] == 1 and lite.moved["down alpha"] == 1
+    assert 1 <= lite.moved["down candidates"] <= 2.5 and lite.moved["up prompt"] == lite.moved["down candidates"]
+    assert ours.moved["up pictures"] == 1 and ours.moved["down alpha"] == 1 and "down candidates" not in ours.moved
+    assert {"embed", "matte", "smooth", "foreground"} <= set(ours.stages) and not obvious.stages
+    assert "frames a second" in lite.text() and "copies a frame" in lite.text()
