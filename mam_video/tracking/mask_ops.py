@@ -32,6 +32,14 @@ def mask_logits(mask: np.ndarray, crop: Crop, m: int) -> np.ndarray:
     return np.log(share / (1 - share)).astype(np.float16)
 
 
+def resized_logits(logits: np.ndarray, m: int) -> np.ndarray:
+    """Bring a mask, (n, n) logits over a square, to (m, m) float32 over the same square."""
+    if len(logits) == m:
+        return logits
+    filtering = cv2.INTER_AREA if m < len(logits) else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(logits.astype(np.float32), (m, m), interpolation=filtering))
+
+
 def carried_logits(logits: np.ndarray, old: Crop, new: Crop, motion: Motion, m: int) -> np.ndarray:
     """Warp a mask of the previous frame, (n, n) over the square of crop `old`, into that of `new`: (m, m) float32.
 

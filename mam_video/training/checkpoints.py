@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mam_video.core.errors import MamVideoError
+from mam_video.models.lite import WEIGHTS
 from mam_video.models.lite_backbone import ARCHITECTURE_KEY, ARCHITECTURES, LiteArchitecture, architecture_of
 from mam_video.models.lite_net import LiteNet
 
@@ -64,6 +65,14 @@ def load_weights(net: nn.Module, path: Path, *, parts: Sequence[str] = ("",), gr
     if required != set(state) or any(expected[k].shape != state[k].shape for k in required):
         raise MamVideoError(f"{path}: these weights belong to another network")
     net.load_state_dict({k: v.to(expected[k].dtype) for k, v in state.items()}, strict=False)
+
+
+PACKAGED = "lite"
+
+
+def weights_path(name: str) -> str:
+    """Return the path of weights that a config names: a file, "lite" for those in the package, or "" for none."""
+    return str(WEIGHTS) if name == PACKAGED and not Path(name).exists() else name
 
 
 def architecture_in(path: Path) -> LiteArchitecture:
@@ -133,7 +142,7 @@ def load_run(path: Path) -> dict[str, Any]:
 
 
 def optimizer_to(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-    """Move the optimizer's state to a device. Step counts stay on the CPU."""
+    """Move the optimizer's state to a device. Step counts go where `load_state_dict` puts them."""
     for state in optimizer.state.values():
         for k, v in state.items():
             if torch.is_tensor(v) and k != "step":
