@@ -5,8 +5,8 @@ only be wrong, so the mask decides there:
 
 - An enclosed hole that the mask does not have is filled, unless the head opens most of it (a mesh, a wheel).
 - Deep inside the confident mask alpha is 1. Around that, half-open places are closed by and by. Neither is done where
-  the head opens much of the neighbourhood almost wholly, as in hair that the mask takes for solid. A place that the mask
-  doubts, but still takes for subject, counts as confident where confident cells enclose it.
+  the head opens much of the neighbourhood almost wholly, as in hair that the mask takes for solid. A place that the
+  mask doubts, but still takes for subject, counts as confident where confident cells enclose it.
 - Outside the mask faint alpha is taken off, more of it farther away.
 - What hangs together with no part of the mask is removed, and so are very small parts of the mask itself.
 
@@ -26,7 +26,7 @@ from torch import Tensor
 
 # The values were chosen on pictures with a known alpha and on filmed clips (docs/measurements.md).
 _CONFIDENT = 0.9  # mask from which alpha is forced to 1 ...
-_FORCED = (1.5, 2.5)  # ... at this depth it begins, at that depth it is complete
+_FORCED = (1.4, 2.2)  # ... at this depth it begins, at that depth it is complete
 _SURE = 0.98  # mask from which half-open places are closed ...
 _CLOSED = (1.0, 4.0)
 _GAIN = 1.0  # ... by so much at most: at the depth's end alpha from 1 / (1 + gain) on is 1
@@ -140,7 +140,7 @@ def _connected(mask: np.ndarray, high: np.ndarray) -> np.ndarray:
     """(rows, columns) bool: what hangs together with a part of the mask that is not very small."""
     side = 2 * _BRIDGED + 1
     seen = cv2.dilate((high > _SEEN).astype(np.uint8), np.ones((side, side), np.uint8))
-    count, label = cv2.connectedComponents(seen, connectivity=8)
+    count, label = cv2.connectedComponents(seen, connectivity=4)
     area = np.bincount(label[mask > 0.5], minlength=count)
     area[0] = 0
     kept: np.ndarray = area >= max(_SMALL * area.max(), 1)

@@ -89,7 +89,9 @@ def judged(index: int, alpha: np.ndarray, mask: np.ndarray) -> Verdict:
     _, _, stats, _ = cv2.connectedComponentsWithStats((alpha >= SEEN).astype(np.uint8), connectivity=8)
     areas = sorted((int(a) for a in stats[1:, cv2.CC_STAT_AREA]), reverse=True)[1:]
     low = float(alpha[inside].min()) if inside.any() else 1.0
-    return Verdict(index, low, int((alpha[inside] < SOLID).sum()), tuple(a for a in areas if a > SPECK), int(inside.sum()))
+    return Verdict(
+        index, low, int((alpha[inside] < SOLID).sum()), tuple(a for a in areas if a > SPECK), int(inside.sum())
+    )
 
 
 def with_masks(tracked: Iterable[TrackedFrame], found: list[np.ndarray]) -> Iterator[TrackedFrame]:
@@ -125,7 +127,9 @@ def evaluate_clip(args: argparse.Namespace, name: str, model: Model) -> None:
             print(f"{name} frame {one.index}: lowest {one.lowest:.2f}, holes {one.holes} px, specks {list(one.specks)}")
     solid, clean = sum(not v.holes for v in found), sum(not v.specks for v in found)
     area = np.mean([v.inside for v in found])
-    print(f"{name}: of {len(found)} frames {solid} are solid, {clean} without specks ({area:.0f} pixels are well inside)")
+    print(
+        f"{name}: of {len(found)} frames {solid} are solid, {clean} without specks ({area:.0f} pixels are well inside)"
+    )
     if args.sheet:
         save_sheet(rows, args.sheet)
 
