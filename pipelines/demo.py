@@ -14,7 +14,7 @@ from mam_video.report.sheet import Row, row_of, save_sheet
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIP = ROOT / "samples" / "rabbit.mp4"
-# A box, and a point on each ear: from the box alone they are taken for background.
+# A box, and a point on each ear: from the box alone the ears are taken for background (docs/measurements.md).
 PROMPT = Prompt(Box(290, 44, 604, 620), (Point(345, 100), Point(430, 90)))
 SHOWN = (0, 7, 15, 22)  # frames of the contact sheet
 

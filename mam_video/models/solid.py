@@ -3,9 +3,10 @@
 A segmenter's mask says where the subject is, a matte head says how opaque its edge is. Far from the edge the head can
 only be wrong, so the mask decides there:
 
-- An enclosed hole that the mask does not have is filled, unless the head opens it wholly (a mesh, a wheel).
+- An enclosed hole that the mask does not have is filled, unless the head opens most of it (a mesh, a wheel).
 - Deep inside the confident mask alpha is 1. Around that, half-open places are closed by and by. Neither is done where
-  the head opens much of the neighbourhood, as in hair that the mask takes for solid.
+  the head opens much of the neighbourhood almost wholly, as in hair that the mask takes for solid. A place that the
+  mask doubts, but still takes for subject, counts as confident where confident cells enclose it.
 - Outside the mask faint alpha is taken off, more of it farther away.
 - What hangs together with no part of the mask is removed, and so are very small parts of the mask itself.
 
@@ -26,22 +27,22 @@ from torch import Tensor
 from mam_video.models.transfers import download, upload
 
 # The values were chosen on pictures with a known alpha and on filmed clips (docs/measurements.md).
-_CONFIDENT = 0.97  # mask from which alpha is forced to 1 ...
-_FORCED = (1.0, 3.0)  # ... at this depth it begins, at that depth it is complete
+_CONFIDENT = 0.9  # mask from which alpha is forced to 1 ...
+_FORCED = (1.4, 2.2)  # ... at this depth it begins, at that depth it is complete
 _SURE = 0.98  # mask from which half-open places are closed ...
 _CLOSED = (1.0, 4.0)
 _GAIN = 1.0  # ... by so much at most: at the depth's end alpha from 1 / (1 + gain) on is 1
-_OPENED = 0.7  # a cell with an alpha below this is opened by the head
+_OPENED = 0.2  # a cell with an alpha below this is opened by the head
 _AROUND = 15  # side of the neighbourhood in which such cells are counted
 _DOUBT = (0.25, 0.45)  # share of them from which the mask decides less, and from which it decides nothing
 _NOBODY = 0.1  # mask up to which faint alpha is taken off ...
 _CLEARED = (0.0, 4.0)
 _FAINT = 0.05  # ... up to this value
 _LOW = 0.95  # alpha below this is a hole ...
-_OPEN = 0.2  # ... and wholly open below this
+_OPEN = 0.35  # ... and an open one where the mean of its cells is below this
 _HAS = 0.9  # a mask below this has the hole itself
 _SEEN = 0.1  # alpha above this hangs together
-_BRIDGED = 1  # gaps of so many cells to either side do not part what hangs together
+_BRIDGED = 0  # gaps of so many cells to either side do not part what hangs together
 _SMALL = 0.01  # parts of the mask of a smaller share of its largest part are removed
 
 
@@ -98,23 +99,34 @@ def _limits(mask: np.ndarray, low: np.ndarray, high: np.ndarray) -> _Limits:
     # Between the cells limits are interpolated: what is open keeps a cell of room.
     room = cv2.dilate(opened.astype(np.uint8), np.ones((3, 3), np.uint8))
     decides = 1 - _ramp(_share_opened(mask, np.where(filled, 1, low)), _DOUBT)
-    floor = _ramp(_depth(mask >= _CONFIDENT), _FORCED) * (1 - room) * decides
-    gain = _GAIN * _ramp(_depth(mask >= _SURE), _CLOSED) * decides
+    floor = _ramp(_depth(_closed(mask, _CONFIDENT)), _FORCED) * (1 - room) * decides
+    gain = _GAIN * _ramp(_depth(_closed(mask, _SURE)), _CLOSED) * decides
     faint = _FAINT * _ramp(_depth(mask <= _NOBODY), _CLEARED)
     high = np.maximum(high, np.maximum(filled, floor))
     kept = _connected(mask, (high - faint) / (1 - faint))
     return _Limits(*(x.astype(np.float32) for x in (filled, floor, gain, faint, kept)))
 
 
+def _closed(mask: np.ndarray, least: float) -> np.ndarray:
+    """(rows, columns) bool: the mask from `least` on, and enclosed doubts in which it still takes all for subject."""
+    sure = mask >= least
+    count, label = cv2.connectedComponents((~sure).astype(np.uint8), connectivity=4)
+    lowest = np.ones(count, np.float32)
+    np.minimum.at(lowest, label.ravel(), mask.ravel())
+    lowest[0] = 0  # the sure cells themselves
+    closed: np.ndarray = sure | (lowest > 0.5)[label]
+    return closed
+
+
 def _holes(mask: np.ndarray, low: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(rows, columns) bool each: enclosed holes that are to be filled, and enclosed ones that are open."""
     count, label = cv2.connectedComponents((low < _LOW).astype(np.uint8), connectivity=4)
-    least, has = np.ones(count, np.float32), np.ones(count, np.float32)
-    np.minimum.at(least, label.ravel(), low.ravel())
+    has = np.ones(count, np.float32)
     np.minimum.at(has, label.ravel(), mask.ravel())
+    mean = np.bincount(label.ravel(), low.ravel(), count) / np.maximum(np.bincount(label.ravel(), minlength=count), 1)
     enclosed = has >= _HAS
     enclosed[0] = False  # all that is no hole
-    return (enclosed & (least >= _OPEN))[label], (enclosed & (least < _OPEN))[label]
+    return (enclosed & (mean >= _OPEN))[label], (enclosed & (mean < _OPEN))[label]
 
 
 def _share_opened(mask: np.ndarray, low: np.ndarray) -> np.ndarray:
@@ -132,7 +144,7 @@ def _connected(mask: np.ndarray, high: np.ndarray) -> np.ndarray:
     """(rows, columns) bool: what hangs together with a part of the mask that is not very small."""
     side = 2 * _BRIDGED + 1
     seen = cv2.dilate((high > _SEEN).astype(np.uint8), np.ones((side, side), np.uint8))
-    count, label = cv2.connectedComponents(seen, connectivity=8)
+    count, label = cv2.connectedComponents(seen, connectivity=4)
     area = np.bincount(label[mask > 0.5], minlength=count)
     area[0] = 0
     kept: np.ndarray = area >= max(_SMALL * area.max(), 1)

@@ -125,3 +125,16 @@ def test_no_mask_no_alpha_and_each_of_a_batch_by_itself() -> None:
     alpha = torch.full((2, 1, V, V), 0.7)
     out = solid(alpha, np.stack([full, none]), (V, V))
     assert float(out[0].min()) == 1 and not out[1].any()
+
+
+def test_a_smear_over_an_enclosed_doubt_of_the_mask_is_closed(subject: tuple[np.ndarray, np.ndarray]) -> None:
+    """The head half opens a patch with a low core, where the mask doubts but takes it for subject; one is a hole."""
+    for doubt, closed in ((1.0, True), (-1.0, False)):
+        alpha, mask = (a.copy() for a in subject)
+        patch, spot = disc(V, 0.45, 0.5, 0.12), disc(M, 0.45, 0.5, 0.02)
+        alpha[patch] = 0.5
+        alpha[disc(V, 0.45, 0.5, 0.012)] = 0.1
+        logits = np.where(mask, 6.0, -6.0).astype(np.float32)
+        logits[spot] = doubt
+        out = solid(torch.from_numpy(alpha)[None, None], logits[None], (V, V))[0, 0].numpy()
+        assert (out[disc(V, 0.45, 0.5, 0.01)].min() == 1) == closed
