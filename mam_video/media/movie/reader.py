@@ -98,6 +98,12 @@ class MovieReader(Closeable):
         if self._decoder.seek_index is None and self._settings.on_error == "stop" and not self._settings.deinterlace:
             self._decoder.seek_index = SeekIndex()
 
+    def index_frames(self) -> Iterator[int]:
+        self.index_for_random_access()
+        if self._decoder.seek_index is not None:
+            for decoded in self._decoder.frames(0, None):
+                yield decoded.index
+
     def alphas(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
         """Yield the alpha of frames start <= index < stop, upright, (H, W) float32 in [0, 1].
 
