@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from importlib import resources
 from typing import Any, Final
 
@@ -23,7 +22,7 @@ from mam_video.studio.shot import Shot
 from mam_video.studio.sockets import listen
 
 _TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-Handler = Callable[[Request], Awaitable[Response]]
+_POINTING: Final = ("set_box", "add_point", "remove_point")  # acts after which the frame's matte is made
 
 
 def make_app(desk: Desk) -> Starlette:
@@ -36,6 +35,7 @@ def make_app(desk: Desk) -> Starlette:
             Route("/api/desk", routes.desk),
             Route("/api/knobs", routes.knobs),
             Route("/api/queue", routes.queue, methods=["POST"]),
+            Route("/api/{shot:int}/clip", routes.clip),
             Route("/api/{shot:int}/state", routes.state),
             Route("/api/{shot:int}/act", routes.act, methods=["POST"]),
             Route("/api/{shot:int}/frame/{index:int}", routes.frame),
@@ -79,6 +79,9 @@ class _Routes:
     async def knobs(self, request: Request) -> Response:
         return JSONResponse(self._desk.knobs())
 
+    async def clip(self, request: Request) -> Response:
+        return JSONResponse((await self._shot(request)).clip_entry())
+
     async def state(self, request: Request) -> Response:
         shot = await self._shot(request)
         return JSONResponse(await run_in_threadpool(shot.summary))
@@ -98,6 +101,8 @@ class _Routes:
                 shot.still(_index(given.get("frame"), shot))
             else:
                 shot.act(str(name), given)
+                if name in _POINTING:
+                    shot.still(_index(given.get("frame"), shot))
             return shot.summary()
 
         return JSONResponse(await run_in_threadpool(done))

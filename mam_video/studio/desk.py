@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from mam_video.core.errors import MamVideoError, UsageError
+from mam_video.core.errors import UsageError
 from mam_video.core.knobs import KnobField
 from mam_video.core.sections import EDGE_KEYS
 from mam_video.media import kinds
@@ -32,6 +32,7 @@ class Desk(Closeable):
         self.events = Events()
         self.hand, self.tracker = Worker(), Worker()
         self.runs = RunQueue(self.events)
+        self.model = "loading"  # or "" where it is ready, or what is wrong
         self._shots: dict[int, Shot] = {}
         self._lock = threading.RLock()
 
@@ -52,7 +53,11 @@ class Desk(Closeable):
 
     def entry(self) -> dict[str, Any]:
         """What the page shows of the desk as a whole."""
-        return {"shots": [Path(clip).name or clip for clip in self.clips], "runs": self.runs.entries()}
+        return {
+            "shots": [Path(clip).name or clip for clip in self.clips],
+            "runs": self.runs.entries(),
+            "model": self.model,
+        }
 
     def queue(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Add a shot's run to the queue, or stop one. Raises: UsageError."""
@@ -70,20 +75,19 @@ class Desk(Closeable):
 
     def knobs(self) -> dict[str, Any]:
         """The settings and kinds of output that the page offers, from the tables of the library."""
-        edges = {each.name for each in EDGE_KEYS}
+        edges = {f"finish.{each.name}" for each in EDGE_KEYS}
         return {
-            "knobs": [
-                {**_knob(each), "edge": each.section == "finish" and each.name in edges} for each in shown_knobs()
-            ],
+            "knobs": [{**_knob(each), "edge": each.key in edges} for each in shown_knobs()],
             "kinds": [{"name": kind.name, "says": kind.says, "suffixes": kind.suffixes} for kind in kinds()],
         }
 
     def warm(self) -> None:
         """Load the model in the background, for the first click."""
-        try:
-            self.shot(0).warm()
-        except MamVideoError as error:
-            self.events.tell("model", ready=False, message=str(error))
+        self.hand.send({"job": "warm", "state": self.shot(0).state.as_dict()}, self._warmed)
+
+    def _warmed(self, entry: dict[str, Any]) -> None:
+        self.model = "" if entry["event"] == "done" else str(entry.get("message", ""))
+        self.events.tell("model", ready=not self.model, message=self.model)
 
     def close(self) -> None:
         self.runs.close()

@@ -59,10 +59,7 @@ class Mattes:
     def sources(self, wanted: Wanted) -> list[tuple[int, Path]]:
         """Return the files that the matte is made of, by subject; empty where there is no matte."""
         state = self._project.state
-        if wanted.subject is not None:
-            ids = [wanted.subject]
-        else:
-            ids = [subject.id for subject in state.subjects]
+        ids = [wanted.subject] if wanted.subject is not None else [subject.id for subject in state.subjects]
         files = [(number, self._source(state, wanted, number)) for number in ids]
         return [(number, path) for number, path in files if path is not None]
 

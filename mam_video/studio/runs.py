@@ -125,10 +125,13 @@ class RunQueue(Closeable):
         start = time.monotonic()
         command = [sys.executable, "-m", "mam_video", *run.command[1:], "--progress", "json"]
         errors: deque[str] = deque(maxlen=_KEPT_LINES)
-        own_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if os.name == "nt" else {}
         try:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **own_group
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
             )
         except OSError as error:
             run.how, run.message = "failed", line_of(str(error))

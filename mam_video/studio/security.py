@@ -96,7 +96,7 @@ class Guard:
         return ""
 
     def _known(self, headers: Headers) -> bool:
-        jar = SimpleCookie[str]()
+        jar = SimpleCookie()
         try:
             jar.load(headers.get("cookie", ""))
         except CookieError:

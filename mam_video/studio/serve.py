@@ -82,7 +82,7 @@ def serve(
             desk.warm()
             opens(address)
             config = uvicorn.Config(
-                guard, log_level="warning", access_log=False, lifespan="off", ws="websockets",
+                guard, log_level="warning", access_log=False, lifespan="off", ws="websockets-sansio",
                 ws_max_size=LONGEST_MESSAGE, ws_max_queue=8, timeout_graceful_shutdown=1, server_header=False,
                 limit_concurrency=200, h11_max_incomplete_event_size=32 << 10, proxy_headers=False,
             )  # fmt: skip

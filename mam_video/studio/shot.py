@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from mam_video.media import open_clip
+from mam_video.media import expected_bytes, open_clip
 from mam_video.media.open import identity_of
 from mam_video.runtime.lifecycle import Closeable
 from mam_video.studio.acts import Clip, apply_act
@@ -17,10 +17,11 @@ from mam_video.studio.command import command_of, command_text, default_outputs, 
 from mam_video.studio.events import Events
 from mam_video.studio.frame_store import FrameStore
 from mam_video.studio.mattes import Mattes
+from mam_video.studio.pictures import view_size
 from mam_video.studio.project import Project, folder_of
-from mam_video.studio.state import State
+from mam_video.studio.state import Output, State
 from mam_video.studio.tracking import Tracking
-from mam_video.studio.versions import still_file, still_key
+from mam_video.studio.versions import Version, still_file, still_key
 from mam_video.studio.workers import Worker
 
 _MOST_STILLS: Final = 400  # files of mattes of single frames; older ones are removed
@@ -117,10 +118,6 @@ class Shot(Closeable):
         self._events.tell("still", shot=self.number, frame=frame, ended=False)
         return True
 
-    def warm(self) -> None:
-        """Load the model before the first click."""
-        self._hand.send({"job": "warm", "state": self.state.as_dict()}, self._warmed)
-
     def summary(self) -> dict[str, Any]:
         """All that the page shows of this shot beside pictures."""
         state, project = self.state, self.project
@@ -136,10 +133,12 @@ class Shot(Closeable):
             "versions": sorted(v for v in {s.version for _, s in project.history} if v is not None),
             "running": self.tracking.entry(),
             "command": command_text(self.command()),
-            "outputs": [{"name": o.name, "kind": o.kind, "place": o.place} for o in self.outputs()],
+            "outputs": [self._output_entry(output) for output in self.outputs()],
+            "places": [str(place) for place in self.places],
+            "report": (self.folder / "report" / "report.html").is_file(),
         }
 
-    def outputs(self) -> Any:
+    def outputs(self) -> tuple[Output, ...]:
         """The outputs of a run: those chosen, or one that suits most."""
         return self.state.outputs or default_outputs(Path(self.clip), [s.name for s in self.state.subjects])
 
@@ -147,7 +146,7 @@ class Shot(Closeable):
         """The command line that does in a terminal what a run of this shot does."""
         return command_of(self.clip, self.folder, self.info, self.state, self.outputs(), self.places, self.usable())
 
-    def usable(self) -> Any:
+    def usable(self) -> Version | None:
         """The version whose tracks a run follows; None: it tracks by the prompts."""
         version = self.mattes.version(self.state.version)
         if version is None or not version.whole or not self.tracking.is_current(version):
@@ -166,15 +165,26 @@ class Shot(Closeable):
         self.frames.close()
         self.project.close()
 
+    def _output_entry(self, output: Output) -> dict[str, Any]:
+        first, last = run_span(self.state, self.frames.count)
+        size = expected_bytes(f"{output.name}:{output.kind}", self.info, last - first + 1)
+        return {"name": output.name, "kind": output.kind, "place": output.place, "bytes": size}
+
+    def clip_entry(self) -> dict[str, Any]:
+        """Facts of the clip, which do not change."""
+        info = self.info
+        return {
+            "shot": self.number, "name": info.path.name, "folder": str(self.folder), "width": info.width,
+            "height": info.height, "rate": float(info.rate), "view": view_size(info.width, info.height),
+            "timecode": None if info.timecode is None else str(info.timecode), "notes": list(info.notes),
+            "numbers": None if info.numbers is None else [info.numbers[0], info.numbers[-1]], "bits": info.bits,
+        }  # fmt: skip
+
     def _changed(self) -> None:
         self._events.tell("changed", shot=self.number)
 
     def _indexed(self, indexed: int, ended: bool) -> None:
         self._events.tell("indexed", shot=self.number, indexed=indexed, ended=ended, count=self.frames.count)
-
-    def _warmed(self, entry: dict[str, Any]) -> None:
-        good = entry["event"] == "done"
-        self._events.tell("model", ready=good, message="" if good else entry.get("message", ""))
 
     def _still_made(self, frame: int, key: str, entry: dict[str, Any]) -> None:
         self._still_jobs.pop((frame, key), None)

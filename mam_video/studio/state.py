@@ -11,7 +11,7 @@ from mam_video.core.geometry import Box, Point
 from mam_video.core.settings import Settings
 from mam_video.prompts.prompt import DEFAULT_SUBJECT, Prompt, Prompts
 
-# Colours of subjects, in the order in which they are given; all can be told apart on grey and by most colour-blind eyes.
+# Colours of subjects, in the order in which they are given.
 COLOURS: Final = ("#4cc2ff", "#ffb02e", "#ff6fb5", "#7ee081", "#b79bff", "#ffe45c", "#ff7f50", "#9adfe0")
 
 

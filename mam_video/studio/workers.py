@@ -77,7 +77,7 @@ class Worker(Closeable):
             self._process.stdin.flush()
 
     def _start(self) -> None:
-        process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         self._process = process
         threading.Thread(target=self._listen, args=(process,), name="worker", daemon=True).start()
 
