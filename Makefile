@@ -11,7 +11,7 @@ PYTEST_ARGS ?=
 CPUS := AVX2 AVX512 own
 THREADS := 1 2
 
-.PHONY: demo test test-slow test-cpus lint types docs check install clean help
+.PHONY: demo test test-slow test-cpus test-install lint types docs check install clean help
 
 help:
 	@echo "make demo       matte the sample clip and say where to look"
@@ -19,6 +19,7 @@ help:
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make docs       the documentation site, in out/docs"
 	@echo "make test-cpus  the numeric tests as on CPUs with AVX2, with AVX-512 and as this one, with 1 and 2 threads"
+	@echo "make test-install  build the wheel, install it into an empty environment, matte the sample; TORCH='torch==...'"
 	@echo "make install    only the environment in $(VENV)"
 
 install: $(INSTALLED)
@@ -60,6 +61,10 @@ test-cpus: $(INSTALLED)
 	    $(PYTEST_ARGS) || failed="$$failed $$cpu/$$threads"; \
 	done; done; \
 	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
+
+# A few GB are installed into a temporary folder and removed again; TORCH names another build of PyTorch.
+test-install:
+	$(PYTHON) pipelines/tools/try_install.py $(foreach build,$(TORCH),--torch $(build)) $(TRY_INSTALL_ARGS)
 
 $(DOCS): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'

@@ -135,10 +135,16 @@ def run(options: argparse.Namespace) -> int:
 
 def _evaluate(job: EvaluateOptions) -> int:
     from mam_video.jobs.evaluate import Judging, evaluate
+    from mam_video.media.alphas import find_alphas, looks_like_plate
     from mam_video.report.plot import need_plot
 
     if job.plot:
         need_plot()
+    clip = next(iter(find_alphas(job.truth).values()))
+    if looks_like_plate(clip):
+        say(
+            f"note: {clip.path} is in colour and has no alpha: is it a plate? its grey values are used", file=sys.stderr
+        )
     judging = Judging(
         metrics=job.metrics, masks=job.masks, stills=job.stills, stretch_grad=job.stretch_grad,
         above=job.above, skip_ends=job.skip_ends, partial=job.partial,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from mam_video.media import ClipInfo
+    from mam_video.media.expected import Check
 
 _INFO = """\
 Print what is known of a clip, and what is assumed where its file says nothing.
@@ -215,6 +217,16 @@ def write_picture(output: Path, source: Path, rgb: np.ndarray, overwrite: bool) 
         file.discard()
 
 
+def _difference(options: argparse.Namespace, wrong: Sequence[Check]) -> str:
+    """Say in a line what does not match, and which option may be missing."""
+    hints = {
+        "frames": "" if options.range else "if it is a part of the clip, add --range FIRST-LAST",
+        "rate": "if another rate was asked for, repeat its --rate or --fps",
+    }
+    said = [f"{options.input} does not match {options.against}: {'; '.join(str(check) for check in wrong)}"]
+    return "; ".join([*said, *(hint for check in wrong if (hint := hints.get(check.what)))])
+
+
 def _verify(options: argparse.Namespace) -> int:
     from mam_video.media import open_clip
     from mam_video.media.movie.verify import expected_of_plate, verify_movie
@@ -239,7 +251,7 @@ def _verify(options: argparse.Namespace) -> int:
         print(json.dumps({"matte": options.input, "plate": options.against, "checks": told}, indent=1))
     for check in checks if not options.json else ():
         say(f"{'ok   ' if check.good else 'WRONG'} {check}")
-    wrong = [check.what for check in checks if not check.good]
+    wrong = [check for check in checks if not check.good]
     if wrong:
-        raise MediaError(f"{options.input}: not as promised by {options.against}: {', '.join(wrong)}")
+        raise MediaError(_difference(options, wrong))
     return 0

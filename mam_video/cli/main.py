@@ -119,6 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     limit_spinning(os.environ)
     try:
+        if given[:1] == ["help"]:  # as git and others have it: help matte
+            given = [*given[1:], "--help"]
         asks = bool(given) and given[0].partition("=")[0] in _COMPLETION  # its value is no command
         command = "" if asks else check_command(given, list(COMMANDS))
         parser = build_parser(command)

@@ -15,10 +15,10 @@ from mam_video.cli.progress import end_line, print_line, show_progress
 from mam_video.cli.prompts import add_prompts, prompts_of
 from mam_video.cli.say import say
 from mam_video.cli.subject import Once, SubjectOptions, add_subject
+from mam_video.cli.which_frame import range_of
 from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import Settings
-from mam_video.core.timecode import frame_range
 from mam_video.core.units import readable
 
 if TYPE_CHECKING:
@@ -145,8 +145,8 @@ def _add_job(job: argparse._ActionsContainer) -> None:
     job.add_argument(
         "--range",
         metavar="FIRST-LAST",
-        help="only these frames, both included: 20-39 or 20-, counted from 0; file numbers of a sequence: 1001-1050; "
-        "or timecodes: 00:00:04:12- (default: the whole clip)",
+        help="only these frames, both included: 20-39, 20- or 20, counted from 0; file numbers of a sequence: "
+        "1001-1050; or timecodes: 00:00:04:12- (default: the whole clip)",
     )
     job.add_argument(
         "--handles",
@@ -159,12 +159,14 @@ def _add_job(job: argparse._ActionsContainer) -> None:
     job.add_argument(
         "--resume",
         action="store_true",
-        help="keep finished frames; if the same command was interrupted before, go on after them",
+        help="keep finished frames; if the same command was interrupted before, go on after them (sequences are kept "
+        "without it too)",
     )
     job.add_argument("--save-track", metavar="FILE", help="save where the subject was found")
     job.add_argument(
-        "--track", action=Once, metavar="FILE", help="use a saved track in place of prompts; nothing is tracked again"
-    )
+        "--track", action=Once, metavar="FILE", help="use a saved track in place of prompts; nothing is tracked again, "
+        "or with --prompt only the frames around that"
+    )  # fmt: skip
     job.add_argument("--report", metavar="DIR", help="write run.json, with one record a frame, and report.html")
     add_config(job)
     job.add_argument(
@@ -178,7 +180,9 @@ def _add_job(job: argparse._ActionsContainer) -> None:
         help="json prints a line of JSON about once a second and nothing else (default: bar)",
     )
     job.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    job.add_argument("--verbose", action="store_true", help="also print the time of each stage and what was checked")
+    job.add_argument(
+        "-v", "--verbose", action="store_true", help="also print the time of each stage and what was checked"
+    )  # fmt: skip
     add_debug(job)
 
 
@@ -188,6 +192,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _matte(job: MatteOptions) -> int:
     from mam_video.media import open_clip, parse_output
+    from mam_video.media.atomic_output import SUBJECT
     from mam_video.media.open import check_resumable
 
     if job.report:
@@ -198,6 +203,9 @@ def _matte(job: MatteOptions) -> int:
         parse_output(output)
         if job.resume:
             check_resumable(output)
+    track = job.subject.track
+    if track and SUBJECT not in track and not Path(track).exists():  # before torch is loaded, which takes seconds
+        raise UsageError(f"{track}: no such track file")
     with open_clip(job.input, job.settings.input) as reader:
         return _matte_opened(job, reader)
 
@@ -222,6 +230,7 @@ def _matte_opened(job: MatteOptions, reader: Reader) -> int:
         return 0
 
     from mam_video.jobs.matte_clip import matte_clip
+    from mam_video.media.open import keeps_by_itself
     from mam_video.report.page import save_report
     from mam_video.report.thumbnails import Thumbnails
 
@@ -244,9 +253,10 @@ def _matte_opened(job: MatteOptions, reader: Reader) -> int:
             exclude=job.subject.exclude,
             frames=frames,
             resume=job.resume,
+            keep=all(map(keeps_by_itself, job.outputs)),
             on_frame=_each(shown, thumbnails),
             on_tracked=tracked,
-            on_resume=_print_resume(info, first) if job.talks else None,
+            on_resume=_print_resume(info, first) if job.talks and job.resume else None,
         )
     report.command = list(job.command)
     if thumbnails is not None:
@@ -282,7 +292,7 @@ def _frames_of(job: MatteOptions, info: ClipInfo) -> FrameRange | None:
     """Return the range with its handles; None for the whole clip."""
     if job.range is None:
         return None
-    return frame_range(job.range, info.timecode, info.rate, info.numbers).widened(job.handles)
+    return range_of(job.range, info).widened(job.handles)
 
 
 def _print_start(job: MatteOptions, info: ClipInfo, first: int, count: int | None, prompts: list[Prompts]) -> list[str]:
@@ -331,7 +341,7 @@ def _print_resume(info: ClipInfo, first: int) -> Callable[[int], None]:
 @contextmanager
 def _tell_how_to_resume(job: MatteOptions) -> Iterator[None]:
     """Give an interrupt a message that says how to go on."""
-    from mam_video.media.open import is_resumable
+    from mam_video.media.open import is_resumable, keeps_by_itself
 
     try:
         yield
@@ -340,6 +350,8 @@ def _tell_how_to_resume(job: MatteOptions) -> Iterator[None]:
             raise
         if job.resume:
             hint = "no frame was done yet; the same command starts anew"
+        elif all(map(keeps_by_itself, job.outputs)):
+            hint = "no frame was done yet"
         elif all(map(is_resumable, job.outputs)):
             hint = "add --resume from the start to be able to go on after a stop"
         else:

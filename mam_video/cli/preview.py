@@ -14,10 +14,9 @@ from mam_video.cli.options import Groups, add_config, add_debug, add_edges, add_
 from mam_video.cli.prompts import add_prompts, prompts_of
 from mam_video.cli.say import say
 from mam_video.cli.subject import SubjectOptions, add_subject
-from mam_video.cli.which_frame import add_frame, count_of, find_index, output_of, requested_frame
+from mam_video.cli.which_frame import add_frame, count_of, find_index, output_of, range_of, requested_frame
 from mam_video.core.errors import UsageError
 from mam_video.core.settings import Settings
-from mam_video.core.timecode import frame_range
 from mam_video.core.units import readable
 from mam_video.report.sentences import sentences
 
@@ -112,7 +111,7 @@ def run(options: argparse.Namespace) -> int:
         parse_output(planned)
     with open_clip(job.input, job.settings.input) as reader:
         info = reader.info
-        part = None if job.range is None else frame_range(job.range, info.timecode, info.rate, info.numbers)
+        part = None if job.range is None else range_of(job.range, info)
         index, prompt = _shown(job, reader, 0 if part is None else part.start)
         output = _output_of(job, info)
 
@@ -124,7 +123,8 @@ def run(options: argparse.Namespace) -> int:
             prompt,
             job.settings,
             index=index,
-            track_from=job.subject.track,
+            part=part,
+            track_from=job.subject.track if prompt is None else None,
             masks=job.subject.masks,
             trimaps=job.subject.trimaps,
             include=job.subject.include,

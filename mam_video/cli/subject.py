@@ -88,10 +88,11 @@ class SubjectOptions:
         for name in ("box", "mask", "prompt", "prompts", "track", "masks", "trimaps"):
             if self.text is not None and name in given:
                 raise UsageError(f"--text finds the subject by itself; leave out --{name}, or --text")
-        prompting = [name for name in ("text", "box", "point", "mask", "prompt", "prompts") if name in given]
+        prompting = [name for name in ("text", "box", "point", "mask") if name in given]
         if self.track and prompting:
             raise UsageError(
-                f"--track and --{prompting[0]} cannot be combined: a saved track says already where the subject is"
+                f"--track and --{prompting[0]} cannot be combined: a saved track says already where the subject is; to "
+                "correct it on a frame: --track FILE --prompt FRAME:box=..."
             )
         if not given:
             raise UsageError("no prompt: give --box x0,y0,x1,y1 or --point x,y on the subject in the first frame")

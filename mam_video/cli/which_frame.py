@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mam_video.core.errors import UsageError
-from mam_video.core.timecode import Timecode, nominal_rate
+from mam_video.core.timecode import Timecode, frame_range, nominal_rate
 
 if TYPE_CHECKING:
     from mam_video.core.frames import Frame
+    from mam_video.core.ranges import FrameRange
     from mam_video.media import ClipInfo, Reader
 
 _FORMS: Final = "a number, a timecode, a time such as 1.5s, or last"
@@ -38,6 +39,15 @@ def requested_frame(options: argparse.Namespace) -> str | None:
         raise UsageError(f"frame given twice, {options.at} and --frame {options.frame}; give one")
     given = options.frame if options.at is None else options.at
     return None if given is None else str(given)
+
+
+def range_of(text: str, info: ClipInfo) -> FrameRange:
+    """Parse the range of a clip. Raises: UsageError, it is none, or the clip ends before it."""
+    found = frame_range(text, info.timecode, info.rate, info.numbers)
+    if found.count(info.frames_in_header) == 0:
+        first, last = info.frame_number(0), info.frame_number((info.frames_in_header or 1) - 1)
+        raise UsageError(f"--range '{text}': {info.path} has the frames {first}-{last}")
+    return found
 
 
 def frame_of(text: str | None, reader: Reader) -> Frame:

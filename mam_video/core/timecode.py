@@ -19,7 +19,7 @@ from mam_video.core.ranges import FrameRange
 
 MOST_RATE: Final = 1000  # labels a second
 _LABEL = re.compile(r"(\d{1,2}):(\d{2}):(\d{2})([:;.,])(\d{2,3})")
-_NUMBERS = re.compile(r"(-?\d+)-(-?\d+|)")
+_NUMBERS = re.compile(r"(-?\d+)(-(-?\d+|))?")
 
 
 def nominal_rate(rate: Fraction) -> int:
@@ -122,7 +122,7 @@ def _dropped_a_minute(rate: int) -> int:
 
 
 def frame_range(text: str, start: Timecode | None, rate: Fraction, numbers: Sequence[int] | None = None) -> FrameRange:
-    """Parse FIRST-LAST, both inclusive, as frame numbers or timecodes.
+    """Parse FIRST-LAST, both inclusive, as frame numbers or timecodes; one of them alone is a range of one frame.
 
     Args:
         text: as 20-39, 20-, 00:00:04:12-00:00:06:00 or 00:00:04:12-; numbers count from 0, or are those of the files. A
@@ -134,23 +134,25 @@ def frame_range(text: str, start: Timecode | None, rate: Fraction, numbers: Sequ
     plain = text.strip()
     counted = "1001-1050 (numbers of the files)" if numbers else "20-39 (counted from 0), 20-"
     wrong = f"--range '{text}' is not of the form FIRST-LAST, as in {counted} or 00:00:04:12-"
+    backwards = f"--range '{text}': the first frame comes after the last"
     if found := _NUMBERS.fullmatch(plain):
-        first, last = int(found[1]), int(found[2]) if found[2] else None
+        first = int(found[1])
+        last = first if found[2] is None else int(found[3]) if found[3] else None
         if numbers:
             if last is not None and last < first:
-                raise UsageError(wrong)
+                raise UsageError(backwards)
             return _range_of_numbers(first, last, numbers, text)
         if first < 0:
             raise UsageError(wrong)
     else:
         begin, dash, end = plain.partition("-")
-        if not dash or ":" not in begin:
+        if ":" not in begin:
             raise UsageError(wrong)
         origin = start or Timecode(0, nominal_rate(rate))
         first = _index(begin, origin, text)
-        last = _index(end, origin, text) if end.strip() else None
+        last = _index(end, origin, text) if end.strip() else None if dash else first
     if last is not None and last < first:
-        raise UsageError(wrong)
+        raise UsageError(backwards)
     return FrameRange.inclusive(first, last)
 
 

@@ -11,6 +11,7 @@ first output has also
     tracks-named  an empty file: the tracks that are saved are whole, and get their names
     publishing  an empty file: every output is whole, and they are being renamed
     published   an empty file: all have their names, and what was kept is being removed
+    unasked     an empty file: the user did not ask to keep anything; another run may begin here
 
 As many frames are done as all of these have in common. So none has to be written at the same instant as another.
 """
@@ -45,6 +46,7 @@ from mam_video.runtime.commit import in_use
 from mam_video.tracking.track_log import ANEW, TrackLog
 
 _DONE: Final = struct.Struct("<ffddd")
+_UNASKED: Final = "unasked"
 _DAMAGED: Final = "damaged"  # in place of a fingerprint that cannot be read
 
 
@@ -92,8 +94,13 @@ class Checkpoint:
     Raises: UsageError, where the kept run is another one (what differs is named), or is still going on.
     """
 
-    def __init__(self, places: Sequence[Path], key: Mapping[str, Any], subjects: int = 1) -> None:
-        """`places` are the hidden folders of the outputs; `key` is the run's fingerprint, in plain values."""
+    def __init__(
+        self, places: Sequence[Path], key: Mapping[str, Any], subjects: int = 1, *, asked: bool = True
+    ) -> None:
+        """`places` are the hidden folders of the outputs; `key` is the run's fingerprint, in plain values.
+
+        asked: whether the user wants what is done to be kept, so that no other run may remove it.
+        """
         self.places = list(places)
         self._main = self.places[0]
         self._locks: list[IO[str]] = []
@@ -120,6 +127,11 @@ class Checkpoint:
         for place in self.places:
             lock = _locked(place / "lock")
             self._locks += [] if lock is None else [lock]
+        with writing(self._main):
+            if asked:
+                (self._main / _UNASKED).unlink(missing_ok=True)
+            else:
+                (self._main / _UNASKED).touch()
         self.publishing = (self._main / "publishing").exists()
         self.tracks_named = (self._main / "tracks-named").exists()
         self.tracks = tuple(TrackLog(self._main / _numbered("track", k)) for k in range(subjects))
@@ -223,10 +235,34 @@ def refuse_checkpoint(places: Sequence[Path], overwrite: bool) -> None:
     """
     for place in places:
         _refuse_running(place)
-    standing = [place for place in places if _fingerprint_in(place) is not None and not (place / "published").exists()]
-    if standing and not overwrite:
+    standing = _standing(places)
+    if standing and not overwrite and not _replaceable(places):
         raise UsageError(f"{standing[0]}: a run was cut off here: --resume goes on with it, --overwrite begins anew")
     discard(places)
+
+
+def begin_anew(places: Sequence[Path], key: Mapping[str, Any], overwrite: bool) -> None:
+    """Remove what an earlier run kept, for a run that keeps what it does from the start.
+
+    Raises: UsageError, as `refuse_checkpoint`; also where it was this same run, which can go on.
+    """
+    standing = _standing(places)
+    if standing and not overwrite and _fingerprint_in(standing[0]) == json.loads(json.dumps(key)):
+        raise UsageError(
+            f"{standing[0]}: this same run was cut off: add --resume to go on after the frames that are done, or "
+            "--overwrite to begin anew"
+        )
+    refuse_checkpoint(places, overwrite)
+
+
+def _standing(places: Sequence[Path]) -> list[Path]:
+    """Return the places where a run was cut off."""
+    return [place for place in places if _fingerprint_in(place) is not None and not (place / "published").exists()]
+
+
+def _replaceable(places: Sequence[Path]) -> bool:
+    """Return whether nobody asked to keep what is there, and no output was given its name."""
+    return (places[0] / _UNASKED).exists() and not (places[0] / "publishing").exists()
 
 
 def discard(places: Sequence[Path]) -> None:

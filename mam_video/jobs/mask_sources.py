@@ -2,7 +2,8 @@
 
     FirstFramePrompt   prompts on the first frame: tracked and matted in one pass over the clip
     MultiFramePrompts  prompts on several frames, or on a later one: tracked first, matted in a second pass
-    SavedTrack         a track file
+    SavedTrack         a track file (`saved_tracks.py`)
+    CorrectedTracks    a track file and prompts that correct it: tracked again around these, matted in a second pass
     ExternalMasks      masks of every frame, made elsewhere
     Trimaps            trimaps of every frame, made elsewhere
 
@@ -11,123 +12,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-import tempfile
-from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mam_video.core.errors import UsageError
 from mam_video.core.frames import Record
 from mam_video.core.ranges import FrameRange
-from mam_video.core.settings import Settings
-from mam_video.jobs.checkpoint import Checkpoint
 from mam_video.jobs.external_masks import track_masks
-from mam_video.matting.pipeline import end_needed
-from mam_video.media import ClipInfo, Reader
-from mam_video.media.atomic_output import SUBJECT
+from mam_video.jobs.mask_source import MaskSource, TrackedAhead, TrackedClip, TrackingJob, hash_of_masks
+from mam_video.jobs.saved_tracks import CorrectedTracks, SavedTrack
+from mam_video.media import ClipInfo
 from mam_video.media.mask_reader import Masks
 from mam_video.media.open import identity_of
-from mam_video.models.base import Model
 from mam_video.motion.shot_detection import CutFinder
-from mam_video.prompts.prompt import DEFAULT_SUBJECT, Prompt, PromptLike, Prompts, as_prompt
-from mam_video.runtime.append_log import identity
-from mam_video.runtime.lifecycle import Closeable
-from mam_video.runtime.stage_timer import StageTimer
+from mam_video.prompts.prompt import Prompt, PromptLike, Prompts, as_prompt
 from mam_video.tracking.bidirectional import track_prompts
-from mam_video.tracking.stage import FollowTracks, TrackPrompts, TrackStage
-from mam_video.tracking.track_file import Track, TrackWriter
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrackingJob:
-    """What a mask source works with.
-
-    frames      those that come out
-    batch       frames embedded at once
-    cuts        finds the cuts, and says what is done there
-    checkpoint  where what is found is kept, so that the run can be resumed
-    on_tracked  called after each frame that is tracked ahead of matting, in either direction
-    """
-
-    reader: Reader
-    frames: FrameRange
-    model: Model
-    settings: Settings
-    batch: int
-    cuts: CutFinder
-    clock: StageTimer
-    checkpoint: Checkpoint | None = None
-    on_tracked: Callable[[], None] | None = None
-
-    @property
-    def stop(self) -> int | None:
-        """One past the frame to end with so that the last one comes out as in the whole clip; None: the clip's end."""
-        return end_needed(self.frames, self.settings.smooth, self.batch)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrackedClip:
-    """Where the subjects are, ready for the recipe.
-
-    stage    the track stage of the recipe
-    covers   frames that are tracked already; None: they are tracked as they come
-    ends     whether the run ends where `covers` does
-    known    frames whose records `records` can tell, counted from the run's first
-    records  of a frame, by index: a record for each subject
-    """
-
-    stage: TrackStage
-    known: int
-    records: Callable[[int], tuple[Record, ...]]
-    covers: FrameRange | None = None
-    ends: bool = False
-
-
-class MaskSource(Closeable):
-    """Finds the subjects in every frame. A context manager: files that it opened are closed at its end.
-
-    subjects  their names, in the order of every row
-    """
-
-    subjects: tuple[str, ...] = (DEFAULT_SUBJECT,)
-
-    @abstractmethod
-    def tracked(self, job: TrackingJob) -> AbstractContextManager[TrackedClip]:
-        """Find the subjects, or prepare to find them as frames come. The result is valid inside the context.
-
-        Raises: UsageError or MediaError, in one line.
-        """
-
-    @abstractmethod
-    def fingerprint(self) -> dict[str, Any]:
-        """Return what the masks depend on, in plain values."""
-
-    @property
-    def prompted(self) -> tuple[int, ...]:
-        """Indices of the prompted frames, where there are several."""
-        return ()
-
-    def prompts_at(self, index: int) -> tuple[Prompt | None, ...]:
-        """Return the prompt of each subject on frame `index`; empty where prompts are not known."""
-        return ()
-
-    @property
-    def notes(self) -> list[str]:
-        """What was assumed of the masks, a line each."""
-        return []
-
-    @property
-    def record_names(self) -> tuple[str, ...]:
-        """Names of the subjects as records have them: empty for one that is alone."""
-        return self.subjects if len(self.subjects) > 1 else ("",)
-
-    def close(self) -> None:
-        """Close what was opened."""
+from mam_video.tracking.stage import TrackPrompts
+from mam_video.tracking.track_file import TrackWriter
 
 
 def mask_source(
@@ -139,14 +43,16 @@ def mask_source(
     track: str | Path | None = None,
     masks: str | Path | None = None,
     trimaps: str | Path | None = None,
+    masks_of: FrameRange | None = None,
 ) -> MaskSource:
-    """Make the mask source of a run, from exactly one of a prompt, a track file, masks and trimaps.
+    """Make the mask source of a run, from a prompt, a track file, masks or trimaps; or from a track and prompts.
 
     Args:
-        prompt: see `as_prompt`.
+        prompt: see `as_prompt`. Beside a track it corrects it.
         info: the clip.
         frames: the range of the run; None: the whole clip.
         backward: track back from the first prompt to the first frame.
+        masks_of: the range that masks are of where their numbers do not say it; None: `frames`.
     Raises: UsageError, nothing was given or two things, or what was given cannot be for this clip and range.
     """
     prompt = as_prompt(prompt)
@@ -154,19 +60,19 @@ def mask_source(
     given = [name for name, way in ways.items() if way is not None]
     if not given:
         raise UsageError("no prompt: give a box or points on the first frame, or a saved track")
-    if len(given) > 1:
+    if len(given) > 1 and given != ["a prompt", "--track"]:
         raise UsageError(f"{' and '.join(given)} both say where the subject is; give one of them")
-    if track is not None:
-        return SavedTrack(track, info, frames)
     if masks is not None:
-        return ExternalMasks(masks, info, frames)
+        return ExternalMasks(masks, info, frames, masks_of)
     if trimaps is not None:
-        return Trimaps(trimaps, info, frames)
+        return Trimaps(trimaps, info, frames, masks_of)
     first = frames.start if frames is not None else 0
     if isinstance(prompt, Prompt):
-        return FirstFramePrompt({DEFAULT_SUBJECT: prompt}, info, first)
+        prompt = Prompts.of({first: prompt})
     several = [prompt] if isinstance(prompt, Prompts) else list(prompt or ())
     _check_names([prompts.subject for prompts in several])
+    if track is not None:
+        return CorrectedTracks(track, several, info, frames) if several else SavedTrack(track, info, frames)
     if all(prompts.frames == (first,) for prompts in several):
         return FirstFramePrompt({prompts.subject: prompts[first] for prompts in several}, info, first)
     return MultiFramePrompts(several, info, frames or FrameRange(), backward=backward)
@@ -205,33 +111,10 @@ class FirstFramePrompt(MaskSource):
             (text,) = map(str, self.prompts.values())
         else:
             text = "; ".join(f"{name}@ {prompt}" for name, prompt in self.prompts.items())
-        return {"prompt": text, "mask": _hash_of_masks(self.prompts.values())}
+        return {"prompt": text, "mask": hash_of_masks(self.prompts.values())}
 
 
-class _TrackedAhead(MaskSource):
-    """Masks that are found before the first frame is matted, and followed in a second pass over the clip.
-
-    With a checkpoint a track is kept once it is whole.
-    """
-
-    @contextmanager
-    def tracked(self, job: TrackingJob) -> Iterator[TrackedClip]:
-        with tempfile.TemporaryDirectory(prefix="mam-video-") as folder, ExitStack() as stack:
-            tracks: dict[str, Track] = {}
-            for k, name in enumerate(self.record_names):
-                own = Path(folder) / str(k)
-                own.mkdir()
-                path = own / "ahead.track" if job.checkpoint is None else job.checkpoint.ahead(k)
-                self.track_ahead(k, path, own, job)
-                tracks[name] = stack.enter_context(Track.load(path, job.reader.info.size))
-            yield _followed(tracks, ends=job.settings.cuts.on_cut == "stop")
-
-    @abstractmethod
-    def track_ahead(self, k: int, path: Path, folder: Path, job: TrackingJob) -> None:
-        """Write the track of subject `k` to `path`, if it is not there whole; `folder` is for files in between."""
-
-
-class MultiFramePrompts(_TrackedAhead):
+class MultiFramePrompts(TrackedAhead):
     """Subjects with prompts on several frames, or on a later one than the first; each is tracked by itself.
 
     Raises: UsageError, a prompt lies outside the frame or the range, or nothing leads to the first frame.
@@ -275,91 +158,21 @@ class MultiFramePrompts(_TrackedAhead):
             for index, prompt in prompts.entries
         ]
         masks = (prompt for prompts in self.several for _, prompt in prompts.entries)
-        return {"prompt": "; ".join(entries), "mask": _hash_of_masks(masks)}
+        return {"prompt": "; ".join(entries), "mask": hash_of_masks(masks)}
 
 
-class SavedTrack(MaskSource):
-    """A track file of one subject, opened; or with `{subject}` in its name those of several, as they were saved.
-
-    Raises: as `Track.load`, and UsageError, a track does not cover the frames of the run.
-    """
-
-    def __init__(self, path: str | Path, info: ClipInfo, frames: FrameRange | None) -> None:
-        paths = tracks_by_subject(path)
-        self.subjects = tuple(paths)
-        self.tracks: list[Track] = []
-        try:
-            for each in paths.values():
-                self.tracks.append(Track.load(each, info.size))
-                _check_covered(self.tracks[-1], info, frames)
-        except BaseException:
-            self.close()
-            raise
-
-    @contextmanager
-    def tracked(self, job: TrackingJob) -> Iterator[TrackedClip]:
-        yield _followed(dict(zip(self.record_names, self.tracks, strict=True)), ends=False)
-
-    def fingerprint(self) -> dict[str, Any]:
-        return {"track": identity([track.path for track in self.tracks])}
-
-    def close(self) -> None:
-        for track in self.tracks:
-            track.close()
-
-
-def tracks_by_subject(path: str | Path) -> dict[str, Path]:
-    """Return the track files that a name stands for, by subject: each file that fits where it holds `{subject}`.
-
-    Raises: UsageError, no file fits.
-    """
-    name = Path(path)
-    if SUBJECT not in str(name):
-        return {DEFAULT_SUBJECT: name}
-    placed = next(k for k, part in enumerate(name.parts) if SUBJECT in part)
-    folder, part = Path(*name.parts[:placed]), name.parts[placed]
-    form = re.compile("(?P<subject>.+)".join(map(re.escape, part.split(SUBJECT, 1))).replace(re.escape(SUBJECT), ".+"))
-    found = {}
-    for entry in sorted(folder.iterdir()) if folder.is_dir() else []:
-        fits = form.fullmatch(entry.name)
-        if fits is not None and not entry.name.startswith("."):
-            file = Path(str(name).replace(SUBJECT, fits["subject"]))
-            if file.is_file():
-                found[fits["subject"]] = file
-    if not found:
-        raise UsageError(f"{path}: no such track file; {SUBJECT} stands for the subjects' names")
-    return found
-
-
-def _check_covered(track: Track, info: ClipInfo, frames: FrameRange | None) -> None:
-    """Raises: UsageError, the run has frames that the track lacks."""
-    wanted = frames or FrameRange()
-    count = wanted.count(info.frames_in_header)
-    if count == 0:  # refused when the clip is read
-        return
-    last = None if count is None else wanted.start + count - 1
-    end = track.first + track.count - 1
-    if track.first <= wanted.start <= end and (last is None or last <= end):
-        return
-    first, stop = info.frame_number(track.first), info.frame_number(end)
-    start = info.frame_number(wanted.start)
-    if frames is None:
-        more = f"the clip has frames {start}-{info.frame_number(last if last is not None else end)}: give --range "
-        raise UsageError(f"{track.path} covers frames {first}-{stop}; {more}{first}-{stop}")
-    until = "" if last is None else info.frame_number(last)
-    raise UsageError(f"{track.path} covers frames {first}-{stop}; you asked for {start}-{until}")
-
-
-class ExternalMasks(_TrackedAhead):
+class ExternalMasks(TrackedAhead):
     """Masks of every frame, made elsewhere, opened. Raises: as `Masks`, and UsageError, the range asks for others."""
 
     option = "--masks"
     trimaps = False
 
-    def __init__(self, source: str | Path, info: ClipInfo, frames: FrameRange | None) -> None:
+    def __init__(
+        self, source: str | Path, info: ClipInfo, frames: FrameRange | None, masks_of: FrameRange | None = None
+    ) -> None:
         self.source = source
         self.whole = frames is None  # of a whole clip every frame needs a mask
-        self.masks = Masks(source, info, self.option, frames)
+        self.masks = Masks(source, info, self.option, masks_of or frames)
         try:
             _check_range(self.masks, info, frames or FrameRange())
         except UsageError:
@@ -389,24 +202,6 @@ class Trimaps(ExternalMasks):
 
     option = "--trimaps"
     trimaps = True
-
-
-def _followed(tracks: Mapping[str, Track], *, ends: bool) -> TrackedClip:
-    """Follow tracks that are whole; `ends`: the run ends where they do."""
-
-    def records(index: int) -> tuple[Record, ...]:
-        return tuple(replace(track.frame(index).record, subject=name) for name, track in tracks.items())
-
-    first = max(track.first for track in tracks.values())
-    stop = min(track.first + track.count for track in tracks.values())
-    known = max(stop - first, 0)
-    covers = FrameRange(first, max(stop, first + 1))
-    return TrackedClip(stage=FollowTracks(tracks), known=known, records=records, covers=covers, ends=ends)
-
-
-def _hash_of_masks(prompts: Iterable[Prompt]) -> str:
-    masks = [prompt.mask.tobytes() for prompt in prompts if prompt.mask is not None]
-    return hashlib.sha256(b"".join(masks)).hexdigest() if masks else "none"
 
 
 def _check_names(names: Sequence[str]) -> None:

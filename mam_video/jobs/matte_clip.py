@@ -13,8 +13,9 @@ from mam_video.core.errors import UsageError
 from mam_video.core.frames import Matted, State
 from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import Settings, checked_settings
-from mam_video.jobs.checkpoint import Checkpoint, done_frame, refuse_checkpoint, run_fingerprint
-from mam_video.jobs.mask_sources import MaskSource, TrackedClip, TrackingJob, mask_source
+from mam_video.jobs.checkpoint import Checkpoint, begin_anew, done_frame, refuse_checkpoint, run_fingerprint
+from mam_video.jobs.mask_source import MaskSource, TrackedClip, TrackingJob
+from mam_video.jobs.mask_sources import mask_source
 from mam_video.jobs.output_plan import AlphaRanges, OutputPlan, edge_ops_of_subject
 from mam_video.jobs.prompt_check import judged, judged_frame
 from mam_video.matting.edge_ops import Overrides
@@ -53,7 +54,9 @@ def matte_clip(
     include: str | Path | None = None,
     exclude: str | Path | None = None,
     frames: FrameRange | tuple[int, int | None] | None = None,
+    masks_of: FrameRange | None = None,
     resume: bool = False,
+    keep: bool = False,
     on_frame: Callable[[Matted, RunReport], None] | None = None,
     on_tracked: Callable[[], None] | None = None,
     progress: Callable[[int, int | None], None] | None = None,
@@ -70,11 +73,14 @@ def matte_clip(
         settings: all knobs, or the name of a preset or file; the defaults where None.
         model: one that is loaded, or a name; None: that of the settings.
         backward: track back from the first prompt to the first frame.
-        track_from, masks, trimaps: stand in place of a prompt: a track file; masks or trimaps of every frame.
+        track_from, masks, trimaps: stand in place of a prompt: a track file; masks or trimaps of every frame. Prompts
+            beside a track correct it: only the frames around them are tracked again.
         track_to: a track file to write.
         include, exclude: garbage mattes, a still or one for each frame: alpha is 1 in the one, 0 in the other.
         frames: a range; a pair is first and last index, both inclusive. Movies of a range start at time 0.
+        masks_of: the range that masks, trimaps and garbage mattes are of, where it is not `frames`.
         resume: keep what is done beside the outputs, and go on there where the same run was cut off.
+        keep: keep it too, but begin anew; a run with `resume` goes on.
         on_frame, on_tracked: called after each frame that is written, and that is tracked ahead of matting.
         progress: called after each frame that is written, with the frames done and to do (None: not known).
         on_resume: with `resume`, called once before matting with the number of frames that are done already.
@@ -88,8 +94,9 @@ def matte_clip(
         if isinstance(source, str | Path):
             source = stack.enter_context(open_clip(source, settings.input))
         where = mask_source(
-            prompt, source.info, part, backward=backward, track=track_from, masks=masks, trimaps=trimaps
-        )
+            prompt, source.info, part, backward=backward, track=track_from, masks=masks, trimaps=trimaps,
+            masks_of=masks_of,
+        )  # fmt: skip
         stack.enter_context(where)
         settings = edge_ops_of_subject(settings, where.subjects)
         plan = OutputPlan.of(names, where.subjects, track_to)
@@ -97,7 +104,7 @@ def matte_clip(
         read = {**by_hand, "masks": masks, "track": track_from}
         _check_names(source.info, plan, settings, part, {f"--{name}": path for name, path in read.items()})
         calls = _Callbacks(on_frame, on_tracked, progress, on_resume)
-        return _Job(source, where, plan, settings, part, by_hand, resume, model, calls).run()
+        return _Job(source, where, plan, settings, part, masks_of or part, by_hand, resume, keep, model, calls).run()
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,7 @@ class _Job:
     """One run of `matte_clip`.
 
     part     the range that the user gave; None: the whole clip
+    masks_of the range that masks are of
     by_hand  files of trimaps and garbage mattes, by option
     """
 
@@ -123,8 +131,10 @@ class _Job:
     plan: OutputPlan
     settings: Settings
     part: FrameRange | None
+    masks_of: FrameRange | None
     by_hand: Mapping[str, str | Path | None]
     resume: bool
+    keep: bool
     model: Model | None
     calls: _Callbacks
     clock: StageTimer = field(default_factory=StageTimer)
@@ -169,23 +179,29 @@ class _Job:
     def _open_overrides(self, stack: ExitStack) -> Overrides:
         def opened(name: str) -> Masks | None:
             path = self.by_hand[name]
-            return None if path is None else stack.enter_context(Masks(path, self.reader.info, f"--{name}", self.part))
+            info, part = self.reader.info, self.masks_of
+            return None if path is None else stack.enter_context(Masks(path, info, f"--{name}", part))
 
         return Overrides(opened("trimaps"), opened("include"), opened("exclude"))
 
     def _open_checkpoint(self, stack: ExitStack) -> Checkpoint | None:
         names = self.plan.names
-        if not self.resume:
+        overwrite = self.settings.output.overwrite
+        if not (self.resume or self.keep):
             places = [checkpoint_place(name, self.info, self.part) for name in names if is_resumable(name)]
-            refuse_checkpoint(places, self.settings.output.overwrite)
+            refuse_checkpoint(places, overwrite)
             return None
+        places = [checkpoint_place(name, self.info, self.part) for name in names]
+        if not any(place.exists() for place in places):
+            self._open_writers().abort()  # a name that is taken is refused before the model is loaded
         model = self.model = self.model or load_model(self.settings.model)
         files = {name: self.by_hand[name] for name in ("include", "exclude")}
         key = run_fingerprint(
             self.reader.info, names, self.source.fingerprint(), self.part, self.settings, model, device_of(model), files
         )
-        places = [checkpoint_place(name, self.info, self.part) for name in names]
-        return stack.enter_context(Checkpoint(places, key, len(self.source.subjects)))
+        if not self.resume:
+            begin_anew(places, key, overwrite)
+        return stack.enter_context(Checkpoint(places, key, len(self.source.subjects), asked=self.resume))
 
     def _open_writers(self) -> WriterGroup:
         output, checkpoint = self.settings.output, self.checkpoint

@@ -79,6 +79,7 @@ def preview(
     settings: Settings | None = None,
     *,
     index: int = 0,
+    part: FrameRange | None = None,
     **more: Any,
 ) -> Preview:
     """Matte frame `index` and a few after it, and measure time and size.
@@ -87,6 +88,7 @@ def preview(
         source: as for `matte_clip`; an opened reader stays open.
         outputs: what the run will write, as for `matte_clip`; the preview writes nothing there.
         prompt: where the subject is in frame `index`, or the prompts of several subjects there.
+        part: the range that the run will have; frames after it are not used. None: the whole clip.
         more: track_from, masks, trimaps, include, exclude: as for `matte_clip`.
     Raises: as `matte_clip`.
     """
@@ -96,6 +98,8 @@ def preview(
     load = time.perf_counter() - start
     batch = batch_size(model, settings)
     stop = index + max(_FRAMES, 2 * batch + 1)
+    if part is not None and part.stop is not None and index < part.stop:
+        stop = min(stop, part.stop)
     settings = replace(settings, output=replace(settings.output, verify=False, overwrite=True))
     kept: list[Matted] = []
     written: list[float] = []
@@ -113,8 +117,9 @@ def preview(
         if known is not None and index >= known:
             raise UsageError(f"{reader.info.path}: holds no frame {index}; it has {known} of them, counted from 0")
         matte_clip(
-            reader, names, prompt, settings, model=model, frames=FrameRange(index, stop), on_frame=on_frame, **more
-        )
+            reader, names, prompt, settings, model=model, frames=FrameRange(index, stop), masks_of=part or FrameRange(),
+            on_frame=on_frame, **more,
+        )  # fmt: skip
         sizes = []
         for k, output in enumerate(outputs):
             table = expected_bytes(output, reader.info, 1)

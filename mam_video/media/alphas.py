@@ -17,7 +17,7 @@ import numpy as np
 from mam_video.core.errors import MediaError, MissingFileError, UsageError
 from mam_video.media.atomic_output import Pattern
 from mam_video.media.movie.reader import MovieReader
-from mam_video.media.still_images import is_picture, pictures_in, read_alpha
+from mam_video.media.still_images import is_colour_picture, is_coloured, is_picture, pictures_in, read_alpha
 from mam_video.runtime.os_errors import reason
 
 # Where a folder holds one of these, the alphas lie in it and what lies beside it is something else: the layouts of
@@ -81,6 +81,17 @@ def open_alphas(source: str | Path) -> Alphas:
         return Pictures(path, tuple(f for _, f in ordered), tuple(f.stem for _, f in ordered),
                         tuple(n for n, _ in ordered))  # fmt: skip
     raise MissingFileError(f"{path}: no such file or folder")
+
+
+def looks_like_plate(clip: Alphas) -> bool:
+    """Return whether a clip's first picture is in colour and has no alpha: its grey value is hardly a matte."""
+    if isinstance(clip, Movie):
+        with MovieReader(clip.path) as reader:
+            if reader.info.has_alpha:
+                return False
+            first = next(iter(reader.frames(0, 1)), None)
+        return first is not None and is_coloured(first.rgb8)
+    return is_colour_picture(clip.files[0])
 
 
 def find_alphas(source: str | Path, chosen: Sequence[str] = ALPHA_FOLDERS) -> dict[str, Alphas]:

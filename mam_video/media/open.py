@@ -93,6 +93,12 @@ def is_resumable(output: str | Path) -> bool:
     return parse_output(output)[1].resumable
 
 
+def keeps_by_itself(output: str | Path) -> bool:
+    """Return whether keeping an output's finished frames costs nothing: they are files of their own anyway."""
+    _, kind = parse_output(output)
+    return kind.resumable and kind.writer == "sequence"
+
+
 def check_resumable(output: str | Path) -> None:
     """Raise UsageError if a run of this output cannot be resumed."""
     if not is_resumable(output):

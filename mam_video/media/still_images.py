@@ -14,6 +14,7 @@ from mam_video.runtime.os_errors import reason
 
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 _NUMBERS = re.compile(r"(\d+)")
+_GREY: Final = 0.03  # of the range: mean difference of the channels of grey pictures, coded with loss
 
 
 def read_rgb(path: Path) -> np.ndarray:
@@ -37,6 +38,19 @@ def read_alpha(path: Path) -> np.ndarray:
     if not np.isfinite(picture).all():
         raise MediaError(f"{path}: holds values that are not finite numbers; an alpha is between 0 and 1")
     return np.clip(picture, 0, 1).astype(np.float32)
+
+
+def is_colour_picture(path: Path) -> bool:
+    """Return whether a picture has no alpha and is in colour. Raises: MediaError."""
+    picture = _decoded(path, cv2.IMREAD_UNCHANGED)
+    return picture.ndim == 3 and picture.shape[2] == 3 and is_coloured(picture)
+
+
+def is_coloured(picture: np.ndarray) -> bool:
+    """Return whether the channels of (H, W, 3) pixels of any range differ by more than coding does."""
+    values = picture[::4, ::4].astype(np.float32)
+    whole = 1.0 if picture.dtype.kind == "f" else float(np.iinfo(picture.dtype).max)
+    return float((values.max(axis=2) - values.min(axis=2)).mean()) > _GREY * whole
 
 
 def pictures_in(folder: Path) -> list[Path]:

@@ -169,7 +169,9 @@ def add(path: Path, name: str = "", *, link: bool = False, progress: Progress | 
     known = _known(name or _name_from(path.name))
     if known is None and not name:
         names = ", ".join(k.name for k in KNOWN)
-        raise UsageError(f"{path.name}: cannot identify these weights; give a name ({names}, or a new one)")
+        raise UsageError(
+            f"{path.name}: cannot identify these weights; say with --name NAME what they are: {names}, or a new name"
+        )
     if known is None and (name != Path(name).name or name.startswith(".")):
         raise UsageError(f"'{name}' is no name for weights: it must not contain a slash or begin with a dot")
     sha256 = _sha256(path, progress)

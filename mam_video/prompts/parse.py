@@ -48,7 +48,9 @@ class PromptEntry:
 def parse_entry(text: str, clip: PromptClip) -> PromptEntry:
     """Parse a prompt of the command line: [SUBJECT@]FRAME:box=X0,Y0,X1,Y1;point=X,Y;point=X,Y,0.
 
-    Coordinates are as in `Prompt.parse`. Raises: UsageError, a line that names it.
+    A + may stand in place of ; which shells take for the end of a command. Coordinates are as in `Prompt.parse`.
+
+    Raises: UsageError, a line that names it.
     """
     where = f"--prompt '{text}'"
     found = _ENTRY.fullmatch(text)
@@ -59,7 +61,7 @@ def parse_entry(text: str, clip: PromptClip) -> PromptEntry:
         raise UsageError(f"{where}: names no subject before the @")
     boxes: list[Values] = []
     points: list[Values] = []
-    for part in found[3].split(";"):
+    for part in re.split("[;+]", found[3]):
         name, equals, value = (p.strip() for p in part.partition("="))
         if not equals or name not in ("box", "point"):
             raise UsageError(f"{where}: '{part.strip()}' is neither box=X0,Y0,X1,Y1 nor point=X,Y nor point=X,Y,0")

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -51,7 +51,7 @@ from mam_video.tracking.types import MaskObservation, TrackStart
 FramesOf = Callable[[int, int | None], Iterable[Frame]]
 
 _DECODED_AHEAD = 4  # frames
-_BLENDED_AHEAD = 2  # frames
+BLENDED_AHEAD = 2  # frames
 _WINDOW_BYTES = 192 << 20  # of the 8-bit pictures of a window; two windows may be held
 _WINDOW_FRAMES = 48
 _RECENT = (2, 7)  # frames back from a prompt that become references for it: nearer ones add nothing
@@ -110,7 +110,7 @@ def track_prompts(
         finally:
             tracker.close()
 
-    yield from ahead(observations(), _BLENDED_AHEAD, "model")
+    yield from ahead(observations(), BLENDED_AHEAD, "model")
 
 
 class PassLogs:
@@ -152,7 +152,10 @@ class PassLogs:
 
 
 class BidirectionalTracker:
-    """Both passes over every gap between prompts, on disk."""
+    """Both passes over every gap between prompts, on disk.
+
+    `known` are observations of prompted frames that are taken over as they are.
+    """
 
     def __init__(
         self,
@@ -165,8 +168,10 @@ class BidirectionalTracker:
         batch: int,
         clock: StageTimer,
         on_frame: Callable[[], None],
+        known: Mapping[int, MaskObservation] | None = None,
     ) -> None:
         self.frames_of, self.prompts, self.model, self.settings = frames_of, prompts, model, settings
+        self.known = known or {}
         self.cuts = cuts
         self.batch, self.clock, self.on_frame = batch, clock, on_frame
         self.prompted = prompts.frames
@@ -201,14 +206,17 @@ class BidirectionalTracker:
                 end = self.prompted[k + 1] if k + 1 < len(self.prompted) else None
                 if shots.next is None:
                     raise self._beyond(place)
-                apart = k == 0 or self._different_shots(self.prompted[k - 1], place)
+                apart = k == 0 or place in self.known or self._different_shots(self.prompted[k - 1], place)
                 before, recent = (None, []) if apart else (self.logs.forward_at(place - 1), self._recent(place))
                 near = [
                     other
                     for other in reversed(self.prompted)
                     if other < place and not self._different_shots(other, place)
                 ]
-                self._track_pass(shots.take(end), place, near, self.logs.forward, before=before, recent=recent)
+                self._track_pass(
+                    shots.take(end), place, near, self.logs.forward, before=before, recent=recent,
+                    begun=self.known.get(place),
+                )  # fmt: skip
                 while shots.next is not None and (end is None or shots.next[0].index < end):
                     begin = shots.next[0].index
                     for frame, motion in shots.take(end):

@@ -247,23 +247,35 @@ class Track(Closeable):
 
         Raises: UsageError, the track does not hold it; MediaError, the file is damaged.
         """
-        if not self.first <= index < self.first + self.count:
-            raise UsageError(
-                f"{self.path}: holds frames {self.first}-{self.first + self.count - 1}; frame {index} is not among them"
-            )
-        name = _member(index)
-        entry = _json(self._zip, self.path, f"{name}.json")
-        raw = _content(self._zip, self.path, f"{name}.f16", 2 * self.mask_size**2)
+        record, crop = self._entry(index)
+        raw = _content(self._zip, self.path, f"{_member(index)}.f16", 2 * self.mask_size**2)
         try:
-            record, crop = _from_json(index, entry)
             halves = np.frombuffer(raw, np.uint8).reshape(2, self.mask_size * self.mask_size)
-        except (KeyError, TypeError, ValueError, OverflowError, UsageError) as error:
-            raise MediaError(f"{self.path}: frame {index} of the track is damaged ({error}); make it again") from None
+        except ValueError as error:
+            raise self._damaged(index, error) from None
         logits = np.ascontiguousarray(halves.T).view("<f2").reshape(self.mask_size, self.mask_size)
         h, w = self.size
         if crop.x0 + crop.width > w or crop.y0 + crop.height > h:
             raise MediaError(f"{self.path}: frame {index} of the track is damaged (view outside the frame)")
         return MaskObservation(record, crop, logits.astype(np.float16, copy=False))
+
+    def record(self, index: int) -> Record:
+        """Return the record of frame `index` without its mask. Raises: as `frame`."""
+        return self._entry(index)[0]
+
+    def _entry(self, index: int) -> tuple[Record, Crop]:
+        if not self.first <= index < self.first + self.count:
+            raise UsageError(
+                f"{self.path}: holds frames {self.first}-{self.first + self.count - 1}; frame {index} is not among them"
+            )
+        entry = _json(self._zip, self.path, f"{_member(index)}.json")
+        try:
+            return _from_json(index, entry)
+        except (KeyError, TypeError, ValueError, OverflowError, UsageError) as error:
+            raise self._damaged(index, error) from None
+
+    def _damaged(self, index: int, error: Exception) -> MediaError:
+        return MediaError(f"{self.path}: frame {index} of the track is damaged ({error}); make it again")
 
     def follow(
         self, frames: Iterable[tuple[Frame, Motion | None]], model: Model | None = None

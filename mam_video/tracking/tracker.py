@@ -217,7 +217,9 @@ class SubjectTracker:
         """Return the crop for a frame and hold it: the same one as before where the subject still fits it."""
         size = self.model.view_size
         box = prediction.query_box if prediction is not None else self.prompt.box
-        if self.crop_settings.roi == "frame":
+        if prediction is None and self.start.begun is not None:
+            self.held_crop = self.start.begun.crop
+        elif self.crop_settings.roi == "frame":
             self.held_crop = Crop.whole(frame_size, size)
         elif box is None:
             self.held_crop = self.held_crop or Crop.whole(frame_size, size)

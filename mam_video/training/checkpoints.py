@@ -48,7 +48,7 @@ def load_weights(net: nn.Module, path: Path, *, parts: Sequence[str] = ("",), gr
     Raises: MamVideoError, the file is unreadable, or its names or shapes do not fit.
     """
     try:
-        state = load_file(path)
+        state = load_file(existing(path))
     except (OSError, SafetensorError) as e:
         raise MamVideoError(f"{path}: cannot read these weights ({e})") from e
     state = {k: v for k, v in state.items() if k.startswith(tuple(parts))}
@@ -66,10 +66,20 @@ def load_weights(net: nn.Module, path: Path, *, parts: Sequence[str] = ("",), gr
     net.load_state_dict({k: v.to(expected[k].dtype) for k, v in state.items()}, strict=False)
 
 
+def existing(path: Path) -> Path:
+    """Return the path of a weight file. Raises: MamVideoError, there is none: its recipe was not run yet."""
+    if not path.exists():
+        raise MamVideoError(
+            f"{path}: no such weights; if this recipe starts from the result of another one, run that first, as in "
+            "`mam-video train lite-segmenter`"
+        )
+    return path
+
+
 def architecture_in(path: Path) -> LiteArchitecture:
     """Read the architecture of a weight file. Raises: MamVideoError, it is unreadable or of another network."""
     try:
-        with safe_open(path, "pt") as f:
+        with safe_open(existing(path), "pt") as f:
             text = (f.metadata() or {}).get(ARCHITECTURE_KEY)
         return architecture_of(load_file(path), text)
     except (OSError, SafetensorError) as e:

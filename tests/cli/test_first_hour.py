@@ -122,6 +122,79 @@ def test_masks_of_the_range_alone(plate: Path, tmp_path: Path, capsys: pytest.Ca
     assert code == 2 and "holds 4 masks, the clip 10 frames and the range 5" in said
 
 
+def test_masks_of_a_range_are_previewed(plate: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "masks").mkdir()
+    for k in range(4):
+        cv2.imwrite(str(tmp_path / "masks" / f"m.{k:04d}.png"), np.rint(truth(3 + k) * 255).astype(np.uint8))
+    command = ("preview", plate, "--masks", tmp_path / "masks" / "m.%04d.png", *MODEL, "-o", tmp_path / "p.png")
+    code, said = run(capsys, *command, "--range", "3-6")
+    assert code == 0 and "p.png: frame 3" in said and "time for the range's 4 frames" in said
+    code, said = run(capsys, *command, "--range", "3-7", "--overwrite")
+    assert code == 2 and "holds 4 masks, the clip 10 frames and the range 5" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("--range 9-5", "--range '9-5': the first frame comes after the last"),
+        ("--range 30-40", "plate.mov has the frames 0-9"),
+        ("--range x", "is not of the form FIRST-LAST"),
+        ("--track none.track", "none.track: no such track file"),
+    ],
+)
+def test_what_is_wrong_with_a_range_or_a_track_is_told_before_torch_is_loaded(
+    plate: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    given: str,
+    says: str,
+) -> None:
+    monkeypatch.setattr("mam_video.jobs.matte_clip.load_model", lambda settings: pytest.fail("the work has begun"))
+    box = () if "track" in given else BOX
+    code, said = run(capsys, "matte", plate, *MODEL, *box, *given.split(), "-o", tmp_path / "m.mov")
+    assert code == 2 and says in said and said.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+def test_one_frame_is_a_range_and_a_plus_separates_a_prompt(
+    plate: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompt = ("--prompt", "4:box=30,28,54,52+point=42,40")
+    code, said = run(capsys, "matte", plate, *MODEL, *prompt, "--range", "4", "-o", tmp_path / "m.mov", "-v")
+    assert code == 0 and "m.mov: 1 frame," in said and "box=30,28,54,52;point=42,40" in said
+    assert "milliseconds a frame by stage" in said  # -v is --verbose
+
+
+def test_verify_says_which_option_may_be_missing(
+    plate: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(capsys, "matte", plate, *MODEL, *BOX, "--range", "0-3", "-o", tmp_path / "m.mov")[0] == 0
+    code, said = run(capsys, "verify", tmp_path / "m.mov", "--against", plate)
+    assert code == 1 and "frames: 4, should be 10; if it is a part of the clip, add --range FIRST-LAST" in said
+    assert run(capsys, "verify", tmp_path / "m.mov", "--against", plate, "--range", "0-3")[0] == 0
+
+
+def test_a_plate_in_place_of_the_truth_is_noted(
+    plate: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    matte = tmp_path / "m.mov"
+    assert run(capsys, "matte", plate, *MODEL, *BOX, "-o", matte)[0] == 0
+    code, said = run(capsys, "evaluate", matte, plate, "--metrics", "mad", "--quiet")
+    assert code == 0 and "plate.mov is in colour and has no alpha: is it a plate?" in said
+    code, said = run(capsys, "evaluate", matte, matte, "--metrics", "mad", "--quiet")
+    assert code == 0 and "is it a plate?" not in said
+
+
+def test_help_may_come_first(capsys: pytest.CaptureFixture[str]) -> None:
+    said = []
+    for words in (("help", "matte"), ("matte", "--help")):
+        with pytest.raises(SystemExit) as stopped:
+            main(list(words))
+        assert stopped.value.code == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] and "usage: mam-video matte" in said[0]
+
+
 @pytest.mark.parametrize(
     ("found", "score", "codes"),
     [
