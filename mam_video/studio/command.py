@@ -22,12 +22,17 @@ def run_span(state: State, count: int) -> tuple[int, int]:
     return state.span or (0, max(count - 1, 0))
 
 
+def default_stem(clip: Path) -> str:
+    """Return what outputs of a clip are called: its name without its ending and frame numbers."""
+    name = clip.name.partition("%")[0].partition("#")[0]
+    stem = name if name != clip.name else clip.stem if clip.suffix else clip.name
+    return "".join(c if c.isalnum() or c in "._-" else "_" for c in stem).strip("._-") or "clip"
+
+
 def default_outputs(clip: Path, subjects: Sequence[str]) -> tuple[Output, ...]:
     """Return the output of a run where none is chosen: ProRes 4444 beside the clip."""
-    stem = clip.name.partition("%")[0].partition("#")[0].rstrip("._") if "." not in clip.stem else clip.stem
     own = f".{SUBJECT}" if len(subjects) > 1 else ""
-    safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in stem).strip("._-") or "clip"
-    return (Output(f"{safe}{own}.matte.mov", "prores", 0),)
+    return (Output(f"{default_stem(clip)}{own}.matte.mov", "prores", 0),)
 
 
 def command_of(

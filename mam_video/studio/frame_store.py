@@ -30,10 +30,11 @@ _WAIT: Final = 120.0  # seconds until a frame that is never reached is given up
 class FrameStore(Closeable):
     """Frames of an opened clip, by index. Thread-safe; the reader is closed with it.
 
-    on_indexed  called from a thread as the background pass goes on: frames that are quick, and whether it has ended
+    on_indexed  called from a thread as the background pass goes on: frames that are quick, frames
+                of the clip, and whether it has ended
     """
 
-    def __init__(self, reader: Reader, on_indexed: Callable[[int, bool], None] | None = None) -> None:
+    def __init__(self, reader: Reader, on_indexed: Callable[[int, int, bool], None] | None = None) -> None:
         self.reader, self.info = reader, reader.info
         self._on_indexed = on_indexed
         self._decoding = threading.Lock()
@@ -154,4 +155,4 @@ class FrameStore(Closeable):
         with self._reached:
             self._reached.notify_all()
         if self._on_indexed is not None and not self._closed:
-            self._on_indexed(self.indexed, ended)
+            self._on_indexed(self.indexed, self.count, ended)

@@ -55,6 +55,38 @@ def _is_ours(path: Path) -> bool:
     )
 
 
+class PageServer:
+    """The server of a desk's page, bound to its port.
+
+    address  what the user opens, with the token
+    """
+
+    def __init__(self, desk: Desk, host: str = LOCAL, port: int = 0) -> None:
+        """Bind to a port; 0 takes one that is free. Raises: UsageError, it cannot be used."""
+        self._listening = _listening(host, port)
+        self.port = int(self._listening.getsockname()[1])
+        names = {host, LOCAL, "localhost"} if ipaddress.ip_address(host).is_loopback else {host}
+        guard = Guard(make_app(desk), names, self.port)
+        self.address = f"http://{f'[{host}]' if ':' in host else host}:{self.port}/?token={guard.token}"
+        config = uvicorn.Config(
+            guard, log_level="warning", access_log=False, lifespan="off", ws="websockets-sansio",
+            ws_max_size=LONGEST_MESSAGE, ws_max_queue=8, timeout_graceful_shutdown=1, server_header=False,
+            limit_concurrency=200, h11_max_incomplete_event_size=32 << 10, proxy_headers=False,
+        )  # fmt: skip
+        self._server = uvicorn.Server(config)
+
+    def run(self) -> None:
+        """Serve until Ctrl-C, or until `stop` is called from another thread."""
+        try:
+            self._server.run(sockets=[self._listening])
+        finally:
+            self._listening.close()
+
+    def stop(self) -> None:
+        """End `run`."""
+        self._server.should_exit = True
+
+
 def serve(
     source: str,
     *,
@@ -71,23 +103,13 @@ def serve(
     desk = Desk(clips_in(source), places)
     try:
         desk.shot(0)
-        with contextlib.closing(_listening(host, port)) as listening:
-            own = listening.getsockname()[1]
-            names = {host, LOCAL, "localhost"} if ipaddress.ip_address(host).is_loopback else {host}
-            guard = Guard(make_app(desk), names, own)
-            shown = f"[{host}]" if ":" in host else host
-            address = f"http://{shown}:{own}/?token={guard.token}"
-            said(f"the page is at {address}")
-            said("Ctrl-C ends it; everything is saved as you go")
-            desk.warm()
-            opens(address)
-            config = uvicorn.Config(
-                guard, log_level="warning", access_log=False, lifespan="off", ws="websockets-sansio",
-                ws_max_size=LONGEST_MESSAGE, ws_max_queue=8, timeout_graceful_shutdown=1, server_header=False,
-                limit_concurrency=200, h11_max_incomplete_event_size=32 << 10, proxy_headers=False,
-            )  # fmt: skip
-            with contextlib.suppress(KeyboardInterrupt):
-                uvicorn.Server(config).run(sockets=[listening])
+        page = PageServer(desk, host, port)
+        said(f"the page is at {page.address}")
+        said("Ctrl-C ends it; everything is saved as you go")
+        desk.warm()
+        opens(page.address)
+        with contextlib.suppress(KeyboardInterrupt):
+            page.run()
     finally:
         desk.close()
 

@@ -131,6 +131,7 @@ class Shot(Closeable):
             "indexed": self.frames.count if self.frames.whole else self.frames.indexed,
             "version": None if version is None else self.tracking.version_entry(version),
             "versions": sorted(v for v in {s.version for _, s in project.history} if v is not None),
+            "corrects": self.tracking.corrects(),
             "running": self.tracking.entry(),
             "command": command_text(self.command()),
             "outputs": [self._output_entry(output) for output in self.outputs()],
@@ -183,8 +184,8 @@ class Shot(Closeable):
     def _changed(self) -> None:
         self._events.tell("changed", shot=self.number)
 
-    def _indexed(self, indexed: int, ended: bool) -> None:
-        self._events.tell("indexed", shot=self.number, indexed=indexed, ended=ended, count=self.frames.count)
+    def _indexed(self, indexed: int, count: int, ended: bool) -> None:
+        self._events.tell("indexed", shot=self.number, indexed=indexed, ended=ended, count=count)
 
     def _still_made(self, frame: int, key: str, entry: dict[str, Any]) -> None:
         self._still_jobs.pop((frame, key), None)

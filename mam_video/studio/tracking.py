@@ -46,14 +46,24 @@ class Tracking:
             if self._running is not None:
                 raise UsageError("a version is being tracked; stop it first")
             number, folder = shot.project.new_version()
-            self._running = running = _Running(number, folder, state, (first, last))
-            job = {
-                "job": "track", "clip": shot.clip, "state": state.as_dict(), "folder": str(folder),
-                "span": state.span,
-            }  # fmt: skip
+            old = shot.mattes.version(state.version)
+            again = None if old is None else _corrections(old, state, (first, last))
+            job: dict[str, Any] = {"clip": shot.clip, "state": state.as_dict(), "folder": str(folder)}
+            if old is not None and again:
+                self._running = running = _Running(number, folder, state, old.span, corrects=True)
+                job |= {"job": "correct", "old": str(old.folder), "again": again}
+            else:
+                self._running = running = _Running(number, folder, state, (first, last))
+                job |= {"job": "track", "span": state.span}
             running.job = self._worker.send(job, lambda entry: self._heard(running, entry))
         self._tell()
         return number
+
+    def corrects(self) -> bool:
+        """Whether `start` would only correct the version that is shown."""
+        shot = self._shot
+        old = shot.mattes.version(shot.state.version)
+        return old is not None and bool(_corrections(old, shot.state, run_span(shot.state, shot.frames.count)))
 
     def stop(self) -> None:
         """Stop the version that is being made; the frames that are matted are kept. Raises: UsageError, none is."""
@@ -69,7 +79,7 @@ class Tracking:
             return None
         return {
             "version": running.number, "span": running.span, "tracked": running.tracked, "matted": len(running.frames),
-            "subjects": len(running.state.several),
+            "subjects": len(running.state.several), "corrects": running.corrects,
         }  # fmt: skip
 
     def version_entry(self, version: Version) -> dict[str, Any]:
@@ -124,10 +134,13 @@ class Tracking:
         if not running.frames:
             shutil.rmtree(running.folder, ignore_errors=True)
             return
-        span = (running.frames[0], running.frames[-1])
+        if running.corrects and not whole:  # frames around those that were not reached are missing
+            shutil.rmtree(running.folder, ignore_errors=True)
+            return
+        span = running.span if running.corrects else (running.frames[0], running.frames[-1])
         entry = {**_tracked_with(running.state), "span": span, "whole": whole}
         save_text(running.folder / "version.json", json.dumps(entry) + "\n")
-        label = "track" if whole else f"track to frame {span[1]}"
+        label = "correct" if running.corrects else "track" if whole else f"track to frame {span[1]}"
         self._shot.put(replace(self._shot.state, version=running.number), label)
 
     def _tell(self) -> None:
@@ -137,11 +150,28 @@ class Tracking:
 class _Running:
     """The version that is being made."""
 
-    def __init__(self, number: int, folder: Path, state: State, span: tuple[int, int]) -> None:
-        self.number, self.folder, self.state, self.span = number, folder, state, span
+    def __init__(
+        self, number: int, folder: Path, state: State, span: tuple[int, int], *, corrects: bool = False
+    ) -> None:
+        self.number, self.folder, self.state, self.span, self.corrects = number, folder, state, span, corrects
         self.job = -1
         self.tracked = 0
         self.frames: list[int] = []
+
+
+def _corrections(old: Version, state: State, span: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return subject and frame of the prompts that are new since a version; [] where it cannot be corrected by them."""
+    now, before = _tracked_with(state), _plain({"subjects": old.subjects, "values": old.values})
+    covered = old.span[0] <= span[0] and span[1] <= old.span[1]
+    if not old.whole or not covered or any(now[key] != before[key] for key in before):
+        return []
+    older = {(p["subject"], p["frame"]): p for p in old.prompts}
+    newer = {(p["subject"], p["frame"]): p for p in now["prompts"]}
+    if any(key not in newer for key in older):
+        return []
+    changed = [key for key, prompt in newer.items() if older.get(key) != prompt]
+    shows = {(p.subject, p.frame) for p in state.prompts if p.shows}
+    return sorted(changed) if all(key in shows for key in changed) else []
 
 
 def _tracked_with(state: State) -> dict[str, Any]:

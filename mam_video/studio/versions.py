@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -132,18 +133,20 @@ class Version:
 
     def records(self) -> list[dict[str, Any]]:
         """What was found, a table for each frame, in order; the last line of a frame holds."""
-        found: dict[int, dict[str, Any]] = {}
-        try:
-            with (self.folder / "records.jsonl").open(encoding="utf-8") as file:
-                for line in file:
-                    try:
-                        entry = parse_json(line)
-                        found[int(entry["frame"])] = entry
-                    except (ValueError, KeyError, TypeError):
-                        continue
-        except OSError:
-            pass
+        found = {frame: parse_json(text) for frame, text in self.lines()}
         return [found[k] for k in sorted(found)]
+
+    def lines(self) -> list[tuple[int, str]]:
+        """The lines of the records with their frames; a line that is cut off or damaged is left out."""
+        try:
+            texts = (self.folder / "records.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        except OSError:
+            return []
+        found = []
+        for text in texts:
+            with suppress(ValueError, KeyError, TypeError):
+                found.append((int(parse_json(text)["frame"]), text))
+        return found
 
 
 def united_alpha(alphas: list[Alpha]) -> Alpha:

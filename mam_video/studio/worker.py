@@ -2,6 +2,7 @@
 
     {"id": 7, "job": "still", ...}         matte one prompted frame by itself
     {"id": 8, "job": "track", ...}         track and matte a range into the folder of a version
+    {"id": 9, "job": "correct", ...}       likewise, of an older version, only around the prompts that are new
     {"cancel": 8}                          stop that job
     <- {"event": "ready"}
     <- {"id": 8, "event": "frame", ...}    a frame is matted and lies in its file
@@ -26,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from mam_video.core.errors import MamVideoError
+from mam_video.core.errors import MamVideoError, UsageError
 from mam_video.core.frames import Matted
 from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import FinishSettings, Settings
@@ -37,8 +38,9 @@ from mam_video.media import Reader, open_clip
 from mam_video.models.base import Model
 from mam_video.models.registry import load_model
 from mam_video.report.run import RunReport
+from mam_video.studio.correction import correct_tracks, link_frames, moved_track, widened
 from mam_video.studio.state import State
-from mam_video.studio.versions import save_frame, save_matte, still_file, still_key
+from mam_video.studio.versions import Version, save_frame, save_matte, still_file, still_key
 
 Answer = Callable[[dict[str, Any]], None]
 
@@ -124,6 +126,40 @@ class Jobs:
         )  # fmt: skip
         return {}
 
+    def correct(self, job: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
+        """Make a version of an older one: only the frames around new prompts are tracked and matted again."""
+        state, number, folder = State.of_dict(job["state"]), int(job["id"]), Path(job["folder"])
+        settings = _unfinished(state.settings())
+        old = Version.load(Path(job["old"]))
+        if old is None:
+            raise UsageError("the version that is corrected has gone; track again")
+        tracked = 0
+
+        def on_tracked() -> None:
+            nonlocal tracked
+            tracked += 1
+            if number in self.cancelled:
+                raise Stopped
+            answer({"event": "tracked", "done": tracked})
+
+        def on_frame(matted: Matted, report: RunReport) -> None:
+            ids = {s.name: s.id for s in state.subjects}
+            only = ids[next(iter(old.subjects.values()))] if len(old.subjects) == 1 else None
+            answer({"event": "frame", **save_frame(folder, matted, ids, only)})
+            if number in self.cancelled:
+                raise Stopped
+
+        reader, model = self._reader(job["clip"]), self._model(settings)
+        again = correct_tracks(old, folder, state, job["again"], reader, model, settings, on_tracked)
+        spans = [widened(stretch, old.span, settings.smooth) for stretch in again]
+        link_frames(old, folder, [k for k in range(old.span[0], old.span[1] + 1) if not any(k in s for s in spans)])
+        for span in spans:
+            matte_clip(
+                reader, (), None, settings, model=model, track_from=moved_track(old, folder),
+                frames=FrameRange(span.start, span.stop), on_frame=on_frame,
+            )  # fmt: skip
+        return {"span": old.span}
+
     def _model(self, settings: Settings) -> Model:
         key = repr(settings.model)
         if key not in self._models:
@@ -146,6 +182,7 @@ _JOBS: Mapping[str, Callable[[Jobs, Mapping[str, Any], Answer], dict[str, Any]]]
     "warm": Jobs.warm,
     "still": Jobs.still,
     "track": Jobs.track,
+    "correct": Jobs.correct,
 }
 
 

@@ -22,7 +22,7 @@ function nextStep() {
   if (version === null) {
     return here.length ? 'Click what is missing, Alt+click what is too much; then press Track' : 'Press Track, or point again on this frame';
   }
-  if (!version.current) return 'Press Track again to use what you have changed';
+  if (!version.current) return data.at.corrects ? 'Press Correct to track again around this prompt' : 'Press Track again to use what you have changed';
   if (!version.whole) return 'Stopped before the end: correct a frame or track again';
   const flags = flaggedFrames().length;
   const at = recordAt(data.frame);

@@ -61,19 +61,22 @@ function drawTracking() {
   const button = byId('track');
   button.hidden = running !== null;
   button.disabled = !ready || (version !== null && version.current && version.whole);
-  button.textContent = version === null ? `Track ${frames} frames` : 'Track again';
+  button.textContent = version === null ? `Track ${frames} frames` : data.at.corrects ? 'Correct' : 'Track again';
   byId('stop').hidden = byId('track-progress').hidden = running === null;
   let note = '';
   if (running) {
     const total = running.span[1] - running.span[0] + 1;
     const ahead = running.matted === 0 && running.tracked > 0;
     byId('track-progress').max = total;
-    byId('track-progress').value = ahead ? Math.min(running.tracked, total) : running.matted;
-    note = ahead ? `tracking between prompts: ${running.tracked} frames` : `matted ${running.matted} of ${total} frames`;
+    if (running.corrects) byId('track-progress').removeAttribute('value');
+    else byId('track-progress').value = ahead ? Math.min(running.tracked, total) : running.matted;
+    note = running.corrects ? `only the frames around the new prompt: ${running.tracked} steps tracked, ${running.matted} frames matted`
+      : ahead ? `tracking between prompts: ${running.tracked} steps` : `matted ${running.matted} of ${total} frames`;
   } else if (!ready) note = 'First show the subject: drag a box around it.';
   else if (version === null) note = 'Follows the subject through the clip and mattes every frame.';
   else if (!version.whole) note = `Version ${version.number} was stopped at frame ${called(version.span[1])}.`;
-  else if (!version.current) note = 'Prompts or settings have changed since; track again to use them.';
+  else if (!version.current) note = data.at.corrects
+    ? 'Tracks again only the frames between the neighbouring prompts.' : 'Prompts or settings have changed since; track again to use them.';
   else note = `Version ${version.number} is up to date.`;
   byId('track-note').textContent = note;
 }
@@ -93,5 +96,5 @@ function drawFlags(go) {
     make('button', {
       className: 'quiet grow', title: group.why, onclick: () => go(group.from),
       textContent: `${group.from === group.to ? `frame ${called(group.from)}` : `frames ${called(group.from)}–${called(group.to)}`}: ${group.what}`,
-    }))), 'none: still, look at the clip once');
+    }))), 'none; play the clip once to be sure');
 }

@@ -13,7 +13,7 @@ export function attachPointer({ act, note }) {
   canvas.addEventListener('contextmenu', (event) => event.preventDefault());
   canvas.addEventListener('pointerdown', (event) => {
     if (!data.at) return;
-    canvas.focus();
+    canvas.focus({ focusVisible: false });
     canvas.setPointerCapture(event.pointerId);
     const at = [event.offsetX, event.offsetY];
     if (event.button === 1 || event.shiftKey) drag = { kind: 'move', at };

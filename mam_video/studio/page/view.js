@@ -116,7 +116,7 @@ function outline(frame, subject, version) {
   put(rim, alpha);
   rim.globalCompositeOperation = 'source-in';
   rim.fillRect(0, 0, rim.canvas.width, rim.canvas.height);
-  context.globalAlpha = 0.16;
+  context.globalAlpha = 0.12;
   context.drawImage(rim.canvas, 0, 0);
   context.globalAlpha = 1;
 }
@@ -157,7 +157,7 @@ export function draw() {
   }
   if (data.compare !== '' && !data.other) drawWipe(frame);
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
-  if (data.speed === 0) for (const prompt of promptsAt(frame)) drawPrompt(prompt);
+  if (data.speed === 0 && !document.getElementById('panel-point').hidden) for (const prompt of promptsAt(frame)) drawPrompt(prompt);
   if (dragged) drawBox(dragged, chosenColour(), true);
 }
 
