@@ -9,15 +9,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, Generic, TypeVar
 
+from mam_video.core.arrays import RGB8
 from mam_video.core.errors import MamVideoError, MediaError, UsageError
 from mam_video.core.frames import Frame
 from mam_video.media import Reader
+from mam_video.media.movie.reader import MovieReader
 from mam_video.runtime.lifecycle import Closeable
 from mam_video.studio.caches import BoundedCache
-from mam_video.studio.pictures import plate_full, plate_view
+from mam_video.studio.pictures import plate_full, plate_view, view_jpeg, view_size
 
+T = TypeVar("T")
 _PICTURES: Final = 96 << 20  # bytes of encoded pictures
 _DECODED: Final = 64 << 20  # bytes of decoded frames, for pixel values and for views of one frame
 _SKIP: Final = 12  # frames that are decoded and passed over rather than sought
@@ -25,6 +28,51 @@ _BACK: Final = 8  # frames decoded together when the page goes backwards
 _DIRECT: Final = 48  # frames from the start that need no index
 _PAUSE: Final = 0.03  # seconds that the background pass waits while the page asks for frames
 _WAIT: Final = 120.0  # seconds until a frame that is never reached is given up
+
+
+class _Pass(Generic[T]):
+    """One pass of a decoder that goes on where it stood, and begins anew where a frame is far from there."""
+
+    def __init__(self, begin: Callable[[int, int | None], Iterator[tuple[int, T]]]) -> None:
+        self._begin = begin
+        self._run: Iterator[tuple[int, T]] | None = None
+        self._next = 0
+
+    def get(self, index: int, stop: int | None) -> T | None:
+        """Return what belongs to a frame; None where the clip ends before it. `stop` as for `Reader.frames`."""
+        if self._run is not None and 0 <= index - self._next <= _SKIP:
+            found = self._up_to(index)
+            if found is not None:
+                return found
+        self._run, self._next = self._begin(index, stop), index
+        return self._up_to(index)
+
+    def end(self) -> None:
+        """Let go of the decoder."""
+        self._run = None
+
+    def _up_to(self, index: int) -> T | None:
+        assert self._run is not None
+        for at, found in self._run:
+            self._next = at + 1
+            if at >= index:
+                return found
+        self._run = None
+        return None
+
+
+def _quick_pass(reader: Reader) -> _Pass[RGB8] | None:
+    """Make a pass of small pictures, where the reader has a quick way for them."""
+    if not isinstance(reader, MovieReader):
+        return None
+    width, height = view_size(reader.info.width, reader.info.height)
+    if reader.views(width, height, 0, 0) is None:
+        return None
+
+    def begin(start: int, stop: int | None) -> Iterator[tuple[int, RGB8]]:
+        return reader.views(width, height, start, stop) or iter(())
+
+    return _Pass(begin)
 
 
 class FrameStore(Closeable):
@@ -39,8 +87,8 @@ class FrameStore(Closeable):
         self._on_indexed = on_indexed
         self._decoding = threading.Lock()
         self._reached = threading.Condition()
-        self._run: Iterator[Frame] | None = None
-        self._next = 0
+        self._exact = _Pass(lambda start, stop: ((f.index, f) for f in reader.frames(start, stop)))
+        self._quick = _quick_pass(reader)
         self._last = 0
         self._asked = 0.0
         self._pictures: BoundedCache[bytes] = BoundedCache(_PICTURES)
@@ -77,13 +125,14 @@ class FrameStore(Closeable):
         found = self._pictures.get((index, full))
         if found is not None:
             return found
-        if not full and 0 < self._last - index <= _BACK:  # going backwards: the frames before are wanted next
+        if full:
+            return self._keep(index, plate_full(self.frame(index)), full)
+        if 0 < self._last - index <= _BACK:  # going backwards: the frames before are wanted next
             for before in range(max(index - _BACK, 0), index):
                 if self._pictures.get((before, False)) is None:
-                    self._keep(before, plate_view(self.frame(before)), False)
+                    self._keep(before, self._view(before), False)
         self._last = index
-        frame = self.frame(index)
-        return self._keep(index, plate_full(frame) if full else plate_view(frame), full)
+        return self._keep(index, self._view(index), full)
 
     def close(self) -> None:
         self._closed = True
@@ -92,7 +141,9 @@ class FrameStore(Closeable):
         if self._thread.is_alive():
             self._thread.join(5)
         with self._decoding:
-            self._run = None
+            self._exact.end()
+            if self._quick is not None:
+                self._quick.end()
             self.reader.close()
 
     def _keep(self, index: int, data: bytes, full: bool) -> bytes:
@@ -101,21 +152,26 @@ class FrameStore(Closeable):
 
     def _decoded(self, index: int) -> Frame:
         """Decode up to a frame and keep it; the lock is held."""
-        if self._run is None or not 0 <= index - self._next <= _SKIP:
-            stop = self.indexed if self.info.numbers is None and self.indexed > index else None
-            self._run, self._next = self.reader.frames(index, stop), index
-        for frame in self._run:
-            self._next = frame.index + 1
-            if frame.index >= index:
-                self._frames.put(index, frame, frame.rgb.nbytes)
-                return frame
-        if self._run is not None and self._next < index + 1 and self._next > 0:  # the pass ended where the index stood
-            self._run = None
-            frame_or_none = next(iter(self.reader.frames(index, index + 1)), None)
-            if frame_or_none is not None:
-                self._frames.put(index, frame_or_none, frame_or_none.rgb.nbytes)
-                return frame_or_none
-        raise UsageError(f"{self.info.path}: holds no frame {index}")
+        frame = self._exact.get(index, self._stop_for(index))
+        if frame is None:
+            raise UsageError(f"{self.info.path}: holds no frame {index}")
+        self._frames.put(index, frame, frame.rgb.nbytes)
+        return frame
+
+    def _stop_for(self, index: int) -> int | None:
+        """One past the last frame that a pass from `index` may reach by seeking."""
+        return self.indexed if self.info.numbers is None and self.indexed > index else None
+
+    def _view(self, index: int) -> bytes:
+        """Encode a frame for scrubbing, the quick way where the movie has one."""
+        if self._quick is None:
+            return plate_view(self.frame(index))
+        self._wait_for(index)
+        with self._decoding:
+            picture = self._quick.get(index, self._stop_for(index))
+        if picture is None:
+            raise UsageError(f"{self.info.path}: holds no frame {index}")
+        return view_jpeg(picture)
 
     def _wait_for(self, index: int) -> None:
         """Wait until a frame can be decoded without all before it. Raises: UsageError, MediaError."""

@@ -7,7 +7,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from mam_video.core.arrays import Alpha
+from mam_video.core.arrays import RGB8, Alpha
 from mam_video.core.frames import Frame
 
 VIEW_WIDTH: Final = 1100  # pixels; plates are halved until they are no wider, for scrubbing
@@ -26,8 +26,12 @@ def view_size(width: int, height: int) -> tuple[int, int]:
 def plate_view(frame: Frame) -> bytes:
     """Encode a plate for scrubbing, as JPEG."""
     h, w = frame.size
-    picture = _resized(cv2.cvtColor(frame.rgb8, cv2.COLOR_RGB2BGR), view_size(w, h))
-    return _encoded(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    return view_jpeg(_resized(frame.rgb8, view_size(w, h)))
+
+
+def view_jpeg(picture: RGB8) -> bytes:
+    """Encode a picture that has its size for scrubbing already, (H, W, 3) uint8 RGB."""
+    return _encoded(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
 
 
 def plate_full(frame: Frame) -> bytes:

@@ -150,6 +150,8 @@ class RunQueue(Closeable):
                     self._tell()
         code = process.wait()
         listener.join(5)
+        process.stdout.close()
+        process.stderr.close()
         run.seconds = time.monotonic() - start
         self._judge(run, code, list(errors))
 

@@ -89,6 +89,7 @@ class Worker(Closeable):
                 if "id" in entry:
                     self._pass_on(int(entry["id"]), entry)
         code = process.wait()
+        _close(process)
         with self._lock:
             if self._process is not process:
                 return
@@ -103,6 +104,14 @@ class Worker(Closeable):
             heard = self._heard.pop(number, None) if last else self._heard.get(number)
         if heard is not None:
             heard(entry)
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    """Close the pipes of a process that has ended."""
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with suppress(OSError):  # what was not read any more
+                pipe.close()
 
 
 def _ending(code: int) -> str:

@@ -52,6 +52,7 @@ class Served:
 def served(clip: Path) -> Iterator[Served]:
     """The page of the small clip, without a model."""
     desk = Desk([str(clip)])
+    desk.shot(0)  # as `serve` does
     page = PageServer(desk)
     thread = threading.Thread(target=page.run)
     thread.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -33,14 +34,15 @@ def listen(served: Served, **headers: str) -> ClientConnection:
     return connect(f"{served.base.replace('http', 'ws')}/events", additional_headers=more, origin=None)
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_without_the_token_nothing_is_served(served: Served, path: str) -> None:
-    join = "&" if "?" in path else "?"
-    for stranger in (path, f"{path}{join}token=wrong", f"{path}{join}token="):
-        answer = httpx.get(served.base + stranger)
-        assert answer.status_code == 403 and "set-cookie" not in answer.headers
+def test_without_the_token_nothing_is_served(served: Served) -> None:
     forged = {name: "0" * len(value) for name, value in served.client.cookies.items()}
-    assert httpx.get(served.base + path, cookies=forged).status_code == 403
+    with httpx.Client(base_url=served.base) as stranger, httpx.Client(base_url=served.base, cookies=forged) as forger:
+        for path in PATHS:
+            join = "&" if "?" in path else "?"
+            for tried in (path, f"{path}{join}token=wrong", f"{path}{join}token="):
+                answer = stranger.get(tried)
+                assert answer.status_code == 403 and "set-cookie" not in answer.headers, tried
+            assert forger.get(path).status_code == 403
 
 
 def test_the_token_becomes_a_cookie_of_this_site_alone(served: Served) -> None:
@@ -52,15 +54,16 @@ def test_the_token_becomes_a_cookie_of_this_site_alone(served: Served) -> None:
     assert len(token) >= 32 and token not in cookie
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_another_host_or_origin_is_refused(served: Served, path: str) -> None:
-    port = urlsplit(served.base).port
-    for headers in (
+def test_another_host_or_origin_is_refused(served: Served) -> None:
+    port = urlsplit(served.base).port or 0
+    strange = (
         {"Host": f"evil.example:{port}"}, {"Host": "127.0.0.1"}, {"Host": f"127.0.0.1:{port + 1}"},
         {"Origin": "http://evil.example"}, {"Origin": "null"}, {"Origin": f"https://127.0.0.1:{port}"},
         {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"},
-    ):  # fmt: skip
-        assert served.client.get(path, headers=headers).status_code == 403, headers
+    )  # fmt: skip
+    for path in PATHS:
+        for headers in strange:
+            assert served.client.get(path, headers=headers).status_code == 403, (path, headers)
 
 
 def test_acts_of_other_sites_change_nothing(served: Served) -> None:
@@ -176,11 +179,11 @@ def test_a_flood_of_messages_ends_its_socket_alone(served: Served) -> None:
             bad.recv(timeout=10)
         assert served.act("add_subject").status_code == 200
         assert json.loads(good.recv(timeout=10))["event"] == "changed"
-    crowd = [listen(served) for _ in range(MOST_PAGES)]
-    with pytest.raises((InvalidStatus, ConnectionClosed)):
-        listen(served).recv(timeout=10)
-    for each in crowd:
-        each.close()
+    with ExitStack() as crowd:
+        for _ in range(MOST_PAGES):
+            crowd.enter_context(listen(served))
+        with pytest.raises((InvalidStatus, ConnectionClosed)), listen(served) as more:
+            more.recv(timeout=10)
 
 
 def test_names_are_text(clip: Path) -> None:
@@ -190,7 +193,7 @@ def test_names_are_text(clip: Path) -> None:
     try:
         entry = desk.shot(0).clip_entry()
         assert entry["name"] == named.name
-        assert desk.shot(0).summary()["outputs"][0]["name"] == "_img_onerror_alert_1__src_x_.matte.mov".lstrip("_")
+        assert desk.shot(0).summary()["outputs"][0]["name"] == "img_onerror_alert_1__src_x.matte.mov"
     finally:
         desk.close()
     page = Path(__file__).resolve().parents[2] / "mam_video" / "studio" / "page"

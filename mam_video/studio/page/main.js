@@ -57,9 +57,9 @@ function took(summary) {
   data.at = summary;
   data.edges = null;
   if (!state().subjects.some((s) => s.id === data.subject)) data.subject = state().subjects[0].id;
-  if (!summary.running) data.live.clear();
   if (summary.version?.number !== before) loadRecords(summary.version?.number);
-  else if (summary.running && data.live.size < summary.running.matted) loadLive(summary.running.version);
+  else if (!summary.running) data.live.clear();
+  else if (data.live.size < summary.running.matted) loadLive(summary.running.version);
   drawCompare();
   changed();
 }
@@ -67,6 +67,7 @@ function took(summary) {
 async function loadRecords(number) {
   const found = number === undefined ? { records: [] } : await table(`/api/${data.clip.shot}/version/${number}`);
   data.records = new Map(found.records.map((record) => [record.frame, record]));
+  if (!data.at.running) data.live.clear();
   changed();
 }
 
