@@ -30,7 +30,7 @@ class Desk(Closeable):
             raise UsageError("no clip is named")
         self.clips, self._places = tuple(clips), tuple(places)
         self.events = Events()
-        self.hand, self.tracker = Worker(), Worker()
+        self.hand, self.tracker = Worker(), Worker(background=True)
         self.runs = RunQueue(self.events)
         self.model = "loading"  # or "" where it is ready, or what is wrong
         self._shots: dict[int, Shot] = {}

@@ -100,6 +100,7 @@ class Shot(Closeable):
         key = still_key(state, frame)
         wanted = [p.subject for p in state.prompts if p.frame == frame and p.shows]
         if all(still_file(self.folder / "stills", frame, subject, key).exists() for subject in wanted):
+            self._events.tell("still", shot=self.number, frame=frame, ended=True, message="")
             return True
         with self._stills:
             if (frame, key) in self._still_jobs:

@@ -41,6 +41,7 @@ from mam_video.report.run import RunReport
 from mam_video.studio.correction import correct_tracks, link_frames, moved_track, widened
 from mam_video.studio.state import State
 from mam_video.studio.versions import Version, save_frame, save_matte, still_file, still_key
+from mam_video.studio.workers import BACKGROUND
 
 Answer = Callable[[dict[str, Any]], None]
 
@@ -193,6 +194,8 @@ def _unfinished(settings: Settings) -> Settings:
 
 def main() -> None:
     """Take jobs until the input ends."""
+    if BACKGROUND in sys.argv and hasattr(os, "nice"):
+        os.nice(10)
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints goes to the log, not among the answers
     lock = threading.Lock()

@@ -9,11 +9,12 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from mam_video.core.untrusted import parse_json
 from mam_video.runtime.lifecycle import Closeable
 
+BACKGROUND: Final = "--background"
 Heard = Callable[[dict[str, Any]], None]
 
 
@@ -24,8 +25,10 @@ class Worker(Closeable):
     "error" or "crashed". Jobs are done one at a time, in order.
     """
 
-    def __init__(self, command: list[str] | None = None) -> None:
+    def __init__(self, command: list[str] | None = None, *, background: bool = False) -> None:
+        """`background`: the process yields to others, such as the page and what a click asks for."""
         self._command = command or [sys.executable, "-m", "mam_video.studio.worker"]
+        self._command += [BACKGROUND] if background else []
         self._process: subprocess.Popen[bytes] | None = None
         self._heard: dict[int, Heard] = {}
         self._numbers = itertools.count(1)

@@ -197,8 +197,9 @@ def test_from_the_first_box_to_the_report(opened: Opened, capsys: pytest.Capture
     run = opened.value("studio.data.desk.runs[0]")
     assert run["how"] in ("done", "flagged"), run
     output = clip.with_name("plate.matte.mov")
+    opened.until("studio.data.at.report")
     with page.context.expect_page() as report:
-        page.click("text=Open the report")
+        page.click("#last-report")
     report.value.wait_for_load_state()
     assert "plate" in report.value.title() or "plate" in report.value.content()
     report.value.close()

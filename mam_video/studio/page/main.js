@@ -9,7 +9,7 @@ import { attachPointer } from '/page/pointer.js';
 import * as point from '/page/point.js';
 import * as run from '/page/run.js';
 import { attachKeys } from '/page/keys.js';
-import { called, changed, chosen, count, data, flaggedFrames, listen, recordAt, shows, state } from '/page/store.js';
+import { called, changed, count, data, flaggedFrames, listen, promptsAt, recordsChanged, state } from '/page/store.js';
 import * as timeline from '/page/timeline.js';
 import * as view from '/page/view.js';
 
@@ -58,7 +58,7 @@ function took(summary) {
   data.edges = null;
   if (!state().subjects.some((s) => s.id === data.subject)) data.subject = state().subjects[0].id;
   if (summary.version?.number !== before) loadRecords(summary.version?.number);
-  else if (!summary.running) data.live.clear();
+  else if (!summary.running && data.live.size) { data.live.clear(); recordsChanged(); }
   else if (data.live.size < summary.running.matted) loadLive(summary.running.version);
   drawCompare();
   changed();
@@ -68,14 +68,14 @@ async function loadRecords(number) {
   const found = number === undefined ? { records: [] } : await table(`/api/${data.clip.shot}/version/${number}`);
   data.records = new Map(found.records.map((record) => [record.frame, record]));
   if (!data.at.running) data.live.clear();
-  changed();
+  recordsChanged();
 }
 
 async function loadLive(number) {
   try {
     const found = await table(`/api/${data.clip.shot}/version/${number}`);
     for (const record of found.records) data.live.set(record.frame, record);
-    changed();
+    recordsChanged();
   } catch { /* it has just ended */ }
 }
 
@@ -197,14 +197,37 @@ function drawBottom() {
   byId('model').textContent = indexed || (data.model === 'loading' ? 'loading the model…' : data.model);
 }
 
+// All that the picture depends on: it is drawn only where this has changed.
+function pictureKey() {
+  const { frame, backdrop, onion, compare, other, wipe, speed, subject } = data;
+  const there = [...addressesOf(frame, false), ...(view.needsFull() ? addressesOf(frame, true) : [])].map((a) => [a, pictures.has(a)]);
+  const before = onion && frame > 0 && pictures.has(addresses.plate(frame - 1, false));
+  return JSON.stringify([
+    frame, data.view, backdrop, before, compare, other, wipe, speed !== 0, subject, view.place, there, promptsAt(frame), state().subjects,
+    view.dragKey(), byId('panel-point').hidden, document.documentElement.dataset.theme, data.at.version?.number,
+  ]);
+}
+
+let drawn = '';
+let panelsDue = 0;
 function drawAll() {
   if (!data.at) return;
   fetchAhead();
-  view.draw();
+  const key = pictureKey();
+  if (key !== drawn) { view.draw(); drawn = key; }
+  timeline.resize();
   timeline.draw();
   drawTop();
   drawBottom();
   drawHints();
+  // While frames come in, the panels follow a few times a second.
+  if (data.at.running || data.speed !== 0) panelsDue ||= setTimeout(drawPanels, 150); else drawPanels();
+  if (isReady(data.frame)) window.studio.shown = { frame: data.frame, stills: data.stills.get(data.frame) ?? 0, at: performance.now() };
+}
+
+function drawPanels() {
+  clearTimeout(panelsDue);
+  panelsDue = 0;
   const open = (id) => !byId(id).hidden;
   if (open('panel-point')) point.draw(act, go, choose);
   if (open('panel-finish') || open('panel-settings')) knobs.draw();
@@ -232,6 +255,8 @@ function heard(entry) {
   const mine = entry.shot === undefined || entry.shot === data.clip?.shot;
   if (entry.event === 'runs') {
     data.desk.runs = entry.runs;
+    const ended = (r) => r.shot === data.clip?.shot && (r.how === 'done' || r.how === 'flagged');
+    if (data.at && !data.at.report && entry.runs.some(ended)) refresh();
     if (entry.runs.some((r) => r.shot === data.clip?.shot && r.how !== 'waiting')) changed();
   } else if (entry.event === 'model') data.model = entry.ready ? '' : entry.message;
   else if (!mine || !data.at) return;
@@ -242,14 +267,23 @@ function heard(entry) {
     if (entry.message) note(entry.message);
   } else if (entry.event === 'frame' && data.at.running) {
     data.live.set(entry.record.frame, entry.record);
+    recordsChanged();
     data.at.running.matted = data.live.size;
   } else if (entry.event === 'tracked' && data.at.running) data.at.running.tracked = entry.tracked;
   else if (entry.event === 'ended' && entry.message) note(entry.message);
   changed();
 }
 
-function joined(open) {
-  if (open && !data.joined && data.clip) { load(data.clip.shot); note(''); }
+// What happened before the socket was open was not heard: ask for all of it once.
+async function joined(open) {
+  if (open) {
+    if (!data.joined) note('');
+    try {
+      data.desk = await table('/api/desk');
+      data.model = data.desk.model;
+      await refresh();
+    } catch (error) { note(error.message); }
+  }
   if (!open) note('The server has ended. Start mam-video studio again and open the address that it prints.');
   data.joined = open;
 }
@@ -258,7 +292,7 @@ function joined(open) {
 
 async function load(shot) {
   data.clip = await table(`/api/${shot}/clip`);
-  data.records.clear(); data.live.clear(); data.stills.clear(); data.making.clear();
+  data.records.clear(); data.live.clear(); data.stills.clear(); data.making.clear(); recordsChanged();
   data.at = null; data.frame = 0; data.compare = ''; data.speed = 0;
   took(await table(`/api/${shot}/state`));
   document.title = `${data.clip.name} – mam-video studio`;
@@ -299,7 +333,7 @@ function attach() {
     const next = tabs[(tabs.indexOf(document.activeElement) + step + tabs.length) % tabs.length];
     openTab(next); next.focus(); event.stopPropagation(); event.preventDefault();
   });
-  new ResizeObserver(() => { view.resize(); timeline.resize(); drawAll(); }).observe(byId('stage'));
+  new ResizeObserver(() => { view.resize(); timeline.resize(); drawn = ''; drawAll(); }).observe(byId('stage'));
   const hold = byId('timeline');
   const scrub = (event) => { if (event.buttons & 1) { if (data.speed) play(0); go(timeline.frameAt(event.offsetX)); } };
   hold.addEventListener('pointerdown', (event) => { hold.setPointerCapture(event.pointerId); scrub(event); });
@@ -350,5 +384,6 @@ async function begin() {
   events(heard, joined);
 }
 
+// For tests and measurements.
+window.studio = { data, pictures, place: view.place, shown: null, ready: () => data.at !== null && isReady(data.frame) };
 begin().catch((error) => note(error.message));
-window.studio = { data, pictures, place: view.place, ready: () => data.at !== null && isReady(data.frame), recordAt, chosen, shows };

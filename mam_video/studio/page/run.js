@@ -46,6 +46,8 @@ export function draw(act, stopRun) {
   byId('run-note').textContent = !ready ? 'First show the subject in step 1.'
     : version?.whole && version.current ? `Follows version ${version.number}; nothing is tracked again.`
       : 'Tracks by the prompts as it runs, since no version is up to date.';
+  byId('last-report').hidden = !data.at.report;
+  byId('last-report').href = `/api/${data.clip.shot}/report`;
   drawQueue(stopRun);
 }
 
@@ -66,7 +68,6 @@ function drawQueue(stopRun) {
       live || run.how === 'waiting' ? make('button', { textContent: 'Stop', 'aria-label': `Stop ${run.name}`, onclick: () => stopRun(run.number) }) : null,
       live ? make('progress', { max: total ?? 1, value: done ?? 0, 'aria-label': `Progress of ${run.name}` }) : null,
       run.message ? make('p', { className: 'small dim', textContent: run.message }) : null,
-      run.how === 'stopped' && run.command.includes('--resume') ? make('p', { className: 'small dim', textContent: 'Run goes on where it stopped.' }) : null,
-      run.how === 'done' || run.how === 'flagged' ? make('a', { className: 'small', href: `/api/${run.shot}/report`, target: '_blank', rel: 'noopener', textContent: 'Open the report' }) : null);
+      run.how === 'stopped' && run.command.includes('--resume') ? make('p', { className: 'small dim', textContent: 'Run goes on where it stopped.' }) : null);
   }), 'empty');
 }

@@ -39,12 +39,18 @@ export const shows = (p) => p.box !== null || p.points.some((point) => point[2])
 // What was found in a frame: of the version that is being made where it has come so far, else of the one that is shown.
 export function recordAt(frame) { return data.live.get(frame) ?? data.records.get(frame); }
 
+// Records have changed: what is derived from them is made again.
+let flagged = null;
+export function recordsChanged() { flagged = null; changed(); }
+
 export function flaggedFrames() {
+  if (flagged) return flagged;
   const found = [];
   for (let k = 0; k < count(); k++) {
     const record = recordAt(k);
     if (record && Object.values(record.subjects).some((s) => s.flagged)) found.push(k);
   }
+  flagged = found;
   return found;
 }
 

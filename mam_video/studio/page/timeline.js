@@ -21,9 +21,11 @@ export function resize() {
   const ratio = window.devicePixelRatio || 1;
   const rows = data.at ? state().subjects.length : 1;
   const height = RULER + Math.min(rows, 4) * (ROW + 2) + 14;
+  const [w, h] = [Math.max(Math.round(canvas.clientWidth * ratio), 1), Math.round(height * ratio)];
+  if (canvas.width === w && canvas.height === h) return;
   canvas.style.height = `${height}px`;
-  canvas.width = Math.max(Math.round(canvas.clientWidth * ratio), 1);
-  canvas.height = Math.round(height * ratio);
+  canvas.width = w;
+  canvas.height = h;
 }
 
 export function draw() {

@@ -195,6 +195,7 @@ function label(text, x, y, align, colour = '#fff') {
 
 let dragged = null;
 export function showDrag(box) { dragged = box; }
+export const dragKey = () => dragged;
 const chosenColour = () => (state().subjects.find((s) => s.id === data.subject) ?? state().subjects[0]).colour;
 
 function drawBox(box, colour, dashed) {
