@@ -65,13 +65,21 @@ class Desk(Closeable):
         if isinstance(stopped, int):
             self.runs.stop(stopped)
         elif isinstance(shot, int):
-            opened = self.shot(shot)
-            if opened.usable() is None and not opened.state.several:
-                raise UsageError(f"{Path(opened.clip).name}: draw a box around the subject first")
-            self.runs.add(shot, Path(opened.clip).name, opened.command())
+            self._add(self.shot(shot))
+        elif given.get("all") is True:
+            pointed = [k for k in range(len(self.clips)) if self.shot(k).state.several and not self.runs.has(k)]
+            if not pointed:
+                raise UsageError("no shot is left to run: draw a box in each one first")
+            for k in pointed:
+                self._add(self.shot(k))
         else:
             raise UsageError("name a shot to run or a run to stop")
         return {"runs": self.runs.entries()}
+
+    def _add(self, shot: Shot) -> None:
+        if shot.usable() is None and not shot.state.several:
+            raise UsageError(f"{Path(shot.clip).name}: draw a box around the subject first")
+        self.runs.add(shot.number, Path(shot.clip).name, shot.command())
 
     def knobs(self) -> dict[str, Any]:
         """The settings and kinds of output that the page offers, from the tables of the library."""

@@ -71,7 +71,7 @@ class RunQueue(Closeable):
     def add(self, shot: int, name: str, command: Sequence[str]) -> int:
         """Put a run at the end of the queue; returns its number. Raises: UsageError, its shot has one there."""
         with self._change:
-            if any(run.shot == shot and run.how in ("waiting", "running") for run in self._runs):
+            if self.has(shot):
                 raise UsageError("this shot is in the queue already")
             run = Run(len(self._runs) + 1 if not self._runs else self._runs[-1].number + 1, shot, name, list(command))
             self._runs = [*self._runs[-_MOST:], run]
@@ -79,6 +79,11 @@ class RunQueue(Closeable):
             self._change.notify_all()
         self._tell()
         return run.number
+
+    def has(self, shot: int) -> bool:
+        """Whether a run of a shot is waiting or running."""
+        with self._change:
+            return any(run.shot == shot and run.how in ("waiting", "running", "stopping") for run in self._runs)
 
     def stop(self, number: int) -> None:
         """Stop a run, or take it out of the queue. What is done is kept where the run can be resumed."""

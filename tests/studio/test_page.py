@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -53,8 +55,8 @@ def small_copy(path: Path) -> Path:
 class Opened:
     """A page in a browser, its server, and what the test does with them."""
 
-    def __init__(self, page: Any, clip: Path) -> None:
-        self.page, self.clip = page, clip
+    def __init__(self, page: Any, clip: Path, server: int) -> None:
+        self.page, self.clip, self.server = page, clip, server
 
     def value(self, expression: str) -> Any:
         return self.page.evaluate(expression)
@@ -119,7 +121,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
             page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
             page.on("pageerror", lambda error: errors.append(str(error)))
             page.goto(found[0])
-            whole = Opened(page, clip)
+            whole = Opened(page, clip, server.pid)
             whole.until("window.studio && studio.ready()")
             yield whole
             browser.close()
@@ -255,6 +257,39 @@ def test_pixels_are_told_as_the_plate_has_them(opened: Opened) -> None:
         (frame,) = reader.frames(0, 1)
     most = 255 if frame.rgb.dtype == np.uint8 else 65535
     assert " ".join(f"{v / most:.3f}" for v in frame.rgb[60, 120]) in told and " A " in told
+
+
+def workers_of(server: int) -> list[int]:
+    """The processes that a server has started."""
+    found = []
+    for each in Path("/proc").iterdir():
+        if each.name.isdigit() and (each / "stat").exists():
+            fields = (each / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[1]) == server and fields[0] != "Z":
+                found.append(int(each.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to find the workers in")
+def test_a_killed_model_is_told_and_survived(opened: Opened) -> None:
+    known = opened.value("studio.data.at.state")
+    opened.go(4)
+    killed = workers_of(opened.server)
+    assert len(killed) == 2
+    opened.page.click("#tab-point")
+    opened.drag(BOX[0], BOX[1] + 8, BOX[2], BOX[3])
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    opened.until("studio.data.stills.get(4) >= 1")
+    if "process ended" in opened.page.locator("#banner").text_content():
+        opened.page.mouse.click(*opened.screen(130, 100))
+        opened.until("studio.data.stills.get(4) >= 2 && studio.ready()")
+    prompt = opened.value("studio.data.at.state.prompts.find((p) => p.frame === 4)")
+    assert opened.matte(4).max() == 255 and prompt["box"]
+    assert not set(workers_of(opened.server)) & set(killed)
+    while opened.value("JSON.stringify(studio.data.at.state)") != json.dumps(known, separators=(",", ":")):
+        opened.page.click("#undo")
+        time.sleep(0.2)
 
 
 def test_every_control_has_a_name(opened: Opened) -> None:

@@ -125,6 +125,8 @@ def test_several_shots_of_a_folder(clip: Path) -> None:
     assert clips_in(str(frames)) == [str(frames)]
     desk = Desk(clips_in(str(clip.parent)))
     try:
+        with pytest.raises(UsageError, match="no shot is left to run"):
+            desk.queue({"all": True})
         assert [desk.shot(k).frames.count for k in range(3)] == [FRAMES, FRAMES, 3]
         assert desk.shot(2).clip_entry()["numbers"] == [1001, 1003]
         desk.shot(2).act("set_box", {"subject": 0, "frame": 1, "box": [5, 5, 30, 30]})

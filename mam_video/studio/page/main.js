@@ -29,9 +29,9 @@ async function act(name, given = {}) {
   }
 }
 
-async function runShot() {
+async function runShot(given) {
   try {
-    data.desk.runs = (await send('/api/queue', { shot: data.clip.shot })).runs;
+    data.desk.runs = (await send('/api/queue', given)).runs;
     note('');
   } catch (error) { note(error.message); }
   changed();
@@ -59,7 +59,7 @@ function took(summary) {
   if (!state().subjects.some((s) => s.id === data.subject)) data.subject = state().subjects[0].id;
   if (summary.version?.number !== before) loadRecords(summary.version?.number);
   else if (!summary.running && data.live.size) { data.live.clear(); recordsChanged(); }
-  else if (data.live.size < summary.running.matted) loadLive(summary.running.version);
+  else if (summary.running && data.live.size < summary.running.matted) loadLive(summary.running.version);
   drawCompare();
   changed();
 }
@@ -318,7 +318,7 @@ function attach() {
   press('span-clear', () => act('set_span', { span: null }));
   press('add-subject', async () => { await act('add_subject'); choose(state().subjects.at(-1).id); });
   press('track', () => act('track')); press('stop', () => act('stop'));
-  press('run', runShot);
+  press('run', () => runShot({ shot: data.clip.shot })); press('run-all', () => runShot({ all: true }));
   press('copy', () => navigator.clipboard?.writeText(data.at.command));
   press('help', () => byId('keys').showModal());
   press('theme', () => setTheme(document.documentElement.dataset.theme === 'light' ? 'dark' : 'light'));
@@ -373,7 +373,7 @@ async function begin() {
   Object.assign(data, lists);
   const select = byId('shots');
   select.replaceChildren(...desk.shots.map((name, k) => make('option', { value: k, textContent: name })));
-  select.hidden = desk.shots.length < 2;
+  select.hidden = byId('run-all').hidden = desk.shots.length < 2;
   attach();
   attachPointer({ act, note });
   attachKeys({ act, go, play, jumpFlag, setSpan, setBackdrop });
