@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from mam_video.core.errors import UsageError
 from mam_video.core.knobs import KnobField
-from mam_video.core.sections import EDGE_KEYS
+from mam_video.core.sections import EDGE_KEYS, MODEL_NAMES
 from mam_video.media import kinds
 from mam_video.runtime.lifecycle import Closeable
 from mam_video.studio.acts import shown_knobs
@@ -109,8 +109,9 @@ class Desk(Closeable):
 
 def _knob(each: KnobField) -> dict[str, Any]:
     knob = each.knob
+    choices = MODEL_NAMES if each.key == "model.name" else each.choices
     return {
         "key": each.key, "section": each.section, "name": each.name, "kind": each.kind.__name__,
-        "choices": each.choices, "default": each.default, "low": knob.low, "high": knob.high, "unit": knob.unit,
+        "choices": choices, "default": each.default, "low": knob.low, "high": knob.high, "unit": knob.unit,
         "help": knob.help, "absent": knob.absent, "flag": knob.flags[0] if knob.flags else f"--set {each.key}",
     }  # fmt: skip

@@ -114,7 +114,6 @@ class Shot(Closeable):
                 "job": "still", "state": state.as_dict(), "frame": frame, "folder": str(self.folder / "stills"),
                 "picture": str(picture),
             }  # fmt: skip
-            self._still_jobs[frame, key] = -1
             self._still_jobs[frame, key] = self._hand.send(job, lambda entry: self._still_made(frame, key, entry))
         self._events.tell("still", shot=self.number, frame=frame, ended=False)
         return True
@@ -189,7 +188,8 @@ class Shot(Closeable):
         self._events.tell("indexed", shot=self.number, indexed=indexed, ended=ended, count=count)
 
     def _still_made(self, frame: int, key: str, entry: dict[str, Any]) -> None:
-        self._still_jobs.pop((frame, key), None)
+        with self._stills:  # `still` may not have noted the job yet
+            self._still_jobs.pop((frame, key), None)
         (self.folder / "stills" / f".{frame}.npy").unlink(missing_ok=True)
         self._trim_stills()
         message = entry.get("message", "") if entry["event"] in ("error", "crashed") else ""

@@ -7,17 +7,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from mam_video.studio.desk import Desk
 from tests.synthetic import disc, picture, write_movie
 
-httpx = pytest.importorskip("httpx")
-pytest.importorskip("starlette")
-pytest.importorskip("uvicorn")
-
-from mam_video.studio.desk import Desk  # noqa: E402
-from mam_video.studio.serve import PageServer  # noqa: E402
+if TYPE_CHECKING:
+    import httpx
 
 SIZE = (72, 96)  # (H, W) of the small clip
 FRAMES = 12
@@ -50,7 +48,13 @@ class Served:
 
 @pytest.fixture
 def served(clip: Path) -> Iterator[Served]:
-    """The page of the small clip, without a model."""
+    """The page of the small clip, without a model. Its tests are skipped where a package is missing."""
+    for package in ("httpx", "starlette", "uvicorn", "websockets"):
+        pytest.importorskip(package)
+    import httpx
+
+    from mam_video.studio.serve import PageServer
+
     desk = Desk([str(clip)])
     desk.shot(0)  # as `serve` does
     page = PageServer(desk)
@@ -70,6 +74,8 @@ def served(clip: Path) -> Iterator[Served]:
 
 def _answered(client: httpx.Client) -> None:
     """Wait until the server answers."""
+    import httpx
+
     for _ in range(200):
         try:
             client.get("/")

@@ -10,6 +10,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+
+for package in ("httpx", "starlette", "uvicorn", "websockets"):
+    pytest.importorskip(package)
+
+import httpx
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -21,7 +26,7 @@ from mam_video.studio.project import Project, folder_of
 from mam_video.studio.security import MOST_BODY
 from mam_video.studio.serve import clips_in
 from mam_video.studio.sockets import LONGEST_MESSAGE, MOST_PAGES
-from tests.studio.conftest import Served, httpx
+from tests.studio.conftest import Served
 
 PATHS = ("/", "/page/main.js", "/api/desk", "/api/knobs", "/api/0/state", "/api/0/frame/0", "/api/0/matte/0",
          "/api/0/pixel/0?x=1&y=1", "/api/0/report", "/api/0/clip")  # fmt: skip
@@ -90,6 +95,14 @@ def test_sockets_are_checked_like_requests(served: Served) -> None:
         pass
 
 
+def everything(raw: socket.socket) -> bytes:
+    """Read until the server ends the connection."""
+    parts = []
+    while part := raw.recv(65536):
+        parts.append(part)
+    return b"".join(parts)
+
+
 def test_nothing_beyond_the_page_and_the_project_can_be_named(served: Served, clip: Path) -> None:
     secret = clip.parent.parent / "secret.txt"
     secret.write_text("secret")
@@ -103,7 +116,7 @@ def test_nothing_beyond_the_page_and_the_project_can_be_named(served: Served, cl
             with socket.create_connection((host, port)) as raw:  # clients would tidy the path up
                 raw.sendall(f"GET {place}{path} HTTP/1.1\r\nHost: {host}:{port}\r\nCookie: {cookie}\r\n"
                             "Connection: close\r\n\r\n".encode())  # fmt: skip
-                answer = b"".join(iter(lambda raw=raw: raw.recv(65536), b""))
+                answer = everything(raw)
             assert answer.split()[1] in (b"404", b"400"), (place, path)
             assert b"root:" not in answer and b"secret" not in answer.partition(b"\r\n\r\n")[2]
     for query in ("version=../1", "subject=..", "version=-1", "edges=choke=/etc", "version=9" * 40, "size=../full"):

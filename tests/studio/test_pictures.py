@@ -7,10 +7,14 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+for package in ("httpx", "starlette", "uvicorn", "websockets"):
+    pytest.importorskip(package)
+
 import av
 import cv2
 import numpy as np
-import pytest
 
 from mam_video.core.errors import UsageError
 from mam_video.core.settings import SmoothSettings

@@ -16,6 +16,11 @@ from typing import Any
 
 import pytest
 
+for package in ("httpx", "starlette", "uvicorn", "websockets"):
+    pytest.importorskip(package)
+
+import httpx
+
 from mam_video.core.errors import UsageError
 from mam_video.core.settings import Settings
 from mam_video.media import open_clip
@@ -23,7 +28,7 @@ from mam_video.prompts.parse import PromptClip, by_subject, read_entries
 from mam_video.studio.acts import Clip, apply_act, shown_knobs
 from mam_video.studio.project import Project, folder_of
 from mam_video.studio.state import Output, State
-from tests.studio.conftest import FRAMES, SIZE, httpx
+from tests.studio.conftest import FRAMES, SIZE
 
 
 class Played:
