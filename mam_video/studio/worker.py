@@ -195,7 +195,7 @@ def _unfinished(settings: Settings) -> Settings:
 def main() -> None:
     """Take jobs until the input ends."""
     if BACKGROUND in sys.argv and hasattr(os, "nice"):
-        os.nice(10)
+        os.nice(5)
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints goes to the log, not among the answers
     lock = threading.Lock()

@@ -230,7 +230,7 @@ def pictures(folder: Path) -> None:
         save(page, "first")
         page.drag(SAMPLE_BOX)
         page.until("studio.data.stills.get(0) === 1")
-        page.page.mouse.click(*page.screen(395, 110))
+        page.page.mouse.click(*page.screen(430, 90))
         page.until("studio.data.stills.get(0) === 2")
         save(page, "point")
         page.page.click("#track")

@@ -144,7 +144,10 @@ def alpha_of(clip: Path, frame: int, prompt: Any, change: Callable[[Settings], S
     return np.rint(matted.alpha * 255).astype(np.uint8)
 
 
-def test_from_the_first_box_to_the_report(opened: Opened, capsys: pytest.CaptureFixture[str]) -> None:
+# The tests follow each other on one page, as an artist's work does.
+
+
+def test_a_box_is_matted_and_tracked(opened: Opened) -> None:
     page, clip = opened.page, opened.clip
     assert "Drag a box" in page.locator("#hint").text_content()
     assert page.locator("#track").is_disabled() and page.url.endswith("/")  # the token is not in the address
@@ -159,8 +162,10 @@ def test_from_the_first_box_to_the_report(opened: Opened, capsys: pytest.Capture
     page.click("#track")
     opened.until("studio.data.at.version?.number === 1 && !studio.data.at.running")
     opened.until(f"studio.data.records.size === {FRAMES}")
-    tracked = opened.matte(6)
 
+
+def test_a_correction_is_compared_and_taken_back(opened: Opened) -> None:
+    page, tracked = opened.page, opened.matte(6)
     opened.go(6)
     before = {k: opened.matte(k) for k in (0, 3, 9)}
     page.keyboard.down("Alt")
@@ -189,6 +194,9 @@ def test_from_the_first_box_to_the_report(opened: Opened, capsys: pytest.Capture
     page.click("#redo")
     opened.until("studio.data.at.version?.number === 2 && studio.data.at.version.current")
 
+
+def test_a_run_gives_the_bytes_of_its_command_line(opened: Opened, capsys: pytest.CaptureFixture[str]) -> None:
+    page, clip = opened.page, opened.clip
     page.click("#tab-finish")
     plain = opened.matte(3)
     page.fill("#edge-choke", "2")
