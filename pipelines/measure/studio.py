@@ -237,7 +237,7 @@ def pictures(folder: Path) -> None:
         page.until("studio.data.at.version && !studio.data.at.running")
         page.until("studio.data.records.size === 23")
         page.go(12)
-        page.page.mouse.click(*page.screen(350, 180))
+        page.page.mouse.click(*page.screen(320, 153))
         page.until("studio.data.stills.get(12) === 1")
         page.page.click("#track")
         page.until("studio.data.at.running")

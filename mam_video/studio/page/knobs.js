@@ -115,6 +115,6 @@ export function build(act, tried) {
 export function draw() {
   byId('finish-who').textContent = state().subjects.length > 1
     ? `Edges of ${chosen().name}; choose another subject in step 1. All lengths are pixels of the plate.`
-    : 'All lengths are pixels of the plate. The picture shows what will be written.';
+    : 'All lengths are pixels of the plate. The picture shows the alpha that will be written.';
   for (const each of rows) each.update();
 }

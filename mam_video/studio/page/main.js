@@ -5,7 +5,7 @@ import * as knobs from '/page/knobs.js';
 import { byId, make } from '/page/make.js';
 import { events, send, table } from '/page/net.js';
 import * as pictures from '/page/pictures.js';
-import { attachPointer } from '/page/pointer.js';
+import { attachPointer, readAgain } from '/page/pointer.js';
 import * as point from '/page/point.js';
 import * as run from '/page/run.js';
 import { attachKeys } from '/page/keys.js';
@@ -263,7 +263,7 @@ function heard(entry) {
   else if (entry.event === 'changed' || entry.event === 'missed') refresh();
   else if (entry.event === 'indexed') { data.at.indexed = entry.ended ? entry.count : entry.indexed; data.at.count = entry.count; }
   else if (entry.event === 'still') {
-    if (entry.ended) { data.making.delete(entry.frame); data.stills.set(entry.frame, (data.stills.get(entry.frame) ?? 0) + 1); } else data.making.add(entry.frame);
+    if (entry.ended) { data.making.delete(entry.frame); data.stills.set(entry.frame, (data.stills.get(entry.frame) ?? 0) + 1); readAgain(); } else data.making.add(entry.frame);
     if (entry.message) note(entry.message);
   } else if (entry.event === 'frame' && data.at.running) {
     data.live.set(entry.record.frame, entry.record);

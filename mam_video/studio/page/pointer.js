@@ -89,11 +89,15 @@ function boxOf(drag, at) {
   return [xs[0], ys[0], xs[1], ys[1]];
 }
 
+// Read the pixel under the pointer again: its matte may have changed.
+export function readAgain() { if (lastAt) readPixel(lastAt); }
+
 // The values of the pixel under the pointer, as the plate has them; one question at a time.
 let asking = false;
 let last = null;
+let lastAt = null;
 async function readPixel(at) {
-  last = at;
+  last = lastAt = at;
   if (asking || !data.at || data.speed !== 0) return;
   asking = true;
   while (last) {
