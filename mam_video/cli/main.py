@@ -33,6 +33,7 @@ COMMANDS = {
     "verify": ("inspect", "configure_verify", "read a matte back and compare it with its plate"),
     "evaluate": ("evaluate", "configure", "score mattes against ground truth"),
     "train": ("train", "configure", "train a model by a recipe"),
+    "models": ("models", "configure", "list the models: size, licence, and how to get them"),
     "weights": ("weights", "configure", "list, download, add and verify weight files"),
     "config": ("config", "configure", "print the settings that hold and their sources; list the presets"),
 }

@@ -311,6 +311,10 @@ def _print_start(job: MatteOptions, info: ClipInfo, first: int, count: int | Non
     say(_announcement(info, first, count, sizes))
     for line in _prompt_lines(info, prompts):
         say(line)
+    if job.subject.track and SUBJECT in job.subject.track:
+        from mam_video.jobs.saved_tracks import tracks_by_subject
+
+        say(f"tracks: {', '.join(map(str, tracks_by_subject(job.subject.track).values()))}")
     return printed
 
 

@@ -23,7 +23,8 @@ def guard_of(clip: str, subject: SubjectOptions, settings: Settings, configs: Se
         guard.reads(option, name)
     for name in configs:
         guard.reads("--config", name)
-    guard.reads("--model", settings.model.name.partition(":")[2])
+    for half in settings.model.name.split("+"):
+        guard.reads("--model", half.partition(":")[2])
     guard.reads("--sam-weights", settings.model.sam_weights)
     guard.reads("--mam-weights", settings.model.mam_weights)
     if subject.text is not None:

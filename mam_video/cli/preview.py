@@ -21,6 +21,7 @@ from mam_video.core.units import readable
 from mam_video.report.sentences import sentences
 
 if TYPE_CHECKING:
+    from mam_video.core.frames import Matted
     from mam_video.jobs.preview import Preview
     from mam_video.media import ClipInfo, Reader
     from mam_video.prompts.prompt import Prompts
@@ -115,7 +116,11 @@ def run(options: argparse.Namespace) -> int:
         index, prompt = _shown(job, reader, 0 if part is None else part.start)
         output = _output_of(job, info)
 
-        from mam_video.jobs.preview import preview
+        from mam_video.jobs.preview import over_checker, preview
+
+        def show(matted: Matted) -> None:
+            write_picture(output, info.path, over_checker(matted), job.overwrite)
+            say(_first_line(matted, info.frame_number(index), output), flush=True)
 
         seen = preview(
             reader,
@@ -124,15 +129,15 @@ def run(options: argparse.Namespace) -> int:
             job.settings,
             index=index,
             part=part,
+            on_first=show,
             track_from=job.subject.track if prompt is None else None,
             masks=job.subject.masks,
             trimaps=job.subject.trimaps,
             include=job.subject.include,
             exclude=job.subject.exclude,
         )
-    write_picture(output, info.path, seen.over_checker, job.overwrite)
     count = info.frames_in_header if part is None else part.count(info.frames_in_header)
-    for line in _lines(seen, info, index, output, list(job.planned), count, whole=part is None):
+    for line in _lines(seen, list(job.planned), count, whole=part is None):
         say(line)
     return 0
 
@@ -175,14 +180,16 @@ def _output_of(job: PreviewOptions, info: ClipInfo) -> Path:
     return output
 
 
-def _lines(
-    seen: Preview, info: ClipInfo, index: int, output: Path, planned: list[str], count: int | None, *, whole: bool
-) -> list[str]:
-
-    record = seen.matted.record
-    number = info.frame_number(index)
+def _first_line(matted: Matted, number: int, output: Path) -> str:
+    """Say what was found in the frame, which users call `number`."""
+    record = matted.record
     reasons = f" ({'; '.join(sentences(record.findings))})" if record.findings else ""
-    lines = [f"wrote {output}: frame {number}, {record.state}{reasons}, {record.area:.1%} of the picture"]
+    return f"wrote {output}: frame {number}, {record.state}{reasons}, {record.area:.1%} of the picture"
+
+
+def _lines(seen: Preview, planned: list[str], count: int | None, *, whole: bool) -> list[str]:
+    """Say how much time and disk so many frames will take."""
+    lines = []
     known = "all" if whole else "the range's"
     frames = f"{known} {count} frames" if count is not None else "the whole clip, whose length is not known"
     if seen.pace is None:

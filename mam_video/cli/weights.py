@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mam_video.cli.options import add_debug
 from mam_video.cli.say import say
-from mam_video.core.errors import WeightsError
+from mam_video.core.errors import UsageError, WeightsError
 from mam_video.core.untrusted import printable
 
 _DESCRIPTION = """\
@@ -17,6 +18,7 @@ List, download, add and verify weight files, kept in your cache or in the folder
 
 examples:
   mam-video weights get sam-vit-b
+  mam-video weights get sam2.1-base-plus
   mam-video weights add ~/Downloads/mam_vitb.pth --name mam-vit-b
 """
 
@@ -35,8 +37,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         return action
 
     listing = add("list", "print the known weight files, and which are here", _list)
-    fetching = add("get", "download SAM's weights from Meta's server", _get, " sam-vit-b")
-    fetching.add_argument("name", nargs="+", metavar="NAME", help="a name that `mam-video weights list` shows")
+    fetching = add("get", "download weights: SAM's from Meta, others from the Hugging Face hub", _get, " sam-vit-b")
+    fetching.add_argument(
+        "name", nargs="+", metavar="NAME", help="a name that `mam-video weights list` or `mam-video models` shows"
+    )
+    fetching.add_argument(
+        "--revision", default="", metavar="COMMIT",
+        help="of the hub (default: the commit that was fetched first, else the newest)",
+    )  # fmt: skip
     adding = add("add", "add a checkpoint that you have, such as one of MAM", _add, " mam_vitb.pth --name mam-vit-b")
     adding.add_argument("path", type=Path, metavar="FILE", help="the checkpoint")
     adding.add_argument(
@@ -68,9 +76,16 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _get(options: argparse.Namespace) -> int:
-    from mam_video.models import weights
+    from mam_video.models import hub, weights
+    from mam_video.models.catalogue import BY_NAME
 
     for name in options.name:
+        if name in BY_NAME and BY_NAME[name].hub:
+            path = hub.fetch(BY_NAME[name], options.revision)
+            say(f"{name}: {path} (commit {hub.commit_of(path)})")
+            continue
+        if options.revision:
+            raise UsageError(f"--revision is of the hub; {name} does not come from there")
         with _bar(name) as progress:
             path = weights.get(name, progress)
         say(f"{name}: {path}")
@@ -105,7 +120,7 @@ def _bar(name: str) -> Iterator[Callable[[int, int], None]]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (TextColumn(name), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True) as bar:
+    with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as bar:
         task = bar.add_task(name, total=None)
 
         def show(done: int, total: int) -> None:

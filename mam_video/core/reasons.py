@@ -25,6 +25,9 @@ class Reason(StrEnum):
     NOTHING_FOUND = "nothing_found"
     NOTHING_AT_PROMPT = "nothing_at_prompt"  # the prompt shows nothing that the segmenter can find
     OUTSIDE_PROMPT = "outside_prompt"  # value: share of what was found that lies in the prompted box
+    VAGUE_OUTLINE = (
+        "vague_outline"  # value: area of the sure part of the prompted frame's mask, divided by the possible one
+    )
     SMALL_IN_PROMPT = "small_in_prompt"  # value: share of the prompted box that is filled
     LEFT_FRAME = "left_frame"
     FOUND_AGAIN = "found_again"  # value: number of frames in which it was lost

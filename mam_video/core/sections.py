@@ -11,7 +11,11 @@ from typing import Literal
 from mam_video.core.errors import SettingError, UsageError
 from mam_video.core.knobs import KnobField, Section, knob, knob_fields
 
-MODEL_NAMES = ("lite", "classic", "mam-vit-b", "mam-vit-l", "mam-vit-h")
+MODEL_NAMES = (  # those that can be named alone, as models/catalogue.py lists them
+    "lite", "classic", "mam-vit-b", "mam-vit-l", "mam-vit-h", "sam2.1-tiny", "sam2.1-small", "sam2.1-base-plus",
+    "sam2.1-large", "sam2.1-tiny-video", "sam2.1-small-video", "sam2.1-base-plus-video", "sam2.1-large-video", "sam3",
+    "sam3-video", "masks",
+)  # fmt: skip
 # Rates that are written short and meant exactly.
 _SHORT_RATES = {"23.976": 24000, "23.98": 24000, "29.97": 30000, "47.952": 48000, "59.94": 60000, "119.88": 120000}
 
@@ -92,8 +96,8 @@ class TextSettings(Section, section="text"):
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings(Section, section="model"):
     name: str = knob(
-        "lite", help="The matting model: lite, classic, mam-vit-b, mam-vit-l or mam-vit-h.", flag="--model",
-        metavar="NAME", group="model",
+        "lite", help="The model, or MASKS+MATTES such as sam2.1-tiny+vitmatte-small; `mam-video models` lists them.",
+        flag="--model", metavar="NAME", group="model",
     )  # fmt: skip
     device: Literal["auto", "cpu", "cuda", "mps"] = knob(
         "auto", help="The device that the model runs on; auto takes a GPU where there is one.", flag="--device",

@@ -27,11 +27,15 @@ from mam_video.jobs.saved_tracks import CorrectedTracks, SavedTrack
 from mam_video.media import ClipInfo
 from mam_video.media.mask_reader import Masks
 from mam_video.media.open import identity_of
+from mam_video.models.base import video_model_of
+from mam_video.motion.flow import with_motion
 from mam_video.motion.shot_detection import CutFinder
 from mam_video.prompts.prompt import Prompt, PromptLike, Prompts, as_prompt
 from mam_video.tracking.bidirectional import track_prompts
+from mam_video.tracking.shots import with_cuts
 from mam_video.tracking.stage import TrackPrompts
 from mam_video.tracking.track_file import TrackWriter
+from mam_video.tracking.video_model import refuse_late_prompt, track_in_memory
 
 
 def mask_source(
@@ -141,7 +145,13 @@ class MultiFramePrompts(TrackedAhead):
         job.reader.index_for_random_access()
         # All find the same cuts; those of the first subject are the run's.
         cuts = job.cuts if k == 0 else CutFinder(job.settings.cuts, job.settings.motion)
+        follower = video_model_of(job.model)
+        if follower is not None:
+            refuse_late_prompt(follower, self.several[k].frames[0], job.frames.start)
         with TrackWriter(path, job.reader.info.size, job.model, job.settings.as_dict()) as writer:
+            if follower is not None:
+                self._track_in_memory(k, writer, job, cuts)
+                return
             found = track_prompts(
                 job.reader.frames, self.several[k], job.model, job.settings, folder, first=job.frames.start,
                 stop=job.stop, cuts=cuts, batch=job.batch, clock=job.clock, on_frame=job.on_tracked,
@@ -149,6 +159,18 @@ class MultiFramePrompts(TrackedAhead):
             with closing(found):
                 for observation in found:
                     writer.write_observation(observation)
+
+    def _track_in_memory(self, k: int, writer: TrackWriter, job: TrackingJob, cuts: CutFinder) -> None:
+        """Track subject `k` with a video model, which takes each prompt when its frame comes."""
+        frames = job.reader.frames(job.frames.start, job.stop)
+        moved = cuts.watch(with_motion(frames, job.settings.motion, clock=job.clock), job.clock)
+        prompts = [dict(self.several[k].entries)]
+        rows = with_cuts(track_in_memory(moved, job.model, prompts, job.settings, job.clock), cuts)
+        with closing(rows):
+            for (tracked,) in rows:
+                writer.write(tracked)
+                if job.on_tracked is not None:
+                    job.on_tracked()
 
     def fingerprint(self) -> dict[str, Any]:
         alone = len(self.several) == 1

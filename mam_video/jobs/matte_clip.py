@@ -27,7 +27,7 @@ from mam_video.media.mask_reader import Masks
 from mam_video.media.name_guard import NameGuard
 from mam_video.media.open import check_names, checkpoint_place, is_resumable
 from mam_video.models.base import Model
-from mam_video.models.registry import load_model, weight_files
+from mam_video.models.registry import licences, load_model, weight_files
 from mam_video.motion.shot_detection import CutFinder
 from mam_video.prompts.prompt import PromptLike
 from mam_video.report import notes
@@ -220,8 +220,9 @@ class _Job:
 
     def _begin_report(self, model: Model) -> RunReport:
         return RunReport(
-            self.reader.info, model.name, model.weights, device_of(model), self.settings, list(self.writers.paths)
-        )
+            self.reader.info, model.name, model.weights, device_of(model), self.settings, list(self.writers.paths),
+            licences=licences(model.name),
+        )  # fmt: skip
 
     def _tracking_job(self, model: Model) -> TrackingJob:
         return TrackingJob(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,11 +66,6 @@ class Preview:
         """Estimate the seconds for so many frames; None where the pace is not known."""
         return None if self.pace is None else self.load + self.pace * frames
 
-    @property
-    def over_checker(self) -> np.ndarray:
-        """The frame as it will be written, over a checker; (H, W, 3) uint8 RGB."""
-        return over_colour(with_foreground(self.matted).frame, self.matted.alpha, checker(self.matted.frame.size))
-
 
 def preview(
     source: str | Path | Reader,
@@ -80,6 +75,7 @@ def preview(
     *,
     index: int = 0,
     part: FrameRange | None = None,
+    on_first: Callable[[Matted], None] | None = None,
     **more: Any,
 ) -> Preview:
     """Matte frame `index` and a few after it, and measure time and size.
@@ -89,6 +85,7 @@ def preview(
         outputs: what the run will write, as for `matte_clip`; the preview writes nothing there.
         prompt: where the subject is in frame `index`, or the prompts of several subjects there.
         part: the range that the run will have; frames after it are not used. None: the whole clip.
+        on_first: called with the previewed frame as soon as it is matted, before the pace is measured.
         more: track_from, masks, trimaps, include, exclude: as for `matte_clip`.
     Raises: as `matte_clip`.
     """
@@ -107,6 +104,8 @@ def preview(
     def on_frame(matted: Matted, report: RunReport) -> None:
         if not kept:
             kept.append(matted)
+            if on_first is not None:
+                on_first(matted)
         written.append(time.perf_counter())
 
     with ExitStack() as stack:
@@ -130,6 +129,11 @@ def preview(
                 sizes.append(Size(table, measured=False))
     paces = [p for p in (model.pace, _pace([(t, 1) for t in written])) if p is not None]
     return Preview(kept[0], load, max(paces) if paces else None, len(written), tuple(sizes))
+
+
+def over_checker(matted: Matted) -> np.ndarray:
+    """Lay a frame, as it will be written, over a checker; (H, W, 3) uint8 RGB."""
+    return over_colour(with_foreground(matted).frame, matted.alpha, checker(matted.frame.size))
 
 
 def checker(size: tuple[int, int]) -> np.ndarray:

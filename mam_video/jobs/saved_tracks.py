@@ -13,6 +13,7 @@ from mam_video.core.ranges import FrameRange
 from mam_video.jobs.mask_source import MaskSource, TrackedAhead, TrackedClip, TrackingJob, followed, hash_of_masks
 from mam_video.media import ClipInfo
 from mam_video.media.atomic_output import SUBJECT
+from mam_video.models.base import video_model_of
 from mam_video.prompts.prompt import DEFAULT_SUBJECT, Prompt, Prompts
 from mam_video.runtime.append_log import identity
 from mam_video.tracking.retrack import Stretch, find_stretches, retrack
@@ -108,6 +109,11 @@ class CorrectedTracks(TrackedAhead):
         subject, track = self.subjects[k], self.saved.tracks[k]
         if path.exists():
             return
+        if video_model_of(job.model) is not None:
+            raise UsageError(
+                f"{track.path}: {job.model.name} keeps the clip in a memory of its own, so its track cannot be "
+                "corrected in parts; leave out --track and give every prompt"
+            )
         job.reader.index_for_random_access()
         with TrackWriter(path, job.reader.info.size, job.model, job.settings.as_dict()) as writer:
             found = retrack(

@@ -15,7 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import groupby
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from mam_video.matting.edge_ops import NOT_FORCED, Overrides, apply_edge_ops, in
 from mam_video.matting.quality import agreement, measure_flicker
 from mam_video.matting.temporal_filter import MovingMatte, smooth
 from mam_video.matting.upsample import refine
-from mam_video.models.base import Candidates, Embedding, Model, ViewPrompt
+from mam_video.models.base import Candidates, Embedding, MatteModel, Model, ViewPrompt, at_plate_size, matte_model_of
 from mam_video.models.merge import compose_alpha
 from mam_video.models.registry import load_model
 from mam_video.motion.flow import with_motion
@@ -205,13 +205,14 @@ def matte(
     tracked: Iterable[TrackedFrame], model: Model, settings: Settings, clock: StageTimer
 ) -> Generator[CropMatte, None, None]:
     """Estimate the alpha of each crop; batches fall on absolute frame numbers."""
-    size = batch_size(model, settings)
-    for (_, view), group in groupby(tracked, key=lambda t: (t.frame.index // size, t.crop)):
+    size, mattes = batch_size(model, settings), matte_model_of(model)
+    fitted = tracked if mattes is model else (_fitted(each, mattes) for each in tracked)
+    for (_, view), group in groupby(fitted, key=lambda t: (t.frame.index // size, t.crop)):
         batch = list(group)
         logits = np.stack([t.logits for t in batch]).astype(np.float32)
         visible = [bool((mask > 0).any()) for mask in logits]
         with torch.inference_mode():
-            levels = model.matte(_embedding(batch, model), logits) if any(visible) else None
+            levels = mattes.matte(_embedding(batch, mattes), logits) if any(visible) else None
         for k, (item, mask) in enumerate(zip(batch, logits, strict=True)):
             with clock.stage("merge"), torch.inference_mode():
                 if levels is not None and visible[k]:
@@ -266,7 +267,17 @@ def _ready_to_encode(matted: Matted, output: OutputStages, clock: StageTimer) ->
         return matted, output.convert(coloured)
 
 
-def _embedding(batch: Sequence[TrackedFrame], model: Model) -> Embedding:
+def _fitted(tracked: TrackedFrame, mattes: MatteModel) -> TrackedFrame:
+    """Bring the crop and mask that one model found to the sizes of the one that mattes."""
+    found = tracked.observation
+    if at_plate_size(mattes):
+        found = found.resized(max(found.crop.width, found.crop.height), len(found.logits))
+    else:
+        found = found.resized(mattes.view_size, mattes.mask_size)
+    return replace(tracked, observation=found, embedding=None)
+
+
+def _embedding(batch: Sequence[TrackedFrame], model: MatteModel) -> Embedding:
     """Take the tracker's embedding where it holds just these frames, else embed them: batches are always the same."""
     if batch[0].embedding is not None:
         return batch[0].embedding[0]
@@ -302,6 +313,12 @@ class TimedModel:
     def matte(self, embedding: Embedding, logits: np.ndarray) -> torch.Tensor:
         with self._clock.stage("matte"):
             return self._model.matte(embedding, logits)
+
+    @cached_property
+    def matte_model(self) -> TimedModel:
+        """The model that mattes, its calls counted too: this one, or the second of a pair."""
+        mattes = matte_model_of(self._model)
+        return self if mattes is self._model else TimedModel(cast(Model, mattes), self._clock)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from mam_video.core.crop import Crop
 from mam_video.core.settings import MatteSettings
-from mam_video.models.base import Model, ViewPrompt
+from mam_video.models.base import MatteModel, Model, ViewPrompt, at_plate_size, matte_model_of
 from mam_video.models.merge import compose_alpha
 from mam_video.prompts.prompt import Prompt
+from mam_video.tracking.mask_ops import resized_logits
 
 
 def matte_picture(
@@ -45,14 +47,23 @@ def matte_subjects(
     size = (picture.shape[0], picture.shape[1])
     prompts = [prompt.in_pixels(size) for prompt in prompts]
     view = view or Crop.whole(size, model.view_size)
-    embedding = model.embed([view.cut(picture)])
+    embedding, mattes = model.embed([view.cut(picture)]), matte_model_of(model)
+    seen = view if mattes is model else fitted_crop(view, mattes)
+    looked_at = embedding if mattes is model else mattes.embed([seen.cut(picture)])
     alphas = []
     for prompt in prompts:
         offered = model.segment(embedding, 0, view_prompt(prompt, view))
         logits = offered.logits[int(offered.scores.argmax())]
-        levels = model.matte(embedding, logits[None])
-        alphas.append(view.paste(compose_alpha(levels[0], logits, view, settings or MatteSettings()), size))
+        if not at_plate_size(mattes):
+            logits = resized_logits(logits, mattes.mask_size)
+        levels = mattes.matte(looked_at, logits[None])
+        alphas.append(seen.paste(compose_alpha(levels[0], logits, seen, settings or MatteSettings()), size))
     return alphas
+
+
+def fitted_crop(view: Crop, mattes: MatteModel) -> Crop:
+    """Return the same rectangle in the size that the matte model works in."""
+    return replace(view, size=max(view.width, view.height) if at_plate_size(mattes) else mattes.view_size)
 
 
 def view_prompt(prompt: Prompt, view: Crop) -> ViewPrompt:

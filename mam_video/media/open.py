@@ -94,7 +94,7 @@ def is_resumable(output: str | Path) -> bool:
 
 
 def keeps_by_itself(output: str | Path) -> bool:
-    """Return whether keeping an output's finished frames costs nothing: they are files of their own anyway."""
+    """Return whether an output's finished frames are kept without being asked: they are files of their own anyway."""
     _, kind = parse_output(output)
     return kind.resumable and kind.writer == "sequence"
 

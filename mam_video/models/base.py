@@ -1,4 +1,4 @@
-"""The model contract: three calls that every model implements.
+"""The model contract: three calls. A mask model has the first two, a matte model the first and the last.
 
     embed(pictures)                     -> Embedding       # a batch of crops; independent of prompts
     segment(embedding, i, prompt)       -> Candidates      # one frame: box, points, previous mask
@@ -6,14 +6,14 @@
 
 Models know crops and tensors, never files, frames or the terminal. A model loads, folds and moves its weights to their
 device and precision once, when it is built. The three calls never change them. A model is a file in this folder and a
-line in `registry.py`.
+line in `catalogue.py`. `pair.py` makes one model of a mask model and a matte model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -81,15 +81,14 @@ class Candidates:
 
 
 @runtime_checkable
-class Model(Protocol):
-    """The contract of a model; see the module docstring.
+class MaskModel(Protocol):
+    """A model that finds the subject: pictures and a prompt in, masks out.
 
-    All calls run under `torch.inference_mode()` and are deterministic on a CPU.
-
-    A model may have three more attributes, read by `wants_references`, `wants_motion` and `shares_crop`.
-    `references: int` is the number of reference frames it uses; the tracker keeps their embeddings. `motion: bool` says
-    whether it uses motion relative to the camera. `shared_crop: bool` says that several subjects share a crop, because
-    embedding is slow. A model without them gets none of these.
+    A mask model may have four more attributes, read by the functions below. `references: int` is the number of
+    reference frames it uses; the tracker keeps their embeddings. `motion: bool` says whether it uses motion relative to
+    the camera. `shared_crop: bool` says that several subjects share a crop, because embedding is slow. `in_memory:
+    bool` says that it follows subjects through a clip with a memory of its own (`VideoModel`). A model without them
+    gets none of these.
     """
 
     name: str
@@ -105,6 +104,24 @@ class Model(Protocol):
         """Return the candidate masks for picture `index` of the batch."""
         ...
 
+
+@runtime_checkable
+class MatteModel(Protocol):
+    """A model that mattes: pictures and their masks in, alpha out.
+
+    With an attribute `at_plate_size = True` it is given each crop in the plate's own pixels, whatever `view_size` says,
+    and masks of the mask model's own size.
+    """
+
+    name: str
+    view_size: int
+    mask_size: int
+    weights: dict[str, str]
+
+    def embed(self, pictures: Sequence[np.ndarray]) -> Embedding:
+        """Embed a batch of pictures, as `MaskModel.embed`."""
+        ...
+
     def matte(self, embedding: Embedding, logits: np.ndarray) -> torch.Tensor:
         """Matte the batch: alpha maps (count, levels, size, size) float32 in [0, 1], on the CPU or the model's device.
 
@@ -114,16 +131,80 @@ class Model(Protocol):
         ...
 
 
-def wants_references(model: Model) -> int:
+@runtime_checkable
+class Model(MaskModel, MatteModel, Protocol):
+    """What a run works with: a mask model and a matte model in one.
+
+    All calls run under `torch.inference_mode()` and are deterministic on a CPU.
+
+    A pair of two models (`pair.py`) has an attribute `matte_model`, the second one; `matte_model_of` reads it.
+    """
+
+
+class VideoSession(Protocol):
+    """The memory of one clip in a `VideoModel`. It does not grow with the clip."""
+
+    def step(self, picture: np.ndarray, prompts: Sequence[ViewPrompt | np.ndarray | None]) -> VideoMasks:
+        """Find every subject in the next frame.
+
+        Args:
+            picture: (H, W, 3) uint8 RGB, the whole frame.
+            prompts: for each subject a prompt in frame pixels, a mask (H, W) bool of it, or None. On the first frame
+                each needs one.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class VideoMasks:
+    """What a `VideoModel` found in one frame.
+
+    logits    (n, m, m) float32 over the whole frame, stretched to a square; above 0 is subject
+    presence  (n,) float32, the model's probability that the subject is in sight
+    """
+
+    logits: np.ndarray = field(repr=False)
+    presence: np.ndarray
+
+
+@runtime_checkable
+class VideoModel(Protocol):
+    """A mask model that follows subjects through a clip with a memory of its own; `in_memory` is True."""
+
+    name: str
+    in_memory: bool
+
+    def session(self, subjects: int) -> VideoSession:
+        """Begin a clip with that many subjects."""
+        ...
+
+
+def matte_model_of(model: Model) -> MatteModel:
+    """Return the model that mattes: the second one of a pair, else the model itself."""
+    found: MatteModel = getattr(model, "matte_model", model)
+    return found
+
+
+def at_plate_size(model: MatteModel) -> bool:
+    """Return whether the matte model is given crops in the plate's own pixels; False if it has no such attribute."""
+    return bool(getattr(model, "at_plate_size", False))
+
+
+def video_model_of(model: MaskModel) -> VideoModel | None:
+    """Return the model as one with a memory of its own; None if it has none."""
+    return cast(VideoModel, model) if getattr(model, "in_memory", False) else None
+
+
+def wants_references(model: MaskModel) -> int:
     """Return how many reference frames the model uses; 0 if it has no such attribute."""
     return int(getattr(model, "references", 0))
 
 
-def shares_crop(model: Model) -> bool:
+def shares_crop(model: MaskModel) -> bool:
     """Return whether embedding is so slow that subjects share a crop; False if it has no such attribute."""
     return bool(getattr(model, "shared_crop", False))
 
 
-def wants_motion(model: Model) -> bool:
+def wants_motion(model: MaskModel) -> bool:
     """Return whether the model uses motion relative to the camera; False if it has no such attribute."""
     return bool(getattr(model, "motion", False))

@@ -18,11 +18,11 @@ from mam_video.core.errors import UsageError, WeightsError
 from mam_video.models.base import Candidates, Embedding, ViewPrompt
 from mam_video.models.devices import resolve_device, resolve_precision
 from mam_video.models.m2m import M2M, REACH, STRIDE
+from mam_video.models.random_source import RANDOM, is_random, seeded
 from mam_video.models.sam import GRID, IMAGE_SIDE, MASK_SIDE, VARIANTS, Sam, Variant, normalised
 from mam_video.models.weights import hash_of, read_tensors
 
 _TIMES = MASK_SIDE // GRID  # mask pixels per cell of the embedding
-RANDOM = "random"  # instead of a path: random:SEED gives untrained weights, to try a run without weight files
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +83,17 @@ class MamModel:
         variant_sizes = _variant(variant)
         hashes = {}
         for source in (sam_weights, mam_weights):
-            if not _is_random(source):
+            if not is_random(source):
                 hashes[Path(source).name] = hash_of(Path(source))
-        if _is_random(sam_weights):
-            with _seeded(sam_weights):
+        if is_random(sam_weights):
+            with seeded(sam_weights):
                 sam = Sam(variant_sizes)
         else:
             with _name_file_in_errors(sam_weights):
                 sam = Sam.from_state(variant_sizes, read_tensors(Path(sam_weights)))
-        with _seeded(mam_weights if _is_random(mam_weights) else f"{RANDOM}:0"):
+        with seeded(mam_weights if is_random(mam_weights) else f"{RANDOM}:0"):
             m2m = M2M()
-        if not _is_random(mam_weights):
+        if not is_random(mam_weights):
             with _name_file_in_errors(mam_weights):
                 m2m.load(read_tensors(Path(mam_weights), inside="state_dict"))
         return cls(f"mam-{variant}", sam, m2m, device, precision, weights=hashes)
@@ -195,21 +195,6 @@ def _variant(name: str) -> Variant:
     if name not in VARIANTS:
         raise UsageError(f"unknown variant of SAM: {name}; choose one of: {', '.join(VARIANTS)}")
     return VARIANTS[name]
-
-
-def _is_random(source: str | Path) -> bool:
-    return isinstance(source, str) and source.partition(":")[0] == RANDOM
-
-
-@contextlib.contextmanager
-def _seeded(source: str | Path) -> Iterator[None]:
-    """Seed torch from random:SEED inside the block, and restore the caller's random state after it."""
-    text = str(source).partition(":")[2] or "0"
-    if not text.isdecimal():
-        raise UsageError(f"{source}: the seed must be a whole number, as in {RANDOM}:0")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(text))
-        yield
 
 
 @contextlib.contextmanager

@@ -4,33 +4,29 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
-from mam_video.core.errors import UsageError, WeightsError
+import torch
+
+from mam_video.core.errors import UsageError, WeightsError, need_extra
 from mam_video.core.settings import ModelSettings, Settings
-from mam_video.core.tables import suggestion
-from mam_video.models.base import Model
+from mam_video.models.base import MaskModel, MatteModel, Model
+from mam_video.models.catalogue import MODELS, Part, parse_model
 from mam_video.models.devices import keep_memory, resolve_device
+from mam_video.models.pair import NoMaskModel, NoMatteModel, PairedModel
+from mam_video.models.random_source import is_random
 
-_LITE = "lite:"
+__all__ = ["MODELS", "licences", "load_model", "weight_files"]
+
 _MAM = "mam-"
-_VARIANTS = ("vit-b", "vit-l", "vit-h")
-
-# One line per model; the command line shows it.
-MODELS = {
-    "lite": "the small model in the package; needs no download (lite:FILE.safetensors loads weights that you trained)",
-    "classic": "learns the subject's appearance from the prompted frame alone; needs no weights",
-    "mam-vit-b": "Matting Anything on SAM ViT-B",
-    "mam-vit-l": "Matting Anything on SAM ViT-L",
-    "mam-vit-h": "Matting Anything on SAM ViT-H",
-    "fake-colour": "for tests: segments by a fixed colour",
-}
 
 
 def load_model(settings: ModelSettings | Settings | str | None = None) -> Model:
     """Load the model that `settings` names and move it to its device.
 
     Args:
-        settings: of the model or of a whole run; or a name, such as "lite"; None: the default model.
+        settings: of the model or of a whole run; or a name, such as "lite" or "sam2.1-tiny+vitmatte-small"; None: the
+            default model.
     Raises: UsageError, the name is unknown; WeightsError; DeviceError, the device or precision is not available.
     """
     if settings is None or isinstance(settings, str):
@@ -39,45 +35,81 @@ def load_model(settings: ModelSettings | Settings | str | None = None) -> Model:
         settings = settings.model
     elif not isinstance(settings, ModelSettings):
         raise UsageError(f"load_model takes a name, as 'lite', or settings of a model; is {type(settings).__name__}")
+    masks, mattes = parse_model(settings.name)
     device = resolve_device(settings.device)  # an unavailable device is an error for every model
     if device.type == "cpu":
         keep_memory()
-    name = settings.name
-    if name == "lite" or name.startswith(_LITE):
+    finds = _load(masks, settings, device)
+    if mattes is None:
+        return cast(Model, finds)
+    if mattes.listing.name == "none":
+        return PairedModel(settings.name, finds, NoMatteModel(finds.view_size, finds.mask_size))
+    return PairedModel(settings.name, finds, cast(MatteModel, _load(mattes, settings, device)))
+
+
+def _load(part: Part, settings: ModelSettings, device: torch.device) -> MaskModel:
+    """Load one half. A family's module is imported only when it is used."""
+    name, family = part.listing.name, part.listing.family
+    if name == "lite":
         from mam_video.models.lite import LiteModel
 
-        path = name.removeprefix(_LITE) if name.startswith(_LITE) else ""
-        return LiteModel.load(Path(path) if path else None, device)
+        return LiteModel.load(Path(part.source) if part.source else None, device)
     if name == "classic":
         from mam_video.models.classic import ClassicModel
 
         return ClassicModel()
+    if name == "masks":
+        return NoMaskModel()
     if name == "fake-colour":
         from mam_video.models.colour_model import ColourModel
 
         return ColourModel()
-    if name.startswith(_MAM) and name.removeprefix(_MAM) in _VARIANTS:
+    if family == "mam":
         from mam_video.models.mam import MamModel
 
-        variant = name.removeprefix(_MAM)
+        variant = part.listing.variant
         sam = _weights(settings.sam_weights, f"sam-{variant}")
         mam = _weights(settings.mam_weights, f"mam-{variant}")
         return MamModel.load(variant, sam, mam, device, settings.precision)
-    names = [each for each in MODELS if each != "fake-colour"]
-    raise UsageError(f"unknown model '{name}'; {suggestion(name, names)}choose one of: {', '.join(names)}")
+    need_extra("transformers", part.listing.extra, f"model {name}")
+    if name.startswith("vitmatte"):
+        from mam_video.models.vitmatte import VitMatteModel
+
+        return cast(MaskModel, VitMatteModel.load(part, device, settings.precision))
+    if name.endswith("-video"):
+        from mam_video.models.sam2_video import Sam2VideoModel
+
+        return Sam2VideoModel.load(part, device, settings.precision)
+    from mam_video.models.sam2 import Sam2MaskModel
+
+    return Sam2MaskModel.load(part, device, settings.precision)
+
+
+def licences(name: str) -> dict[str, str]:
+    """Return the licence of the weights of each half of a model's name; empty for a model of the caller's own."""
+    with suppress(UsageError):
+        return {part.listing.name: part.listing.licence for part in parse_model(name) if part is not None}
+    return {}
 
 
 def weight_files(settings: ModelSettings) -> dict[str, Path]:
     """Return the weight files that `load_model` would read and that exist, by the option that names them."""
+    try:
+        parts = [part for part in parse_model(settings.name) if part is not None]
+    except UsageError:
+        return {}
     files: dict[str, Path] = {}
-    if settings.name.startswith(_LITE):
-        files["--model"] = Path(settings.name.removeprefix(_LITE))
-    variant = settings.name.removeprefix(_MAM) if settings.name.startswith(_MAM) else ""
+    variant = ""
+    for part in parts:
+        if part.source and not is_random(part.source):
+            files[f"--model {part.listing.name}"] = Path(part.source)
+        if part.listing.family == "mam":
+            variant = part.listing.variant
     for option, source, prefix in (
         ("--sam-weights", settings.sam_weights, "sam-"),
         ("--mam-weights", settings.mam_weights, _MAM),
     ):
-        if source.partition(":")[0] == "random" or not (source or variant):
+        if is_random(source) or not (source or variant):
             continue
         with suppress(WeightsError):
             files[option] = Path(_weights(source, f"{prefix}{variant}"))
@@ -87,4 +119,4 @@ def weight_files(settings: ModelSettings) -> dict[str, Path]:
 def _weights(source: str, default: str) -> str | Path:
     from mam_video.models.weights import resolve
 
-    return source if source.partition(":")[0] == "random" else resolve(source, default)
+    return source if is_random(source) else resolve(source, default)

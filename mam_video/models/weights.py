@@ -147,7 +147,7 @@ def get(name: str, progress: Progress | None = None) -> Path:
         raise WeightsError(_how_to_add(known))
     if path.is_file() and hash_of(path) == known.sha256:
         return path
-    _make_folder()
+    make_folder()
     download(known.url, path, known.size, known.sha256, progress)
     _remember(path, known.name, known.sha256)
     return path
@@ -181,7 +181,7 @@ def add(path: Path, name: str = "", *, link: bool = False, progress: Progress | 
     else:
         _check_m2m(path)
     target = folder() / (known.file if known is not None else name + path.suffix)
-    _make_folder()
+    make_folder()
     try:
         if target.exists() and target.samefile(path):
             pass  # it is already in the folder
@@ -390,7 +390,8 @@ def _how_to_add(known: KnownFile) -> str:
     )
 
 
-def _make_folder() -> None:
+def make_folder() -> None:
+    """Make the folder of weight files where it is missing. Raises: WeightsError."""
     try:
         folder().mkdir(parents=True, exist_ok=True)
     except OSError as error:

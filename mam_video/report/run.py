@@ -81,6 +81,7 @@ class RunReport:
     wall           seconds from opening the clip to closing the last file, without loading the model
     notes          assumptions, and properties that could not be preserved, one line each
     files          for each output: the files that were written, in order
+    licences       of the model's weights, by model
     checks         for each output that was read back: the comparison with the expected properties
     """
 
@@ -100,6 +101,7 @@ class RunReport:
     notes: list[str] = field(default_factory=list)
     checks: dict[Path, list[Check]] = field(default_factory=dict)
     files: dict[Path, list[Path]] = field(default_factory=dict)
+    licences: dict[str, str] = field(default_factory=dict)
     _seconds_before: dict[str, float] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
@@ -212,7 +214,12 @@ class RunReport:
             },
             "command": self.command,
             "outputs": [str(p) for p in self.outputs],
-            "model": {"name": self.model, "device": self.device, "weights_sha256": self.weights},
+            "model": {
+                "name": self.model,
+                "device": self.device,
+                "weights_sha256": self.weights,
+                "licences": self.licences,
+            },
             "settings": self.settings.as_dict(),
             "notes": self.notes,
             "read_back": {

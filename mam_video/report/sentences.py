@@ -88,6 +88,11 @@ def _measured(reason: Reason, low: float, high: float, bound: float | None) -> s
             return f"no prompt shows the subject in the shot that begins at frame {high:.0f}"
         case Reason.OUTSIDE_PROMPT:
             return f"{_percent(low, high)} of what was found lies in the prompted box: check that it is the subject"
+        case Reason.VAGUE_OUTLINE:
+            return (
+                f"the mask has no clear outline, {_percent(low, high)} of it is sure: check that the prompt shows the "
+                "subject"
+            )
         case Reason.SMALL_IN_PROMPT:
             return (
                 f"something was found in only {_percent(low, high)} of the prompted box: check that it is the subject"

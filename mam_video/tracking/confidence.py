@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from mam_video.core.reasons import Finding, Reason
 from mam_video.core.settings import TrackSettings
 
+_LEAST_STABILITY = 0.85  # of a prompted mask: subjects reach 0.90 at the least (pipelines/measure/prompt_boxes.py)
 _MAX_GROWTH = 3.0  # a subject that is found again may have grown by this factor
 _FLASH = 0.2  # change of light, as a logarithm, from which on colours tell nothing
 _SAFE = (Reason.PARTLY_SEEN, Reason.DISTRACTOR_CONTACT)  # the mask itself may be right
@@ -81,6 +82,14 @@ def warnings(evidence: MaskEvidence, bounds: TrackSettings, searching: bool) -> 
     if evidence.score < bounds.review_score:
         found.append(Finding(Reason.LOW_SCORE, evidence.score, bounds.review_score))
     return found
+
+
+def outline_findings(stability: float) -> tuple[Finding, ...]:
+    """Say whether a mask that a box gave has no clear outline: over bare ground nothing ends at the mask's edge.
+
+    `stability` is `mask_ops.mask_stability`.
+    """
+    return (Finding(Reason.VAGUE_OUTLINE, stability, _LEAST_STABILITY),) if stability < _LEAST_STABILITY else ()
 
 
 def safe_to_learn(findings: Iterable[Finding]) -> bool:

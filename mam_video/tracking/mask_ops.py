@@ -13,6 +13,7 @@ from mam_video.core.geometry import Box
 from mam_video.motion.flow import Motion
 from mam_video.prompts.prompt import Prompt
 
+SURE_LOGIT = 2.0  # from which on a cell surely belongs to a mask: a probability of 0.88
 BACKGROUND_LOGIT = -8.0  # certain background: where a mask has no values
 
 
@@ -30,6 +31,14 @@ def mask_logits(mask: np.ndarray, crop: Crop, m: int) -> np.ndarray:
     least = np.float32(1 / (1 + np.exp(-BACKGROUND_LOGIT)))
     share = np.clip(share, least, 1 - least)
     return np.log(share / (1 - share)).astype(np.float16)
+
+
+def resized_logits(logits: np.ndarray, m: int) -> np.ndarray:
+    """Bring a mask, (n, n) logits over a square, to (m, m) float32 over the same square."""
+    if len(logits) == m:
+        return logits
+    filtering = cv2.INTER_AREA if m < len(logits) else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(logits.astype(np.float32), (m, m), interpolation=filtering))
 
 
 def carried_logits(logits: np.ndarray, old: Crop, new: Crop, motion: Motion, m: int) -> np.ndarray:
@@ -193,6 +202,21 @@ def relative_motion(motion: Motion, box: Box | None, crop: Crop, m: int, *, ahea
     sx, sy = motion.scale
     found = cv2.remap(flow, x / sx - 0.5, y / sy - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(found * np.array([sx * crop.scale[0], sy * crop.scale[1]], np.float32), np.float32)
+
+
+def mask_stability(logits: np.ndarray) -> float:
+    """Return the area of a mask's sure part divided by that of the possible one, 0..1; 1 where there is none.
+
+    A wide band of logits near 0 means that the segmenter finds no edge there. `logits` is (m, m). The band of one cell
+    on either side of the outline, which every mask has, does not count.
+    """
+    mask = logits > 0
+    around = np.ones((3, 3), np.uint8)
+    inner = cv2.erode(mask.astype(np.uint8), around) > 0
+    outer = cv2.dilate(mask.astype(np.uint8), around) > 0
+    sure = (logits > SURE_LOGIT) | (mask & ~inner)
+    possible = mask | ((logits > -SURE_LOGIT) & ~outer)
+    return float(sure.sum()) / float(possible.sum()) if possible.any() else 1.0
 
 
 def mask_iou(a: np.ndarray, b: np.ndarray) -> float:

@@ -208,7 +208,8 @@ class MultiSubjectTracker:
                 if claim.findings:
                     observation = observation.with_record(_with_findings(observation.record, claim.findings))
             record, logits = observation.record, observation.logits
-            if not record.state.flagged and not record.findings and not (claim is not None and claim.meets):
+            clear = record.state is State.PROMPTED or not (record.state.flagged or record.findings)
+            if clear and not (claim is not None and claim.meets):
                 member.colours.learn(_cells(picture, source.crop, len(logits))[logits > 0])
             observation = observation.with_record(replace(record, subject=member.name))
             found.append(TrackedFrame(step.frame, step.motion, observation))

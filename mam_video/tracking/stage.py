@@ -9,10 +9,11 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from typing import Protocol
 
 from mam_video.core.settings import Settings
-from mam_video.models.base import Model
+from mam_video.models.base import Model, video_model_of
 from mam_video.motion.shot_detection import CutFinder, Moved
 from mam_video.prompts.prompt import Prompt
 from mam_video.runtime.rows import map_columns
@@ -24,6 +25,7 @@ from mam_video.tracking.track_file import Track, TrackWriter, saved
 from mam_video.tracking.track_log import TrackLog
 from mam_video.tracking.tracker import track
 from mam_video.tracking.types import TrackedFrame
+from mam_video.tracking.video_model import track_in_memory
 
 TrackedRow = tuple[TrackedFrame, ...]
 
@@ -66,6 +68,14 @@ class TrackPrompts:
     def _follow(self, moving: Iterable[Moved], model: Model) -> Generator[TrackedRow, None, None]:
         """Track one subject by itself, or several side by side."""
         settings = self.settings
+        if video_model_of(model) is not None:
+            with closing_iter(moving) as source:
+                first = next(iter(source), None)
+                if first is not None:
+                    prompts = [{first[0].index: prompt} for prompt in self.prompts.values()]
+                    rows = track_in_memory(chain([first], source), model, prompts, settings, self.clock)
+                    yield from map_columns(rows, [partial(_named, name=name) for name in self.prompts])
+            return
         if len(self.prompts) > 1:
             yield from track_subjects(
                 moving, model, self.prompts, settings=settings.track, view=settings.view, batch=self.batch
@@ -94,6 +104,12 @@ class FollowTracks:
         return map_columns(rows, [partial(_followed, track, name, model) for name, track in self.tracks.items()])
 
 
+def _named(tracked: Iterable[TrackedFrame], name: str) -> Generator[TrackedFrame, None, None]:
+    with closing_iter(tracked) as source:
+        for item in source:
+            yield item.with_record(replace(item.record, subject=name)) if name else item
+
+
 def _repeated(moving: Iterable[Moved], count: int) -> Generator[tuple[Moved, ...], None, None]:
     with closing_iter(moving) as source:
         for item in source:
@@ -101,8 +117,7 @@ def _repeated(moving: Iterable[Moved], count: int) -> Generator[tuple[Moved, ...
 
 
 def _followed(track: Track, name: str, model: Model, moving: Iterable[Moved]) -> Generator[TrackedFrame, None, None]:
-    for item in track.follow(moving, model):
-        yield item.with_record(replace(item.record, subject=name)) if name else item
+    return _named(track.follow(moving, model), name)
 
 
 @dataclass(frozen=True)

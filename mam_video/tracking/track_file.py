@@ -19,11 +19,10 @@ import zipfile
 import zlib
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 
 from mam_video.core.crop import Crop
@@ -294,23 +293,15 @@ class Track(Closeable):
                     raise UsageError(f"{self.path}: was made from a clip of {our_w}x{our_h}, this one is {w}x{h}")
                 if frame.pts != record.pts:
                     raise UsageError(
-                        f"{self.path}: was made from another clip: frame {frame.index} has pts {record.pts} there and "
-                        f"{frame.pts} here"
+                        f"{self.path}: was made from a different clip: its frame {frame.index} has another time "
+                        f"({record.pts} there, {frame.pts} here)"
                     )
-                if model is not None and (found.crop.size, self.mask_size) != (model.view_size, model.mask_size):
-                    found = _resized(found, model)
+                if model is not None:
+                    found = found.resized(model.view_size, model.mask_size)
                 yield TrackedFrame(frame, None if record.cut else motion, found)
 
     def close(self) -> None:
         self._zip.close()
-
-
-def _resized(found: MaskObservation, model: Model) -> MaskObservation:
-    """Bring crop and mask to the size of another model."""
-    m = model.mask_size
-    filtering = cv2.INTER_AREA if m < len(found.logits) else cv2.INTER_LINEAR
-    logits = cv2.resize(found.logits.astype(np.float32), (m, m), interpolation=filtering).astype(np.float16)
-    return replace(found, crop=replace(found.crop, size=model.view_size), logits=logits)
 
 
 def saved(tracked: Iterable[TrackedFrame], writer: TrackWriter) -> Generator[TrackedFrame, None, None]:

@@ -56,7 +56,7 @@ from mam_video.models.base import Candidates, Embedding, Model, Reference, wants
 from mam_video.motion.flow import Motion
 from mam_video.prompts.prompt import Prompt
 from mam_video.runtime.streams import closing_iter
-from mam_video.tracking.confidence import safe_to_learn
+from mam_video.tracking.confidence import outline_findings, safe_to_learn
 from mam_video.tracking.embeddings import DeferredEmbedding, FrameEmbedding, GroupEmbeddings, embed
 from mam_video.tracking.mask_ops import (
     BACKGROUND_LOGIT,
@@ -65,6 +65,7 @@ from mam_video.tracking.mask_ops import (
     first_point_of,
     mask_area,
     mask_logits,
+    mask_stability,
 )
 from mam_video.tracking.position import PositionModel
 from mam_video.tracking.query import Query, build_query, first_prompts, segment
@@ -328,7 +329,8 @@ class SubjectTracker:
             record = Record(frame.index, frame.pts, State.LOST, box, found.score, 0.0, nothing)
             return record, empty_logits(self.model.mask_size)
         area = mask_area(found.logits, crop, frame.size)
-        return Record(frame.index, frame.pts, State.PROMPTED, found.box, found.score, area), found.logits
+        findings = outline_findings(mask_stability(found.logits)) if prompted is not None else ()
+        return Record(frame.index, frame.pts, State.PROMPTED, found.box, found.score, area, findings), found.logits
 
     def _lose(
         self,
@@ -377,6 +379,8 @@ class SubjectTracker:
         learn: bool = True,
     ) -> None:
         """Update every model of the subject. `logits`: of a lost frame, where the subject is assumed to be."""
+        if record.state is State.PROMPTED:  # the user says that it is the subject, however unclear its outline is
+            record = replace(record, findings=())
         self.position.update(record, logits, source.crop, prediction, self.settings.shrink)
         mask = self.position.logits
         self.subject.update(step.frame, record, mask, source.crop, prediction)

@@ -12,6 +12,7 @@ from mam_video.core.frames import Frame, Record, State
 from mam_video.core.geometry import Box
 from mam_video.models.base import Embedding, Reference
 from mam_video.motion.flow import Motion
+from mam_video.tracking.mask_ops import resized_logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,13 @@ class MaskObservation:
 
     def with_record(self, record: Record) -> MaskObservation:
         return replace(self, record=record)
+
+    def resized(self, view_size: int, mask_size: int) -> MaskObservation:
+        """Bring crop and mask to the sizes of another model, in pixels of its square and cells of its mask."""
+        if (self.crop.size, len(self.logits)) == (view_size, mask_size):
+            return self
+        logits = resized_logits(self.logits, mask_size).astype(np.float16)
+        return replace(self, crop=replace(self.crop, size=view_size), logits=logits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,8 @@ def test_tracks_of_subjects_are_read_back_as_they_were_saved(
     assert run(capsys, *matte, *first)[0] == 0
     assert sorted(p.name for p in Path("tracks").iterdir()) == ["p_dancer.track", "p_drummer.track"]
     again = ("--track", "tracks/p_{subject}.track", "-o", "b/{subject}.####.png:alpha")
-    assert run(capsys, *matte, *again)[0] == 0
+    code, said = run(capsys, *matte, *again)
+    assert code == 0 and "tracks: tracks/p_dancer.track, tracks/p_drummer.track\n" in said
     for name in ("dancer", "drummer"):
         one, other = (sorted(Path(folder).glob(f"{name}.*.png")) for folder in "ab")
         assert len(one) == 4 and [p.read_bytes() for p in one] == [p.read_bytes() for p in other]
@@ -183,6 +184,11 @@ def test_a_plate_in_place_of_the_truth_is_noted(
     assert code == 0 and "plate.mov is in colour and has no alpha: is it a plate?" in said
     code, said = run(capsys, "evaluate", matte, matte, "--metrics", "mad", "--quiet")
     assert code == 0 and "is it a plate?" not in said
+
+
+def test_weights_that_are_none_are_refused_in_one_line(plate: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = run(capsys, "weights", "add", plate)
+    assert code == 2 and "say with --name NAME what they are" in said and said.count("\n") == 1
 
 
 def test_help_may_come_first(capsys: pytest.CaptureFixture[str]) -> None:

@@ -90,6 +90,29 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize(("arguments", "without"), [
+    ("--help", "numpy av torch cv2 rich"),
+    ("matte --help", "numpy av torch cv2 rich"),
+    ("mate a.mov", "numpy av torch cv2 rich"),
+    ("matte a.mov --Box 1,2,3,4", "numpy av torch cv2 rich"),
+    ("matte a.mov --smooth 5 --box 1,2,3,4 -o a.mov", "numpy av torch cv2 rich"),
+    ("matte a.mov --box 1,2,3,4 -o a.mov", "torch"),  # there is no such clip
+    ("matte a.mov --box 1,2,3,4 -o a.avi", "torch"),
+])  # fmt: skip
+def test_help_and_wrong_arguments_start_quickly(arguments: str, without: str) -> None:
+    """A time bound would hold on one machine only: what takes the time is to import these."""
+    program = (
+        "import sys; from mam_video.cli import main\n"
+        "try: main(sys.argv[1].split())\n"
+        "except SystemExit: pass\n"
+        "print(sorted(set(sys.argv[2].split()) & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, arguments, without], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 @pytest.mark.parametrize(("arguments", "says"), [
     ("mate a.mov", "did you mean 'matte'"), ("a.mov --box 1,2,3,4", "mam-video matte a.mov"),
     ("matte a.mov --Box 1,2,3,4", "did you mean '--box'"), ("info a.mov --jsn", "try `mam-video info --help`"),
