@@ -80,6 +80,11 @@ def cpu_name() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown CPU")
 
 
+def device_name(device: torch.device) -> str:
+    """Return the name of a device, for reports."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {cpu_name()}"
+
+
 @functools.cache
 def keep_memory() -> bool:
     """Make glibc keep freed memory instead of returning it to the system. Returns False without glibc.

@@ -138,7 +138,8 @@ class LiteModel:
             torch.tensor([float(prompt.box is not None)], device=device),
             previous,
             torch.tensor([float(prompt.logits is not None)], device=device),
-            [(torch.from_numpy(prompt.points) * scale, torch.from_numpy(prompt.labels))],
+            torch.from_numpy(prompt.points)[None].to(device) * scale,
+            torch.from_numpy(prompt.labels)[None].to(device),
         )
         logits, score = self._net.segmenter.decode(features, maps, self._matches(features, prompt.references))
         # What lies in the padding is nobody's subject.

@@ -21,7 +21,6 @@ segmenter's prompt-free features and does not train them: it is trained after th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -87,7 +86,10 @@ class Attention(nn.Module):
         seen = F.scaled_dot_product_attention(q, k, v)
         tokens = tokens + self.proj(seen.transpose(1, 2).reshape(b, h * w, c))
         tokens = tokens + self.mlp(self.norm2(tokens))
-        return tokens.transpose(1, 2).reshape(b, c, h, w).contiguous(memory_format=torch.channels_last)
+        out = tokens.transpose(1, 2).reshape(b, c, h, w)
+        # The layers that follow compute in the layout of what they get: it stays that of the input.
+        last = x.is_contiguous(memory_format=torch.channels_last)
+        return out.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +161,10 @@ class Segmenter(nn.Module):
         self.target_scale = nn.Parameter(torch.tensor(2.0))  # from the target map to logits, for its own loss
 
     def features(self, f4: Tensor, f8: Tensor, f16: Tensor, f32: Tensor) -> Features:
-        top = self.join16(torch.cat([self.lateral16(f16), up(self.lateral32(f32))], 1))
+        l16 = self.lateral16(f16)
+        top = self.join16(_joined(l16, up(self.lateral32(f32)), like=l16))
         l8 = self.lateral8(f8)
-        key, look = self.key(torch.cat([l8, up(self.down8(top))], 1)).float().split([KEY, LOOK], 1)
+        key, look = self.key(_joined(l8, up(self.down8(top)), like=l8)).float().split([KEY, LOOK], 1)
         return Features(self.lateral4(f4), l8, top, F.normalize(key, dim=1), F.normalize(look, dim=1))
 
     def match(self, key: Tensor, reference: Tensor, inside: Tensor, valid: Tensor) -> Tensor:
@@ -171,12 +174,14 @@ class Segmenter(nn.Module):
         valid: 1 where the reference's cell is picture and not padding, likewise.
         """
         b, _, h, w = key.shape
-        maps = []
         with torch.autocast(key.device.type, enabled=False):
-            similarity = torch.bmm(key.flatten(2).transpose(1, 2), reference.flatten(2))
-            for share in (inside * valid, (1 - inside) * valid):
-                penalty = torch.log(share.flatten(1).clamp(1e-4, 1)) * self.cover
-                maps.append((similarity + penalty[:, None]).amax(2))
+            cells, others = key.flatten(2), reference.flatten(2)
+            shares = (inside * valid, (1 - inside) * valid)
+            penalties = [torch.log(share.flatten(1).clamp(1e-4, 1)) * self.cover for share in shares]
+            if torch.is_grad_enabled():
+                return torch.stack([_highest(cells, others, p) for p in penalties], 1).view(b, 2, h, w)
+            similarity = torch.bmm(cells.transpose(1, 2), others)
+            maps = [(similarity + p[:, None]).amax(2) for p in penalties]
         return torch.stack(maps, 1).view(b, 2, h, w)
 
     @staticmethod
@@ -199,7 +204,8 @@ class Segmenter(nn.Module):
         b, _, h, w = look.shape
         with torch.autocast(look.device.type, enabled=False):
             ridge = self.log_ridge.exp() * torch.eye(evidence.gram.shape[1], device=look.device)
-            weights = torch.linalg.solve(evidence.gram + ridge, evidence.moment)  # (B, LOOK + 1, 1)
+            # Never singular: the ridge is above 0. `linalg.solve` would wait for the device to check that.
+            weights = torch.linalg.solve_ex(evidence.gram + ridge, evidence.moment)[0]  # (B, LOOK + 1, 1)
             found = torch.bmm(weights[:, :-1].transpose(1, 2), look.flatten(2)) + weights[:, -1:]
         return found.view(b, 1, h, w).clamp(-2, 2)
 
@@ -212,10 +218,10 @@ class Segmenter(nn.Module):
         p8 = F.avg_pool2d(p4, 2)
         p16 = F.avg_pool2d(p8, 2)
         place = _places(features.top)
-        x = self.body16(self.in16(torch.cat([features.top, p16, F.avg_pool2d(matches, 2), place], 1)))
+        x = self.body16(self.in16(_joined(features.top, p16, F.avg_pool2d(matches, 2), place, like=features.top)))
         deep = x
-        x = self.body8(self.in8(torch.cat([up(x), features.l8, p8, matches], 1)))
-        x = self.body4(self.in4(torch.cat([up(x), features.l4, p4], 1)))
+        x = self.body8(self.in8(_joined(up(x), features.l8, p8, matches, like=features.l8)))
+        x = self.body4(self.in4(_joined(up(x), features.l4, p4, like=features.l4)))
         logits = F.pixel_shuffle(self.out(x), 2).float()
         # The score looks at the whole and at what was taken for the subject; it must not steer the mask.
         weight = F.avg_pool2d(logits.detach().sigmoid(), 8)
@@ -223,6 +229,25 @@ class Segmenter(nn.Module):
         taken = (deep * weight).mean((2, 3)) / (area + 1e-3)
         score = self.score(torch.cat([deep.mean((2, 3)), taken, area], 1).detach())
         return logits, score[:, 0].float()
+
+
+def _highest(cells: Tensor, others: Tensor, penalty: Tensor) -> Tensor:
+    """(B, n): the highest of each cell's similarity to the others (B, KEY, n), with their penalty (B, n) added.
+
+    For training. Only the most similar cell gets a gradient, so that no gradient of all pairs is computed, and the
+    penalty is one more channel of the product, so that it needs no pass over all pairs.
+    """
+    with torch.no_grad():
+        ones = torch.ones_like(cells[:, :1])
+        pairs = torch.bmm(torch.cat([cells, ones], 1).transpose(1, 2), torch.cat([others, penalty[:, None]], 1))
+        best = pairs.argmax(2)
+    chosen = others.gather(2, best[:, None].expand(-1, others.shape[1], -1))
+    return (cells * chosen).sum(1) + penalty.gather(1, best)
+
+
+def _joined(*maps: Tensor, like: Tensor) -> Tensor:
+    """Join maps along channels in the precision of `like`, to which autocast would round the convolution's input."""
+    return torch.cat([m.to(like.dtype) for m in maps], 1)
 
 
 def _places(like: Tensor) -> Tensor:
@@ -356,7 +381,8 @@ def prompt_maps(
     has_box: Tensor,
     previous: Tensor,
     has_previous: Tensor,
-    points: Sequence[tuple[Tensor, Tensor]],
+    points: Tensor,
+    labels: Tensor,
 ) -> Tensor:
     """(B, PROMPT_MAPS, size, size): the prompts as pictures over the square.
 
@@ -364,9 +390,10 @@ def prompt_maps(
     has_box       (B,) 0 or 1
     previous      (B, 1, size, size) the previous mask, 0..1
     has_previous  (B,) 0 or 1
-    points        for each of the batch, (n, 2) x y in shares of the side and (n,) labels, 1 subject and 0 background
+    points        (B, N, 2) x y in shares of the side; N may be 0
+    labels        (B, N) 1 subject, 0 background, below 0 no point
     """
-    axis = (torch.arange(size, device=boxes.device, dtype=torch.float32) + 0.5) / size
+    axis = _cells(size, boxes.device)
     soft = size / 2  # the edge of a box is two cells wide
 
     def inside(low: Tensor, high: Tensor) -> Tensor:
@@ -384,10 +411,25 @@ def prompt_maps(
     u = across(boxes[:, 0], boxes[:, 2])[:, None].expand_as(box) * flag_box
     v = across(boxes[:, 1], boxes[:, 3])[:, :, None].expand_as(box) * flag_box
     flag_previous = has_previous.view(-1, 1, 1).expand_as(box)
-    clicks = torch.zeros(len(boxes), 2, size, size, device=boxes.device)
-    for i, (places, labels) in enumerate(points):
-        for (x, y), label in zip(places.tolist(), labels.tolist(), strict=True):
-            spot = torch.exp(-((axis[:, None] - y) ** 2 + (axis[None] - x) ** 2) * (size / 5) ** 2 / 2)
-            clicks[i, 0 if label else 1] = torch.maximum(clicks[i, 0 if label else 1], spot)
     mask = previous[:, 0] * flag_previous
-    return torch.stack([box * flag_box, flag_box, u, v, mask, flag_previous, clicks[:, 0], clicks[:, 1]], 1)
+    return torch.stack([box * flag_box, flag_box, u, v, mask, flag_previous, *click_maps(size, points, labels)], 1)
+
+
+def _cells(size: int, device: torch.device) -> Tensor:
+    """The middles of `size` cells in shares of the side, (size,)."""
+    return (torch.arange(size, device=device, dtype=torch.float32) + 0.5) / size
+
+
+def click_maps(size: int, points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, size, size) each: spots at the points on the subject, and at those on the background.
+
+    Arguments as in `prompt_maps`. Where spots of one kind overlap, the highest counts.
+    """
+    if not points.shape[1]:
+        nothing = torch.zeros(len(points), size, size, device=points.device)
+        return nothing, nothing
+    axis = _cells(size, points.device)
+    across, down = ((axis - points[:, :, i : i + 1]) ** 2 for i in (0, 1))
+    spots = torch.exp(-(down[:, :, :, None] + across[:, :, None]) * (size / 5) ** 2 / 2)  # (B, N, size, size)
+    on_subject, on_background = ((spots * kind[:, :, None, None]).amax(1) for kind in (labels > 0, labels == 0))
+    return on_subject, on_background

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mam_video.core.errors import MamVideoError
+from mam_video.models.lite import WEIGHTS
 from mam_video.models.lite_backbone import ARCHITECTURE_KEY, ARCHITECTURES, LiteArchitecture, architecture_of
 from mam_video.models.lite_net import LiteNet
 
@@ -74,6 +75,14 @@ def existing(path: Path) -> Path:
             "`mam-video train lite-segmenter`"
         )
     return path
+
+
+PACKAGED = "lite"
+
+
+def weights_path(name: str) -> str:
+    """Return the path of weights that a config names: a file, "lite" for those in the package, or "" for none."""
+    return str(WEIGHTS) if name == PACKAGED and not Path(name).exists() else name
 
 
 def architecture_in(path: Path) -> LiteArchitecture:
@@ -143,7 +152,7 @@ def load_run(path: Path) -> dict[str, Any]:
 
 
 def optimizer_to(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-    """Move the optimizer's state to a device. Step counts stay on the CPU."""
+    """Move the optimizer's state to a device. Step counts go where `load_state_dict` puts them."""
     for state in optimizer.state.values():
         for k, v in state.items():
             if torch.is_tensor(v) and k != "step":

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mam_video.core.errors import MamVideoError, UsageError
 from mam_video.core.settings import configs_folder
 from mam_video.core.tables import parse_value, read_toml, suggestion
+
+if TYPE_CHECKING:
+    from mam_video.training.trainer_base import Trainer
 
 
 def recipes() -> list[str]:
@@ -38,17 +41,22 @@ def train(config: str | Path, *, resume: bool = False, changes: Mapping[str, Any
         changes: values that replace those of the config's keys.
     Raises: MamVideoError, the config or a file it names is wrong, or there is no run to resume.
     """
+    trainer_of(config, changes).run(resume=resume)
+
+
+def trainer_of(config: str | Path, changes: Mapping[str, Any] | None = None) -> Trainer[Any]:
+    """Build the trainer of a recipe; arguments as in `train`. Raises: MamVideoError."""
     path = find_config(config)
     try:
         recipe = read_toml(path, str(path), "training settings").get("recipe")
     except UsageError as e:
         raise MamVideoError(str(e)) from e
-    trainers: dict[str, Callable[[Path, Mapping[str, Any] | None, bool], None]] = {
+    trainers: dict[str, Callable[[Path, Mapping[str, Any] | None], Trainer[Any]]] = {
         "lite-segmenter": _lite_segmenter, "lite-matte": _lite_matte, "mam": _mam
     }  # fmt: skip
     if not isinstance(recipe, str) or recipe not in trainers:
         raise MamVideoError(f"{path}: unknown recipe {recipe!r}; known: {', '.join(trainers)}")
-    trainers[recipe](path, changes, resume)
+    return trainers[recipe](path, changes)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,22 +79,22 @@ def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
     return changes
 
 
-def _lite_segmenter(path: Path, changes: Mapping[str, Any] | None, resume: bool) -> None:
+def _lite_segmenter(path: Path, changes: Mapping[str, Any] | None) -> Trainer[Any]:
     from mam_video.training.train_segmenter import SegmenterConfig, SegmenterTrainer
     from mam_video.training.trainer_base import read_config
 
-    SegmenterTrainer(read_config(SegmenterConfig, path, changes)).run(resume=resume)
+    return SegmenterTrainer(read_config(SegmenterConfig, path, changes))
 
 
-def _lite_matte(path: Path, changes: Mapping[str, Any] | None, resume: bool) -> None:
+def _lite_matte(path: Path, changes: Mapping[str, Any] | None) -> Trainer[Any]:
     from mam_video.training.train_matte_head import MatteConfig, MatteTrainer
     from mam_video.training.trainer_base import read_config
 
-    MatteTrainer(read_config(MatteConfig, path, changes)).run(resume=resume)
+    return MatteTrainer(read_config(MatteConfig, path, changes))
 
 
-def _mam(path: Path, changes: Mapping[str, Any] | None, resume: bool) -> None:
+def _mam(path: Path, changes: Mapping[str, Any] | None) -> Trainer[Any]:
     from mam_video.training.train_mam import MamConfig, MamTrainer
     from mam_video.training.trainer_base import read_config
 
-    MamTrainer(read_config(MamConfig, path, changes)).run(resume=resume)
+    return MamTrainer(read_config(MamConfig, path, changes))

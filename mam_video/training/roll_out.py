@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mam_video.models.lite_net import FEATURES, RECENT_WEIGHT, Features, LiteNet, prompt_maps
+from mam_video.training.choices import Choices
+from mam_video.training.layouts import layout_of
 from mam_video.training.losses import mask_loss
 
 
@@ -49,55 +51,34 @@ class _Prompt:
     has_box: Tensor
     mask: Tensor  # (B, 1, S/2, S/2)
     has_mask: Tensor
-    points: list[tuple[Tensor, Tensor]]  # of each sample: (n, 2) shares of the side, (n,) labels
+    points: Tensor  # (B, POINTS, 2) shares of the side
+    labels: Tensor  # (B, POINTS), -1 where there is no point
 
     def maps(self) -> Tensor:
         """Draw the prompts as input maps of the segmenter."""
-        return prompt_maps(self.mask.shape[-1], self.box, self.has_box, self.mask, self.has_mask, self.points)
+        size = self.mask.shape[-1]
+        return prompt_maps(size, self.box, self.has_box, self.mask, self.has_mask, self.points, self.labels)
 
 
-class _Draws:
-    """Random numbers of a batch. Without a generator, the more likely case is drawn, and no noise."""
-
-    def __init__(self, generator: torch.Generator | None, batch: int, device: torch.device) -> None:
-        self.generator, self.batch, self.device = generator, batch, device
-
-    @property
-    def random(self) -> bool:
-        return self.generator is not None
-
-    def chance(self, share: float) -> Tensor:
-        """Draw (B,) float32, 1 with the probability `share` and else 0."""
-        if self.generator is None:
-            return torch.full((self.batch,), float(share >= 0.5), device=self.device)
-        return (torch.rand(self.batch, generator=self.generator) < share).float().to(self.device)
-
-    def noise(self, *shape: int) -> Tensor:
-        """Draw from the normal distribution."""
-        if self.generator is None:
-            return torch.zeros(shape, device=self.device)
-        return torch.randn(*shape, generator=self.generator).to(self.device)
-
-
-def roll_out(net: LiteNet, batch: dict[str, Tensor], generator: torch.Generator | None) -> list[FramePrediction]:
+def roll_out(net: LiteNet, batch: Mapping[str, Tensor], choices: Choices) -> list[FramePrediction]:
     """Predict all frames of a batch of scenes in turn, the first one twice.
 
-    Without a generator, the frames are prompted as in use: one box, then only the network's own masks.
+    Nothing is read back from the device, and no result depends on Python's view of a tensor's values.
 
     Args:
-        batch: the arrays of `SceneGenerator.scene`, stacked.
+        batch: the arrays of `SceneGenerator.scene`, stacked, on the network's device.
+        choices: on the same device. `Choices.usual` prompts as in use: one box, then the network's own masks.
     """
-    return _RollOut(net, batch, generator).run()
+    return _RollOut(net, batch, choices).run()
 
 
 class _RollOut:
     """One pass over the frames of a batch of scenes. Keeps the mask of each frame for those that follow."""
 
-    def __init__(self, net: LiteNet, batch: Mapping[str, Tensor], generator: torch.Generator | None) -> None:
-        self.net, self.batch = net, batch
+    def __init__(self, net: LiteNet, batch: Mapping[str, Tensor], choices: Choices) -> None:
+        self.net, self.batch, self.choices = net, batch, choices
         picture = batch["picture"]
         self.size = picture.shape[3]
-        self.draws = _Draws(generator, len(picture), picture.device)
         self.features = _features_by_frame(net, picture)
         self.masks: list[Tensor] = []  # the mask of each frame as it was when the next frame was predicted
 
@@ -124,91 +105,88 @@ class _RollOut:
     def _refine(self, prompt: _Prompt, logits: Tensor) -> FramePrediction:
         """Predict the first frame again, with its own mask as prompt and as reference."""
         mask, ones = logits.detach().sigmoid(), torch.ones_like(prompt.has_box)
-        again = _Prompt(prompt.box, prompt.has_box, mask, ones, prompt.points)
+        again = _Prompt(prompt.box, prompt.has_box, mask, ones, prompt.points, prompt.labels)
         itself = Reference(self.features[0], mask, self.batch["valid"][:, 0], ones)
         return self._predict(0, again, itself, None, ones)
 
     # ------------------------------------------------------------------------------------------------------ prompts
     def _user_prompt(self) -> _Prompt:
         """Prompt the first frame with a box, mostly drawn with care, or with points."""
-        draws = self.draws
-        inaccuracy = 0.02 + 0.12 * draws.chance(0.3)
-        accurate = draws.chance(0.4)
-        inaccuracy = torch.where(accurate > 0, torch.full_like(inaccuracy, 0.005), inaccuracy)
+        choices = self.choices
+        inaccuracy = 0.02 + 0.12 * choices(0, "inaccurate")
+        inaccuracy = torch.where(choices(0, "accurate") > 0, torch.full_like(inaccuracy, 0.005), inaccuracy)
         box = self._jittered_box(0, inaccuracy)
-        has_box = draws.chance(0.85)
-        if draws.random:
-            has_points = torch.where(has_box > 0, draws.chance(0.12), torch.ones_like(has_box))
+        has_box = choices(0, "has_box")
+        if choices.random:
+            has_points = torch.where(has_box > 0, choices(0, "has_points"), torch.ones_like(has_box))
         else:
             has_points = torch.zeros_like(has_box)
-        has_mask = draws.chance(0.15)
-        return _Prompt(box, has_box, self.batch["bad"][:, 0], has_mask, self._points(0, has_points))
+        return _Prompt(box, has_box, self.batch["bad"][:, 0], choices(0, "has_mask"), *self._points(0, has_points))
 
     def _tracker_prompt(self, t: int) -> _Prompt:
         """Prompt a frame with the last mask, moved, and with a box around it or around the truth."""
-        draws = self.draws
+        choices = self.choices
         present = (self.batch["truth"][:, t].flatten(1).sum(1) != 0).float()
-        box = self._jittered_box(t, 0.04 + 0.1 * draws.chance(0.5))
-        has_box = draws.chance(0.85)
+        box = self._jittered_box(t, 0.04 + 0.1 * choices(t, "inaccurate"))
         moved = self._moved_mask(t)
         mask_box, found = _boxes(moved)
-        mask_box = mask_box + draws.noise(len(mask_box), 4) * 0.02
-        use_mask_box = found * torch.maximum(draws.chance(0.6), 1 - present)
+        mask_box = mask_box + choices(t, "mask_jitter") * 0.02
+        use_mask_box = found * torch.maximum(choices(t, "use_mask_box"), 1 - present)
         box = torch.where(use_mask_box[:, None] > 0, mask_box, box)
         # Mostly no box: it says that the subject fills it, and so passes on a leak of the mask.
-        has_box = has_box * draws.chance(0.45)
+        has_box = choices(t, "has_box") * choices(t, "keep_box")
         # An absent subject has no true box.
         has_box = has_box * torch.where(present > 0, torch.ones_like(use_mask_box), use_mask_box)
-        use_truth = draws.chance(0.12).view(-1, 1, 1, 1) > 0
-        mask = torch.where(use_truth, self.batch["bad"][:, t], moved)
-        has_mask = draws.chance(0.75)
-        has_points = draws.chance(0.04) * present
+        use_bad_mask = choices(t, "use_bad_mask").view(-1, 1, 1, 1) > 0
+        mask = torch.where(use_bad_mask, self.batch["bad"][:, t], moved)
+        has_mask = choices(t, "has_mask")
+        has_points = choices(t, "has_points") * present
         # There is always a prompt, unless the subject is absent.
         has_box = torch.maximum(has_box, (1 - has_mask) * present)
-        return _Prompt(box, has_box, mask, has_mask, self._points(t, has_points))
+        return _Prompt(box, has_box, mask, has_mask, *self._points(t, has_points))
 
     def _jittered_box(self, t: int, inaccuracy: Tensor) -> Tensor:
         """Move the sides of the true box at random, by about `inaccuracy` (B,) of its width and height."""
         true = self.batch["box"][:, t]
-        jitter = self.draws.noise(len(true), 4) * inaccuracy[:, None]
+        jitter = self.choices(t, "jitter") * inaccuracy[:, None]
         return true + jitter * (true[:, 2:] - true[:, :2]).repeat(1, 2)
 
     def _moved_mask(self, t: int) -> Tensor:
         """Move the last frame's mask to frame t. Sometimes add a leak: a shifted mask of another scene of the batch."""
         moved = _moved(self.masks[t - 1], self.batch["move"][:, t - 1])
         leak = torch.roll(self.batch["bad"][:, t], (1, self.size // 2 // 3 * (-1) ** t), (0, 3))
-        use_leak = self.draws.chance(0.2) * float(self.draws.random)
+        use_leak = self.choices(t, "leak") * float(self.choices.random)
         return torch.maximum(moved, leak * use_leak.view(-1, 1, 1, 1))
 
-    def _points(self, t: int, has_points: Tensor) -> list[tuple[Tensor, Tensor]]:
-        places, labels = self.batch["points"][:, t], self.batch["labels"][:, t]
-        keep = [labels[i] >= 0 if has_points[i] > 0 else torch.zeros_like(labels[i]).bool() for i in range(len(labels))]
-        return [(places[i][k], labels[i][k]) for i, k in enumerate(keep)]
+    def _points(self, t: int, has_points: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the points of frame t and their labels; -1, no point, in the samples without points."""
+        labels = self.batch["labels"][:, t]
+        return self.batch["points"][:, t], torch.where(has_points[:, None] > 0, labels, torch.full_like(labels, -1))
 
     # --------------------------------------------------------------------------------------------------- references
     def _first_references(self) -> tuple[Reference | None, None]:
         """Choose another frame with its truth in a quarter of the samples, as if the user came back to a subject."""
-        if not self.draws.random:
+        if not self.choices.random:
             return None, None
         truth, valid = self.batch["truth"][:, -1], self.batch["valid"][:, -1]
-        return Reference(self.features[-1], truth, valid, self.draws.chance(0.25)), None
+        return Reference(self.features[-1], truth, valid, self.choices(0, "other_frame")), None
 
     def _references(self, t: int) -> tuple[Reference, Reference | None]:
         """Choose the first frame, sometimes with its truth as mask, and the last frame if that is another one."""
-        truth, valid, draws = self.batch["truth"], self.batch["valid"], self.draws
-        use_truth = draws.chance(0.35).view(-1, 1, 1, 1) * float(draws.random)
+        truth, valid, choices = self.batch["truth"], self.batch["valid"], self.choices
+        use_truth = choices(t, "use_truth").view(-1, 1, 1, 1) * float(choices.random)
         mask = truth[:, 0] * use_truth + self.masks[0] * (1 - use_truth)
-        anchor = Reference(self.features[0], mask, valid[:, 0], draws.chance(0.88))
+        anchor = Reference(self.features[0], mask, valid[:, 0], choices(t, "has_anchor"))
         if t == 1:
             return anchor, None
-        return anchor, Reference(self.features[t - 1], self.masks[t - 1], valid[:, t - 1], draws.chance(0.65))
+        return anchor, Reference(self.features[t - 1], self.masks[t - 1], valid[:, t - 1], choices(t, "has_recent"))
 
 
 def _features_by_frame(net: LiteNet, picture: Tensor) -> list[Features]:
     """Compute the segmenter's features of pictures (B, T, 3, S, S) uint8."""
     b, frames = picture.shape[:2]
     # Frame by frame, so that each frame's share of the batch is contiguous.
-    x = picture.transpose(0, 1).flatten(0, 1).float().div(127.5).sub(1).contiguous(memory_format=torch.channels_last)
+    x = picture.transpose(0, 1).flatten(0, 1).float().div(127.5).sub(1).contiguous(memory_format=layout_of(net))
     with torch.no_grad():
         _, f4 = net.backbone.low(x)
     features = net.segmenter.features(f4, *net.backbone.deep(f4))
@@ -262,7 +240,7 @@ def _boxes(mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def scene_loss(
-    batch: dict[str, Tensor], predictions: list[FramePrediction], target_scale: Tensor
+    batch: Mapping[str, Tensor], predictions: list[FramePrediction], target_scale: Tensor
 ) -> tuple[Tensor, list[Tensor]]:
     """Average the losses of all predictions. Returns the loss and each prediction's IoUs (B,).
 
@@ -274,11 +252,11 @@ def scene_loss(
         truth, weight = batch["truth"][:, p.frame], batch["weight"][:, p.frame]
         loss, iou = mask_loss(p.logits, truth, weight)
         total = total + loss + 0.2 * (p.score.sigmoid() - iou).pow(2).mean()
-        if p.has_anchor.sum() > 0:
-            # The matches alone must tell the subject: the keys' by inside against outside, and the target map.
-            use, cells = p.has_anchor.view(-1, 1, 1, 1) * F.avg_pool2d(weight, 4), F.avg_pool2d(truth, 4)
-            for evidence in (8 * (p.matches[:, :1] - p.matches[:, 1:2]), target_scale * p.matches[:, -1:]):
-                entropy = F.binary_cross_entropy_with_logits(evidence, cells, reduction="none")
-                total = total + 0.2 * (entropy * use).sum() / use.sum().clamp(min=1)
+        # The matches alone must tell the subject: the keys' by inside against outside, and the target map. Samples
+        # without a prompted frame do not count; to skip a frame without any, the host would have to wait for it.
+        use, cells = p.has_anchor.view(-1, 1, 1, 1) * F.avg_pool2d(weight, 4), F.avg_pool2d(truth, 4)
+        for evidence in (8 * (p.matches[:, :1] - p.matches[:, 1:2]), target_scale * p.matches[:, -1:]):
+            entropy = F.binary_cross_entropy_with_logits(evidence, cells, reduction="none")
+            total = total + 0.2 * (entropy * use).sum() / use.sum().clamp(min=1)
         ious.append(iou)
     return total / len(predictions), ious

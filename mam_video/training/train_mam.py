@@ -29,6 +29,7 @@ from mam_video.models.m2m import M2M, STRIDE, Alphas
 from mam_video.models.merge import unknown_from_alpha
 from mam_video.models.sam import VARIANTS, Sam, normalised
 from mam_video.models.weights import read_tensors
+from mam_video.training.batches import NumberedSamples
 from mam_video.training.checkpoints import save_run
 from mam_video.training.data.composites import composite, over
 from mam_video.training.data.pictures import read_rgb
@@ -255,8 +256,12 @@ class MamTrainer(Trainer[MamConfig]):
         self.optimizer = torch.optim.Adam(trained, lr=config.rate, betas=(0.5, 0.999))
         self.usual_norm = 0.0  # running mean of the gradient's norm; 0 before the first step
 
-    def open_data(self) -> Samples:
-        return Samples(self.config)
+    def open_data(self) -> NumberedSamples:
+        return NumberedSamples({self.config.size: Samples(self.config).__getitem__})
+
+    def inputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Leave the batch on the host: SAM's pictures are prepared there."""
+        return batch
 
     def rate(self) -> float:
         """Return the learning rate: a linear warm-up, then a cosine decay."""
@@ -284,7 +289,7 @@ class MamTrainer(Trainer[MamConfig]):
         mask = torch.stack(masks)[:, None, :small, :small]
         return embedding[:, :, :cells, :cells].float(), square[:, :, :side, :side], mask
 
-    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, list[float]]:
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Compute the loss of a batch of samples. There are no other measures."""
         embedding, picture, mask = self.guided(list(batch["picture"].numpy()), batch["box"])
         truth, unknown = batch["alpha"].to(self.device), batch["unknown"].to(self.device)
@@ -295,7 +300,7 @@ class MamTrainer(Trainer[MamConfig]):
         loss = truth.new_zeros(())
         for name, share in LEVEL_WEIGHTS.items():
             loss = loss + share * level_loss(getattr(alphas, name), truth, weights[name])
-        return loss, []
+        return loss, loss.new_zeros(0)
 
     def clip_gradients(self, parameters: list[Tensor]) -> None:
         """Limit the gradient's norm to twice its running mean."""

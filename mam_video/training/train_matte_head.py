@@ -6,7 +6,7 @@ remaining samples, it is the truth, smoothed and moved as a segmenter would.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mam_video.models.lite_net import MATCH_MAPS, Features, LiteNet, prompt_maps
-from mam_video.training.data.composites import Composites, read_rendered, unknown_band
-from mam_video.training.data.pictures import read_backgrounds, read_cutouts, read_labelled, read_manifest
-from mam_video.training.lite_trainer import LiteConfig, LiteTrainer
+from mam_video.training.batches import NumberedSamples
+from mam_video.training.data.composites import Composites, unknown_band
+from mam_video.training.data.pictures import (
+    read_backgrounds,
+    read_cutouts,
+    read_labelled,
+    read_manifest,
+    read_rendered,
+)
+from mam_video.training.layouts import layout_of
+from mam_video.training.lite_trainer import LiteConfig, LiteTrainer, rendered_root
 from mam_video.training.losses import l1, laplacian_loss
 from mam_video.training.roll_out import Reference, match_maps
 from mam_video.training.synth.scene import WEIGHTS
-from mam_video.training.trainer_base import NumberedSamples, save_samples
+from mam_video.training.trainer_base import save_samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,13 +94,13 @@ def segmenter_logits(net: LiteNet, features: Features, box: Tensor, valid: Tenso
     b, size = len(box), 4 * features.key.shape[-1]
     ones, zeros = box.new_ones(b), box.new_zeros(b)
     empty = box.new_zeros(b, 1, size, size)
-    no_points = [(box.new_zeros(0, 2), box.new_zeros(0))] * b
-    maps = prompt_maps(size, box, ones, empty, zeros, no_points)
+    no_points = (box.new_zeros(b, 0, 2), box.new_zeros(b, 0))
+    maps = prompt_maps(size, box, ones, empty, zeros, *no_points)
     matches = box.new_zeros(b, MATCH_MAPS, *features.key.shape[2:])
     logits: Tensor = net.segmenter.decode(features, maps, matches)[0]
     for _ in range(passes - 1):
         mask = logits.sigmoid()
-        maps = prompt_maps(size, box, ones, mask, ones, no_points)
+        maps = prompt_maps(size, box, ones, mask, ones, *no_points)
         reference = Reference(features, mask, valid, ones)
         logits = net.segmenter.decode(features, maps, match_maps(net, features, reference, None))[0]
     return logits
@@ -111,17 +119,19 @@ class MatteTrainer(LiteTrainer[MatteConfig]):
         super().__init__(config, config.segmenter)
         self.net.eval().requires_grad_(False)
         self.net.matte.requires_grad_(True)
+        self.net.matte.train(not config.freeze_norm)
         self._train([(list(self.net.matte.parameters()), config.rate)], averaged=self.net.matte)
         self._held_out: Composites | None = None
 
     def open_data(self) -> NumberedSamples:
-        training, self._held_out = (self._composites(held) for held in (False, True))
-        return NumberedSamples(training.sample)
+        self._held_out = self._composites(held=True)[self.config.size]
+        return NumberedSamples({side: drawn.sample for side, drawn in self._composites(held=False).items()})
 
-    def _composites(self, held: bool) -> Composites:
+    def _composites(self, held: bool) -> dict[int, Composites]:
+        """Read the subjects and backgrounds. Returns: what draws composites of each side."""
         root = Path(self.config.data)
         sources = read_manifest(root, self.config.allow, self.config.deny)
-        subjects = read_cutouts(root, sources, held=held) + read_rendered(Path(self.config.rendered), held=held)
+        subjects = read_cutouts(root, sources, held=held) + read_rendered(rendered_root(self.config), held=held)
         backgrounds = read_backgrounds(root, sources, held=held)
         if not held:
             # There are few backgrounds; photographs of all kinds are added, with their subjects.
@@ -130,40 +140,48 @@ class MatteTrainer(LiteTrainer[MatteConfig]):
         print(f"{len(subjects)} subjects, {len(backgrounds)} backgrounds, held out: {held}", flush=True)
         # All configs are checked on the same composites.
         seed, hard = (0, 0.0) if held else (self.config.seed, self.config.hard)
-        return Composites(subjects, backgrounds, self.config.size, seed, WEIGHTS, hard)
+        sides = {self.config.size, *self.sides()}
+        return {side: Composites(subjects, backgrounds, side, seed, WEIGHTS, hard) for side in sides}
 
-    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, list[float]]:
+    def inputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        if not self._predicts_masks:
+            return super().inputs(batch)
+        jitter = torch.randn(batch["box"].shape, generator=self.generator) * 0.01
+        own = torch.rand(len(jitter), generator=self.generator) < self.config.own_masks
+        return super().inputs({**batch, "jitter": jitter, "own": own})
+
+    @property
+    def _predicts_masks(self) -> bool:
+        return self.config.own_masks > 0 and bool(self.config.segmenter or self.config.start)
+
+    def compute(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Compute the loss of a batch of composites, and the mean absolute difference of the alphas."""
-        batch = {k: v.to(self.device) for k, v in batch.items()}
-        self.net.matte.train(not self.config.freeze_norm)
         with self.autocast():
-            picture, f2, f4, features = self._features(batch)
-        logits = _mask_logits(batch["mask"])
-        if self.config.own_masks and (self.config.segmenter or self.config.start):
-            logits = self._with_predicted_masks(logits, features, batch)
+            picture, f2, f4, features = self._features(inputs)
+        logits = _mask_logits(inputs["mask"])
+        if self._predicts_masks:
+            logits = self._with_predicted_masks(logits, features, inputs)
         with self.autocast():
             alpha, coarse = (v.float() for v in self.net.matte(picture, f2, f4, features, logits))
-        loss = matte_loss(alpha, coarse, batch["alpha"], batch["valid"], self.config.solidity)
+        loss = matte_loss(alpha, coarse, inputs["alpha"], inputs["valid"], self.config.solidity)
         with torch.no_grad():
-            mad = l1(unclamped_alpha(alpha).clamp(0, 1), batch["alpha"], batch["valid"])
-        return loss, [float(mad)]
+            mad = l1(unclamped_alpha(alpha).clamp(0, 1), inputs["alpha"], inputs["valid"])
+        return loss, mad[None]
 
-    def _with_predicted_masks(self, logits: Tensor, features: Features, batch: dict[str, Tensor]) -> Tensor:
+    def _with_predicted_masks(self, logits: Tensor, features: Features, inputs: Mapping[str, Tensor]) -> Tensor:
         """Replace a share of the mask logits by the segmenter's, where those have the least IoU with the truth."""
-        jitter = torch.randn(batch["box"].shape, generator=self.generator).to(self.device) * 0.01
         with self.autocast():
-            valid = F.avg_pool2d(batch["valid"], 16)
-            predicted = segmenter_logits(self.net, features, batch["box"] + jitter, valid)
-        hard, true = predicted > 0, F.avg_pool2d(batch["alpha"], 4) > 0.5
+            valid = F.avg_pool2d(inputs["valid"], 16)
+            predicted = segmenter_logits(self.net, features, inputs["box"] + inputs["jitter"], valid)
+        hard, true = predicted > 0, F.avg_pool2d(inputs["alpha"], 4) > 0.5
         iou = (hard & true).sum((1, 2, 3)) / (hard | true).sum((1, 2, 3)).clamp(min=1)
-        drawn = torch.rand(len(predicted), generator=self.generator).to(self.device) < self.config.own_masks
-        use = (drawn & (iou > self.config.least_iou)).view(-1, 1, 1, 1)
+        use = (inputs["own"] & (iou > self.config.least_iou)).view(-1, 1, 1, 1)
         return torch.where(use, predicted, logits)
 
     @torch.no_grad()
-    def _features(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Features]:
+    def _features(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Features]:
         """Return the picture, f2, f4 and the segmenter's features."""
-        picture = batch["picture"].float().div(127.5).sub(1).contiguous(memory_format=torch.channels_last)
+        picture = batch["picture"].float().div(127.5).sub(1).contiguous(memory_format=layout_of(self.net))
         f2, f4 = self.net.backbone.low(F.avg_pool2d(picture, 2))
         return picture, f2, f4, self.net.segmenter.features(f4, *self.net.backbone.deep(f4))
 

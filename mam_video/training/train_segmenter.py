@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mam_video.training.data.composites import read_rendered
+from mam_video.training.batches import NumberedSamples
+from mam_video.training.choices import Choices, draw_choices
 from mam_video.training.data.pictures import (
     LabelledPicture,
     Source,
@@ -20,11 +21,12 @@ from mam_video.training.data.pictures import (
     read_cutouts,
     read_labelled,
     read_manifest,
+    read_rendered,
 )
-from mam_video.training.lite_trainer import LiteConfig, LiteTrainer
+from mam_video.training.lite_trainer import LiteConfig, LiteTrainer, rendered_root
 from mam_video.training.roll_out import FramePrediction, roll_out, scene_loss
 from mam_video.training.synth.scene import SceneGenerator
-from mam_video.training.trainer_base import NumberedSamples, save_samples
+from mam_video.training.trainer_base import save_samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,7 @@ class SegmenterTrainer(LiteTrainer[SegmenterConfig]):
         deep = [p for p in self.net.backbone.parameters() if p.requires_grad]
         groups = [(deep, config.backbone_rate), (list(self.net.segmenter.parameters()), config.rate)]
         self._train(groups, averaged=self.net)
+        self.net.segmenter.train(not config.freeze_norm)
         self._held_out: dict[str, SceneGenerator] = {}  # the scenes to check with, by their name in the log
 
     def open_data(self) -> NumberedSamples:
@@ -70,24 +73,28 @@ class SegmenterTrainer(LiteTrainer[SegmenterConfig]):
             self._held_out[" of cut-outs"] = SceneGenerator(
                 stills, held_out_backgrounds, config.size, 0, held_out_cutouts, 1.0
             )
-        return NumberedSamples(
-            SceneGenerator(pictures, backgrounds, config.size, config.seed, cutouts, config.cutout_share).scene
-        )
+
+        def generator(side: int) -> SceneGenerator:
+            return SceneGenerator(pictures, backgrounds, side, config.seed, cutouts, config.cutout_share)
+
+        return NumberedSamples({side: generator(side).scene for side in set(self.sides())})
 
     def _cutouts(self, sources: list[Source], held: bool) -> list[LabelledPicture]:
         cutouts = read_cutouts(Path(self.config.data), sources, held=held)
         if self.config.rendered:
-            cutouts += read_rendered(Path(self.config.rendered), held=held)
+            cutouts += read_rendered(rendered_root(self.config), held=held)
         return labelled_cutouts(cutouts)
 
-    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, list[float]]:
+    def inputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        scenes, frames = batch["picture"].shape[:2]
+        return super().inputs({**batch, "choices": draw_choices(self.generator, scenes, frames)})
+
+    def compute(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Compute the loss of a batch of scenes, and the mean IoU of each prediction."""
-        batch = {k: v.to(self.device) for k, v in batch.items()}
-        self.net.segmenter.train(not self.config.freeze_norm)
         with self.autocast():
-            predictions = roll_out(self.net, batch, self.generator)
-        loss, ious = scene_loss(batch, predictions, self.net.segmenter.target_scale)
-        return loss, [float(iou.mean()) for iou in ious]
+            predictions = roll_out(self.net, inputs, Choices(inputs["choices"], inputs["picture"].shape[1]))
+        loss, ious = scene_loss(inputs, predictions, self.net.segmenter.target_scale)
+        return loss, torch.stack([iou.mean() for iou in ious])
 
     def log_text(self, means: np.ndarray) -> str:
         ious = " ".join(f"{v:.3f}" for v in means[1:])
@@ -109,7 +116,8 @@ class SegmenterTrainer(LiteTrainer[SegmenterConfig]):
         for first in range(0, count, 8):
             drawn = [scenes.scene(i) for i in range(first, first + 8)]
             batch = {k: torch.from_numpy(np.stack([s[k] for s in drawn])).to(self.device) for k in drawn[0]}
-            predictions = roll_out(net, batch, None)
+            scene_count, frames = batch["picture"].shape[:2]
+            predictions = roll_out(net, batch, Choices.usual(scene_count, frames, self.device))
             ious.append(torch.stack(scene_loss(batch, predictions, net.segmenter.target_scale)[1], 1))
             if first < 16:
                 rows += [_sample(drawn[i], predictions, i) for i in range(0, 8, 2)]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -19,7 +19,10 @@ from torch import Tensor, nn
 from mam_video.core.errors import MamVideoError, UsageError
 from mam_video.core.tables import from_table, read_toml
 from mam_video.media.name_guard import NameGuard
+from mam_video.models.devices import device_name
+from mam_video.training.batches import NumberedBatches, NumberedSamples, StepLog, count_workers, load_batches
 from mam_video.training.checkpoints import load_run, optimizer_to, save_run
+from mam_video.training.profile import Phase, StepProfile, profile_steps, unmeasured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +38,10 @@ class TrainerConfig:
     rate: float = 1e-3
     log_every: int = 25
     save_every: int = 100
+    save_seconds: float = 60.0
+    profile: int = 0
     threads: int = 2
-    workers: int = 1
+    workers: int = -1
     device: str = "cpu"
 
 
@@ -74,8 +79,8 @@ def _check_names(config: TrainerConfig, path: Path) -> None:
         guard.writes_folder("`out`", config.out, _WRITTEN)
 
 
-COOL_SHARE = 0.6
-"""The part of a run limited by time, at its end, in which the learning rate falls."""
+WARM_SHARE, COOL_SHARE = 0.04, 0.6
+"""The parts of a run limited by time in which the learning rate rises, at its start, and falls, at its end."""
 
 
 def rate_share(
@@ -83,12 +88,14 @@ def rate_share(
 ) -> float:
     """Return the factor of the learning rate, in (0, 1]: linear warm-up, constant, then linear decay to 0.01.
 
-    The decay takes the last `cool_down` of `steps`. If `seconds` is above 0, the run is limited by time: the decay
-    takes the last `COOL_SHARE` of the seconds, of which `elapsed` have passed.
+    The warm-up takes `warm_up` steps, and the decay the last `cool_down` of `steps`. If `seconds` is above 0, the run
+    is limited by time, of which `elapsed` have passed: the warm-up takes the first `WARM_SHARE` of the seconds, and the
+    decay the last `COOL_SHARE`.
     """
-    share = min(1.0, (step + 1) / warm_up)
     if seconds:
-        return share * min(1.0, max((seconds - elapsed) / (COOL_SHARE * seconds), 0.01))
+        rise = min(1.0, max(elapsed / (WARM_SHARE * seconds), 0.01))
+        return rise * min(1.0, max((seconds - elapsed) / (COOL_SHARE * seconds), 0.01))
+    share = min(1.0, (step + 1) / warm_up)
     if cool_down:
         return share * min(1.0, max((steps - step) / cool_down, 0.01))
     return share
@@ -107,36 +114,12 @@ class MovingAverage:
         """Include the weights of `net` in the average."""
         self.count += 1
         share = 1 - min(self.decay, (self.count + 1) / (self.count + 10))
-        for k, v in net.state_dict().items():
-            if v.dtype.is_floating_point:
-                self.state[k].lerp_(v, share)
-            else:
-                self.state[k].copy_(v)
-
-
-class Numbers(torch.utils.data.Sampler[int]):
-    """Yield first, first + 1, ... without end. A number determines its sample, so a resumed run draws the same ones."""
-
-    def __init__(self, first: int) -> None:
-        super().__init__()
-        self.first = first
-
-    def __iter__(self) -> Iterator[int]:
-        i = self.first
-        while True:
-            yield i
-            i += 1
-
-
-class NumberedSamples(torch.utils.data.Dataset[dict[str, np.ndarray]]):
-    """Samples drawn by their number."""
-
-    def __init__(self, draw: Callable[[int], dict[str, np.ndarray]]) -> None:
-        self.draw = draw
-
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        cv2.setNumThreads(0)  # the loader's processes would compete with the trainer's threads
-        return self.draw(index)
+        live = net.state_dict()
+        floats = [k for k, v in live.items() if v.dtype.is_floating_point]
+        # All weights at once: a launch for each of some hundred tensors would take longer than the arithmetic.
+        torch._foreach_lerp_([self.state[k] for k in floats], [live[k] for k in floats], share)
+        for k in live.keys() - set(floats):
+            self.state[k].copy_(live[k])
 
 
 class Trainer(ABC, Generic[Config]):
@@ -146,7 +129,7 @@ class Trainer(ABC, Generic[Config]):
     All randomness comes from the config's seed: a resumed run gives the weights of an uninterrupted one.
     """
 
-    prefetch = 4  # batches that each process of the data loader prepares in advance
+    prefetch = 2  # batches that each process of the data loader prepares in advance, and not more
     check_every = 0  # steps between checks; 0 for a recipe without checks
     net: nn.Module
     optimizer: torch.optim.Optimizer
@@ -159,20 +142,27 @@ class Trainer(ABC, Generic[Config]):
         torch.set_num_threads(config.threads)
         self.step = 0
         self._saved_step: int | None = None
-        self._start_time: float | None = None  # time.monotonic() when the first batch was loaded
+        self._saved_time = 0.0  # time.monotonic() of the last save
+        self._start_time: float | None = None  # time.monotonic() when training began, after all preparations
+        self._phase: Phase = unmeasured
+        self._elapsed_before = 0.0  # seconds of the calls of `run` before a resumed one
 
     # ------------------------------------------------------------------------------------------- a recipe's own part
     @abstractmethod
-    def open_data(self) -> torch.utils.data.Dataset[dict[str, np.ndarray]]:
+    def open_data(self) -> NumberedSamples:
         """Read the training data, and the held-out data for the checks. Raises: MamVideoError."""
 
     @abstractmethod
     def rates(self) -> Sequence[float]:
         """Return the learning rate of each parameter group at this step."""
 
+    def inputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Draw what a step needs beside its samples, and move all to the device."""
+        return {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
+
     @abstractmethod
-    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, list[float]]:
-        """Compute the loss of a batch, a scalar with gradient, and the measures to log."""
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Compute the loss of `inputs`, a scalar with gradient, and the measures to log (n,). Reads nothing back."""
 
     @abstractmethod
     def clip_gradients(self, parameters: list[Tensor]) -> None:
@@ -188,6 +178,13 @@ class Trainer(ABC, Generic[Config]):
 
     def after_step(self) -> None:
         """Update what follows the weights."""
+
+    def sides(self) -> tuple[int, ...]:
+        """Return the sides of the pictures, in the order in which the batches have them."""
+        return (self.config.size,)
+
+    def warm(self, batches: Mapping[int, dict[str, Tensor]]) -> None:
+        """Choose how to compute and compile, before the clock starts. `batches` has one of each side."""
 
     @abstractmethod
     def export(self) -> None:
@@ -206,55 +203,87 @@ class Trainer(ABC, Generic[Config]):
         """Train to the end. Raises: MamVideoError, data are missing or there is no run to resume."""
         if resume:
             self.restore(load_run(self.out / "run.pt"))
-        batches = iter(self._loader())
-        log_time, log = time.monotonic(), []
+        batches = self.prepare()
+        if self.config.profile:
+            print(self.profile(batches, self.config.profile).table(), flush=True)
+        log = StepLog()
         while not self.finished():
-            batch = next(batches)
-            if self._start_time is None:
-                self._start_time = time.monotonic()
-            log.append(self.learn(batch))
+            with log.waiting():
+                batch = next(batches)
+            log.add(self.learn(batch))
             if self.step % self.config.log_every == 0:
-                seconds = (time.monotonic() - log_time) / len(log)
-                print(f"step {self.step} {self.log_text(np.mean(log, 0))} {seconds:.2f} s", flush=True)
-                log_time, log = time.monotonic(), []
-            if self.step % self.config.save_every == 0:
+                print(f"step {self.step} {self.log_text(log.means())} {log.times()}", flush=True)
+                log = StepLog()
+            if self._save_is_due():
                 self.save()
             if self.check_every and self.step % self.check_every == 0:
                 self._run_checks()
-                log_time = time.monotonic()
         if self._saved_step != self.step:
             self.save()
 
-    def _loader(self) -> Iterable[dict[str, Tensor]]:
-        config = self.config
-        return torch.utils.data.DataLoader(
-            self.open_data(),
-            config.batch,
-            sampler=Numbers(self.step * config.batch),
-            num_workers=config.workers,
-            prefetch_factor=self.prefetch if config.workers else None,
-        )
+    def prepare(self) -> Iterator[dict[str, Tensor]]:
+        """Read the data, start the processes that draw samples, warm up, and start the clock. Returns: all batches."""
+        times = [time.monotonic()]
+        samples = self.open_data()
+        times.append(time.monotonic())
+        numbers = NumberedBatches(self.step, self.sides(), self.config.batch, self.config.size)
+        workers, pinned = count_workers(self.config.workers), self.device.type == "cuda"
+        batches = iter(load_batches(samples, numbers, workers, self.prefetch, pinned=pinned))
+        first = [next(batches) for _ in self.sides()]
+        times.append(time.monotonic())
+        self.warm({keys[0][1]: batch for keys, batch in zip(numbers, first, strict=False)})
+        times.append(time.monotonic())
+        data, drawing, warming = (b - a for a, b in pairwise(times))
+        print(f"start: {data:.1f} s to read, {drawing:.1f} s to draw the first batches, {warming:.1f} s to warm up",
+              flush=True)  # fmt: skip
+        self._start_time = self._saved_time = time.monotonic()
+        return chain(first, batches)
+
+    def profile(self, batches: Iterator[dict[str, Tensor]], count: int) -> StepProfile:
+        """Measure the next steps, about three times `count`. They train as all others do."""
+
+        def step() -> None:
+            with self._phase("waiting for data"):
+                batch = next(batches)
+            self.learn(batch)
+
+        def use_phase(phase: Phase) -> None:
+            self._phase = phase
+
+        return profile_steps(step, use_phase, self.device, device_name(self.device), count)
 
     def finished(self) -> bool:
         """Return whether the run has reached its end."""
         return self.step >= self.config.steps
 
     def elapsed(self) -> float:
-        """Return the seconds since the first step of this call of `run`."""
-        return time.monotonic() - self._start_time if self._start_time is not None else 0.0
+        """Return the seconds of training, without preparations, of all calls of `run` together."""
+        this_call = time.monotonic() - self._start_time if self._start_time is not None else 0.0
+        return self._elapsed_before + this_call
 
-    def learn(self, batch: dict[str, Tensor]) -> list[float]:
-        """Do one training step. Returns the loss and the recipe's measures."""
+    def learn(self, batch: dict[str, Tensor]) -> Tensor:
+        """Do one training step. Returns the loss and the recipe's measures, on the device."""
         for group, rate in zip(self.optimizer.param_groups, self.rates(), strict=True):
             group["lr"] = rate
-        loss, measures = self.loss(batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.clip_gradients([p for group in self.optimizer.param_groups for p in group["params"]])
-        self.optimizer.step()
+        with self._phase("inputs"):
+            inputs = self.inputs(batch)
+        with self._phase("forward"):
+            loss, measures = self.loss(inputs)
+        with self._phase("backward"):
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+        with self._phase("optimizer"):
+            self.clip_gradients([p for group in self.optimizer.param_groups for p in group["params"]])
+            self.optimizer.step()
         self.step += 1
-        self.after_step()
-        return [float(loss.detach()), *measures]
+        with self._phase("average"):
+            self.after_step()
+        return torch.cat([loss.detach()[None], measures])
+
+    def _save_is_due(self) -> bool:
+        c = self.config
+        by_steps = c.save_every > 0 and self.step % c.save_every == 0
+        return by_steps or (c.save_seconds > 0 and time.monotonic() - self._saved_time >= c.save_seconds)
 
     def _run_checks(self) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
@@ -275,13 +304,15 @@ class Trainer(ABC, Generic[Config]):
             net=self.net.state_dict(),
             optimizer=self.optimizer.state_dict(),
             config=config,
+            elapsed=self.elapsed(),
             **self.extra_state(),
         )
-        self._saved_step = self.step
+        self._saved_step, self._saved_time = self.step, time.monotonic()
 
     def restore(self, parts: dict[str, Any]) -> None:
         """Continue from the entries of a run.pt."""
         self.step = parts["step"]
+        self._elapsed_before = parts.get("elapsed", 0.0)  # runs of before did not keep it
         self.net.load_state_dict(parts["net"])
         self.restore_extra(parts)
         self.optimizer.load_state_dict(parts["optimizer"])

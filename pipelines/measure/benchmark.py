@@ -5,6 +5,7 @@
     python pipelines/measure/benchmark.py subjects [--variant vit-b]
     python pipelines/measure/benchmark.py rate [--model lite]
     python pipelines/measure/benchmark.py media [--frames 48]
+    python pipelines/measure/benchmark.py train [lite-segmenter lite-matte] [--set batch=4]
 
 Each figure is printed with what it was taken on. Machines differ and are noisy: read ratios, not absolute times.
 """
@@ -19,6 +20,7 @@ import memory
 import rate
 import speed
 import subjects
+import train_step
 
 from mam_video import MamVideoError
 from mam_video.models.devices import cpu_has_bfloat16, cpu_name
@@ -34,6 +36,7 @@ def main() -> int:
     media_speed.add_arguments(
         commands.add_parser("media", help="reading and writing alone, against ffmpeg's command line")
     )
+    train_step.add_arguments(commands.add_parser("train", help="a training step by part and by operator"))
     options = parser.parse_args()
     if not getattr(options, "child", None):
         print(f"{cpu_name()}, native bfloat16: {'yes' if cpu_has_bfloat16() else 'no'}")

@@ -38,8 +38,8 @@ from mam_video.models.registry import load_model
 from mam_video.prompts.prompt import Prompt
 from mam_video.runtime.stage_timer import StageTimer
 from mam_video.tracking.tracker import track
-from mam_video.training.data.composites import Composites, composite, read_rendered, unknown_band
-from mam_video.training.data.pictures import read_backgrounds, read_cutouts, read_manifest
+from mam_video.training.data.composites import Composites, composite, unknown_band
+from mam_video.training.data.pictures import read_backgrounds, read_cutouts, read_manifest, read_rendered
 from mam_video.training.synth.scene import WEIGHTS
 
 DEV = Path(__file__).resolve().parents[3] / "shared" / "data" / "dev"

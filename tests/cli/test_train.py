@@ -19,7 +19,15 @@ from mam_video.training import recipes
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, Any, bool]]:
     """What the trainer of `mam` was asked, in place of training."""
     calls: list[tuple[Path, Any, bool]] = []
-    monkeypatch.setattr(recipes, "_mam", lambda path, changes, resume: calls.append((path, changes, resume)))
+
+    class Asked:
+        def __init__(self, path: Path, changes: Any) -> None:
+            self.path, self.changes = path, changes
+
+        def run(self, *, resume: bool) -> None:
+            calls.append((self.path, self.changes, resume))
+
+    monkeypatch.setattr(recipes, "_mam", Asked)
     return calls
 
 
@@ -35,15 +43,15 @@ def test_a_shipped_recipe_by_name_and_a_file(asked: list[Any], tmp_path: Path) -
 
 
 def test_every_shipped_recipe_has_a_trainer() -> None:
-    assert recipes.recipes() == ["lite-matte", "lite-segmenter", "mam"]
+    assert recipes.recipes() == ["lite-matte", "lite-matte-gpu", "lite-segmenter", "lite-segmenter-gpu", "mam"]
     for name in recipes.recipes():
-        assert f'recipe = "{name}"' in recipes.find_config(name).read_text()
+        assert f'recipe = "{name.removesuffix("-gpu")}"' in recipes.find_config(name).read_text()
 
 
 @pytest.mark.parametrize(
     ("given", "code", "says"),
     [
-        (["sauce"], 2, "no such recipe or file; recipes: lite-matte, lite-segmenter, mam"),
+        (["sauce"], 2, "no such recipe or file; recipes: lite-matte, lite-matte-gpu, lite-segmenter, "),
         (["absent.toml"], 1, "absent.toml: no such file of training settings"),
         (["mam", "--set", "batch"], 2, "--set 'batch' is not of the form KEY=VALUE"),
         (["lite-segmenter", "--set", "bach=3"], 1, "unknown key 'bach'"),

@@ -200,9 +200,8 @@ def test_the_target_map_is_a_ridge_regression() -> None:
 
 def test_the_box_is_told_as_places_too() -> None:
     maps = prompt_maps(
-        16, torch.tensor([[0.25, 0.5, 0.75, 1.0]]), torch.ones(1), torch.zeros(1, 1, 16, 16), torch.zeros(1), [
-            (torch.zeros(0, 2), torch.zeros(0))
-        ],
+        16, torch.tensor([[0.25, 0.5, 0.75, 1.0]]), torch.ones(1), torch.zeros(1, 1, 16, 16), torch.zeros(1),
+        torch.zeros(1, 0, 2), torch.zeros(1, 0),
     )[0]  # fmt: skip
     assert maps.shape == (PROMPT_MAPS, 16, 16)
     inside, u, v = maps[0], maps[2], maps[3]

@@ -64,7 +64,7 @@ def test_a_run_goes_on_and_leaves_a_checkpoint_of_the_published_layout(config: M
     trainer.run(resume=True)
     assert trainer.step == 4
     state = torch.load(Path(config.out) / "run.pt", weights_only=True)
-    assert set(state) == {"step", "net", "optimizer", "usual_norm", "config"}
+    assert set(state) == {"step", "net", "optimizer", "usual_norm", "config", "elapsed"}
     M2M().load(read_tensors(Path(config.out) / "mam.pth", inside="state_dict"))
 
 

@@ -86,8 +86,8 @@ def test_a_resumed_run_is_the_same_run(training_set: Path, tmp_path: Path) -> No
     resumed.run(resume=True)
     assert resumed.step == 4
     state = torch.load(tmp_path / "whole" / "run.pt", weights_only=True)
-    # The entries of every run.pt so far: with others, runs of before would not resume.
-    assert set(state) == {"step", "net", "average", "count", "optimizer", "draw", "config"}
+    # The entries of every run.pt: with others, runs of before would not resume. Older ones lack `elapsed`.
+    assert set(state) == {"step", "net", "average", "count", "optimizer", "draw", "config", "elapsed"}
     one = state["average"]
     other = torch.load(tmp_path / "halves" / "run.pt", weights_only=True)["average"]
     assert all(torch.equal(one[k], other[k]) for k in one)
@@ -137,10 +137,9 @@ def test_the_trainers_follow_the_architecture_of_what_they_start_from(tmp_path: 
 def test_the_rate_falls_by_steps_or_by_the_clock() -> None:
     steps = [rate_share(i, warm_up=2, steps=10, cool_down=4) for i in range(10)]
     assert steps == [0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25]
-    clock = [
-        rate_share(99, warm_up=2, steps=9, cool_down=4, seconds=10, elapsed=t) for t in (0.0, 4.0, 7.0, 10.0, 20.0)
-    ]
-    assert clock == [1, 1, 0.5, 0.01, 0.01]
+    times = (0.0, 0.2, 0.4, 4.0, 7.0, 10.0, 20.0)
+    clock = [rate_share(0, warm_up=2, steps=9, cool_down=4, seconds=10, elapsed=t) for t in times]
+    assert clock == [0.01, 0.5, 1, 1, 0.5, 0.01, 0.01]
 
 
 def test_a_run_by_the_clock_ends_and_is_kept(training_set: Path, tmp_path: Path) -> None:
@@ -149,6 +148,27 @@ def test_a_run_by_the_clock_ends_and_is_kept(training_set: Path, tmp_path: Path)
     ).run()
     assert torch.load(tmp_path / "run.pt", weights_only=True)["step"] >= 1
     assert architecture_in(tmp_path / "average.safetensors") == LITE0
+
+
+def test_a_run_is_kept_by_the_clock_and_its_time_goes_on(training_set: Path, tmp_path: Path) -> None:
+    config = SegmenterConfig(
+        data=str(training_set), out=str(tmp_path), size=64, batch=2, steps=2, seconds=1000.0, workers=0, threads=1,
+        save_every=0, save_seconds=1e-3,
+    )  # fmt: skip
+    first = SegmenterTrainer(config)
+    steps: list[int] = []
+    first.export = lambda: steps.append(first.step)  # type: ignore[method-assign]
+    first.run()
+    assert steps == [1, 2]
+    kept = torch.load(tmp_path / "run.pt", weights_only=True)
+    assert 0 < kept["elapsed"] < 1000
+    second = SegmenterTrainer(replace(config, steps=3))
+    second.restore(kept)
+    assert second.elapsed() == kept["elapsed"]
+    # A run that is late ends at once, whatever its steps.
+    late = SegmenterTrainer(replace(config, steps=50, seconds=0.0, within=1e-3))
+    late.restore(kept)
+    assert late.seconds() == pytest.approx(kept["elapsed"] + 1.0)
 
 
 def test_solidity_counts_holes_and_specks() -> None:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeGuard
 
 import cv2
 import numpy as np
 
-from mam_video.core.errors import MamVideoError
-from mam_video.training.data.pictures import held_out
 from mam_video.training.synth.augment import photographic
 from mam_video.training.synth.layers import box_of
 
@@ -34,25 +31,6 @@ def over(alpha: np.ndarray, foreground: np.ndarray, alpha2: np.ndarray, foregrou
     joined = 1 - (1 - alpha) * (1 - alpha2)
     light = composite(alpha, foreground, alpha2[:, :, None] * foreground2)
     return joined, light / np.maximum(joined, 1e-6)[:, :, None]
-
-
-def read_rendered(folder: Path, *, held: bool) -> list[tuple[str, np.ndarray]]:
-    """Read the subjects of pipelines/tools/render_subjects.py as (source, RGBA (H, W, 4) uint8). Raises: MamVideoError.
-
-    `held` chooses the held-out subjects or the others.
-    """
-    paths = sorted(folder.glob("*.webp"))
-    if not paths:
-        raise MamVideoError(f"{folder}: no rendered subjects; run pipelines/tools/render_subjects.py {folder}")
-    found = []
-    for path in paths:
-        source = path.stem.rsplit("_", 1)[0]
-        if held_out(source, path.stem) == held:
-            bgra = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-            if bgra is None or bgra.ndim != 3 or bgra.shape[2] != 4:
-                raise MamVideoError(f"{path}: not a picture with alpha; remove it and render it again")
-            found.append((source, np.ascontiguousarray(bgra[:, :, [2, 1, 0, 3]])))
-    return found
 
 
 @dataclass(frozen=True, slots=True)
