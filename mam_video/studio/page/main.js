@@ -21,7 +21,6 @@ async function act(name, given = {}) {
   if (name === 'set_box' || name === 'add_point' || name === 'remove_point') data.making.add(given.frame);
   try {
     took(await send(`/api/${data.clip.shot}/act`, { act: name, ...given }));
-    note('');
   } catch (error) {
     data.making.delete(given.frame);
     note(error.message);
