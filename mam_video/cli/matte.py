@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from mam_video.cli.names import guard_of
 from mam_video.cli.options import Groups, add_config, add_debug, add_edges, add_knobs, settings_from
+from mam_video.cli.parser import Parser
 from mam_video.cli.progress import end_line, print_line, show_progress
-from mam_video.cli.prompts import add_prompts, prompts_of
+from mam_video.cli.prompts import add_prompts, entries_of
+from mam_video.cli.rerun import rerun_of
 from mam_video.cli.say import say
 from mam_video.cli.subject import Once, SubjectOptions, add_subject
 from mam_video.cli.which_frame import range_of
@@ -67,6 +69,7 @@ class MatteOptions:
     verbose: bool
     configs: tuple[str, ...]
     command: tuple[str, ...]
+    parser: Parser
 
     @property
     def talks(self) -> bool:
@@ -100,15 +103,16 @@ class MatteOptions:
             verbose=options.verbose,
             configs=tuple(options.config or ()),
             command=("mam-video", *options.given),
+            parser=options.parser,
         )
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     """Add the options of `mam-video matte`."""
     parser.usage = "mam-video matte INPUT --box X0,Y0,X1,Y1 -o NAME [options]"
     parser.description = _DESCRIPTION
-    parser.epilog = output_kinds  # type: ignore[assignment]
-    parser.set_defaults(run=run)
+    parser.epilog = output_kinds
+    parser.set_defaults(run=run, parser=parser)
     parser.add_argument(
         "input",
         metavar="INPUT",
@@ -213,12 +217,14 @@ def _matte(job: MatteOptions) -> int:
 def _matte_opened(job: MatteOptions, reader: Reader) -> int:
     """Matte an opened clip; print what the run will take and what came of it. Return the exit code."""
     from mam_video.media.atomic_output import SUBJECT
+    from mam_video.prompts.parse import by_subject
 
     info = reader.info
     frames = _frames_of(job, info)
     first = frames.start if frames is not None else 0
     _check_names(job, info, frames)
-    prompts = prompts_of(job.subject, reader, first, job.settings)
+    entries = entries_of(job.subject, reader, first, job.settings)
+    prompts = list(by_subject(entries).values()) if entries else []
     if any(SUBJECT in name for name in (*job.outputs, job.save_track or "")):
         _check_names(job, info, frames, [each.subject for each in prompts])
     count = (frames or FrameRange()).count(info.frames_in_header)
@@ -234,7 +240,7 @@ def _matte_opened(job: MatteOptions, reader: Reader) -> int:
     from mam_video.report.page import save_report
     from mam_video.report.thumbnails import Thumbnails
 
-    thumbnails = Thumbnails() if job.report else None
+    thumbnails = Thumbnails(stand=job.settings.track.stand) if job.report else None
     printed: list[str] = []
     if job.talks:
         printed = _print_start(job, info, first, count, prompts)
@@ -260,6 +266,7 @@ def _matte_opened(job: MatteOptions, reader: Reader) -> int:
         )
     report.command = list(job.command)
     if thumbnails is not None:
+        report.rerun = rerun_of(job.command, job.parser, job.subject, entries, report)
         save_report(report, thumbnails, Path(job.report or ""))
     if job.talks:
         _print_end(report, job.report, printed, verbose=job.verbose)

@@ -6,7 +6,7 @@ import argparse
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -106,6 +106,29 @@ class Parser(argparse.ArgumentParser):
             else:
                 joined.append(text)
         return joined
+
+    def without(self, given: Sequence[str], names: Collection[str]) -> list[str]:
+        """Return arguments of this command without the options `names` and their values. All options are valid."""
+        kept: list[str] = []
+        rest = iter(given)
+        for text in rest:
+            if text == "--":
+                return [*kept, text, *rest]
+            flag, equals, _ = text.partition("=")
+            option = self._named(flag)
+            if option not in names:
+                kept.append(text)
+            elif not equals and self._option_string_actions[option].nargs is None:
+                next(rest, None)
+        return kept
+
+    def _named(self, flag: str) -> str:
+        """Return the option that a flag stands for: its beginning is enough. Else the flag."""
+        options = self._option_string_actions
+        if flag in options or not flag.startswith("--"):
+            return flag
+        found = [name for name in options if name.startswith(flag)]
+        return found[0] if len(found) == 1 else flag
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{_plain(message)}; try `{self.prog} --help`")

@@ -112,7 +112,15 @@ def _box_of_text(text: str, reader: Reader, first: int, settings: Settings) -> B
 
 def prompts_of(subject: SubjectOptions, reader: Reader, first: int, settings: Settings) -> list[Prompts]:
     """Collect the prompts of each subject: those of frame `first` (see `prompt_of`), --prompt and --prompts."""
-    from mam_video.prompts.parse import PromptEntry, by_subject, parse_entry, read_entries
+    from mam_video.prompts.parse import by_subject
+
+    entries = entries_of(subject, reader, first, settings)
+    return list(by_subject(entries).values()) if entries else []
+
+
+def entries_of(subject: SubjectOptions, reader: Reader, first: int, settings: Settings) -> list[PromptEntry]:
+    """List the prompts: that of frame `first` (see `prompt_of`), those of --prompts, those of --prompt."""
+    from mam_video.prompts.parse import PromptEntry, parse_entry, read_entries
 
     clip = clip_of(reader.info)
     entries = read_entries(subject.prompts_file, clip) if subject.prompts_file else []
@@ -121,7 +129,7 @@ def prompts_of(subject: SubjectOptions, reader: Reader, first: int, settings: Se
     if prompt is not None:
         given = " and ".join(f"--{name}" for name in subject.named if name in ("text", "box", "point", "mask"))
         entries.insert(0, PromptEntry(f"{given} of the first frame", first, prompt))
-    return list(by_subject(entries).values()) if entries else []
+    return entries
 
 
 def _run(options: argparse.Namespace) -> int:

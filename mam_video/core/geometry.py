@@ -68,11 +68,15 @@ class Box:
         x0, y0, x1, y1 = max(self.x0, 0.0), max(self.y0, 0.0), min(self.x1, float(w)), min(self.y1, float(h))
         return Box(x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
-    def iou(self, other: Box) -> float:
-        """Intersection over union, 0..1."""
+    def shared_area(self, other: Box) -> float:
+        """Area that is in both."""
         w = min(self.x1, other.x1) - max(self.x0, other.x0)
         h = min(self.y1, other.y1) - max(self.y0, other.y0)
-        inter = max(w, 0.0) * max(h, 0.0)
+        return max(w, 0.0) * max(h, 0.0)
+
+    def iou(self, other: Box) -> float:
+        """Intersection over union, 0..1."""
+        inter = self.shared_area(other)
         return inter / (self.area + other.area - inter)
 
 

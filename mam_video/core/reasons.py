@@ -22,6 +22,7 @@ class Reason(StrEnum):
     COLOURS_DIFFER = "colours_differ"  # value: similarity to the subject's colours, 0..1
     DISTRACTOR_CONTACT = "distractor_contact"  # something that looks alike touches it or has touched it
     STATIC_PART_REMOVED = "static_part_removed"  # a part that does not move was removed from the mask
+    STATIC_PART_HELD = "static_part_held"  # holds a part that does not move, and that is removed in a later frame
     NOTHING_FOUND = "nothing_found"
     NOTHING_AT_PROMPT = "nothing_at_prompt"  # the prompt shows nothing that the segmenter can find
     OUTSIDE_PROMPT = "outside_prompt"  # value: share of what was found that lies in the prompted box

@@ -169,6 +169,7 @@ class _Job:
             self._matte(tracks, model, overrides, done)
         self.report.files = self.writers.files
         self._mark_cuts(done)
+        self.report.flag_back(self.settings.track.stand)
         self.report.notes = self._notes(done)
         if self.settings.output.verify:
             self._verify()

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Final
 
 from mam_video.core.frames import Matted, Record, State
-from mam_video.core.geometry import Box
 from mam_video.core.reasons import Finding, Reason
 from mam_video.prompts.prompt import Prompt
 from mam_video.tracking.types import worst_of
@@ -25,7 +24,7 @@ def judged(record: Record, prompt: Prompt | None) -> Record:
     if record.score < _LEAST_SCORE:
         findings.append(Finding(Reason.LOW_SCORE, record.score, _LEAST_SCORE))
     if prompt.box is not None:
-        shared = _shared(record.box, prompt.box)
+        shared = record.box.shared_area(prompt.box)
         if shared < _LEAST_INSIDE * record.box.area:
             findings.append(Finding(Reason.OUTSIDE_PROMPT, shared / record.box.area, _LEAST_INSIDE))
         elif shared < _LEAST_FILLED * prompt.box.area:
@@ -44,9 +43,3 @@ def judged_frame(matted: Matted, prompts: Sequence[Prompt | None]) -> Matted:
         replace(part, record=judged(part.record, prompt)) for part, prompt in zip(matted.parts, prompts, strict=True)
     )
     return replace(matted, record=worst_of([part.record for part in parts]), parts=parts)
-
-
-def _shared(a: Box, b: Box) -> float:
-    """Return the area that two boxes share."""
-    width, height = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
-    return max(width, 0.0) * max(height, 0.0)

@@ -17,7 +17,9 @@ from mam_video.core.units import readable
 from mam_video.media.base import ClipInfo
 from mam_video.media.expected import Check
 from mam_video.report.files import write_json
-from mam_video.report.sentences import grouped, sentence, sentences
+from mam_video.report.reach_back import flagged_back
+from mam_video.report.rerun import Rerun
+from mam_video.report.sentences import grouped, positions, sentence, sentences
 from mam_video.tracking.types import worst_of
 
 VERSION = 2  # version of the layout of run.json, see docs/report.md
@@ -32,6 +34,8 @@ class FlaggedRange(NamedTuple):
     state: State  # the worst state of the range
     findings: tuple[Finding, ...]
     subject: str = ""  # the subject's name if there are several, else empty
+    places: tuple[int, ...] = ()  # the index of the frame of each finding; empty: not known
+    worst: int | None = None  # index of the frame with the lowest score, of several uncertain ones
 
     def __str__(self) -> str:
         return self.message(None)
@@ -49,13 +53,32 @@ class FlaggedRange(NamedTuple):
             label = str(start + self.first)
             frames += f" [{label}]" if self.first == self.last else f" [{label} - {start + self.last}]"
         owner = f", {self.subject}" if self.subject else ""
-        why = "; ".join(self.reasons)
-        return f"{frames}{owner}: {self.state}" + (f" ({why})" if why else "")
+        worst = "" if self.worst is None else f", worst {self.worst if numbers is None else numbers[self.worst]}"
+        why = "; ".join(self.reasons_by_frame(numbers))
+        return f"{frames}{owner}: {self.state}{worst}" + (f" ({why})" if why else "")
 
     @property
     def reasons(self) -> list[str]:
         """Return a sentence for each kind of finding. Findings that differ only in their numbers share one."""
         return sentences(self.findings)
+
+    def reasons_by_frame(self, numbers: Sequence[int] | None) -> list[str]:
+        """Return `reasons`, each with the frames that it is about unless it is about the whole range."""
+        texts = []
+        for text, (first, last) in zip(self.reasons, self.spans, strict=True):
+            if (first, last) != (self.first, self.last):
+                a, b = (first, last) if numbers is None else (numbers[first], numbers[last])
+                text = f"{a}: {text}" if a == b else f"{a}-{b}: {text}"
+            texts.append(text)
+        return texts
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """Return the first and last frame, by index, of each of `reasons`."""
+        if not self.places:
+            return [(self.first, self.last)] * len(self.reasons)
+        groups = [[self.places[k] for k in group] for group in positions(self.findings)]
+        return [(min(places), max(places)) for places in groups]
 
     @property
     def codes(self) -> list[str]:
@@ -65,7 +88,11 @@ class FlaggedRange(NamedTuple):
     def as_dict(self) -> dict[str, Any]:
         """Return the entry for run.json and for `--progress json`."""
         where = {"first": self.first, "last": self.last, **({"subject": self.subject} if self.subject else {})}
-        return {**where, "state": str(self.state), "codes": self.codes, "reasons": self.reasons}
+        worst = {} if self.worst is None else {"worst": self.worst}
+        return {
+            **where, "state": str(self.state), **worst, "codes": self.codes, "reasons": self.reasons,
+            "spans": [list(span) for span in self.spans],
+        }  # fmt: skip
 
 
 @dataclass(repr=False)
@@ -77,6 +104,7 @@ class RunReport:
     frame_seconds  seconds between writing the previous frame and this one
     frame_stages   seconds by stage in that time; a part of the work was for later frames
     command        the command line, program first; empty for a run started from Python
+    rerun          how to repeat that command with corrections; None for a run started from Python
     seconds        seconds by stage, summed over threads; stages overlap
     wall           seconds from opening the clip to closing the last file, without loading the model
     notes          assumptions, and properties that could not be preserved, one line each
@@ -96,6 +124,7 @@ class RunReport:
     frame_seconds: list[float] = field(default_factory=list)
     frame_stages: list[dict[str, float]] = field(default_factory=list)
     command: list[str] = field(default_factory=list)
+    rerun: Rerun | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     wall: float = 0.0
     notes: list[str] = field(default_factory=list)
@@ -142,13 +171,15 @@ class RunReport:
 
     def results(self) -> list[str]:
         """One line an output: its name, frames, what it holds, its size, and whether it was read back."""
-        return [f"{self._name_of(path)}: {', '.join(self._facts_of(path))}" for path in self.outputs]
+        return [f"{self.name_of(path)}: {', '.join(self.facts_of(path))}" for path in self.outputs]
 
-    def _name_of(self, path: Path) -> str:
+    def name_of(self, path: Path) -> str:
+        """Name the file of an output, or the first and the last of several."""
         files = self.files.get(path, [path])
         return str(files[0]) if len(files) == 1 else f"{files[0]} to {files[-1].name}"
 
-    def _facts_of(self, path: Path) -> list[str]:
+    def facts_of(self, path: Path) -> list[str]:
+        """List what an output holds: frames, alpha, sound, its size, and whether it was read back."""
         checks = {check.what: check for check in self.checks.get(path, [])}
         frames = checks.get("frames")
         facts = [_counted(int(frames.says) if frames is not None and frames.good else len(self.records))]
@@ -194,6 +225,14 @@ class RunReport:
         before, self._seconds_before = self._seconds_before, dict(seconds)
         spent = {name: round(s - before.get(name, 0.0), 4) for name, s in self._seconds_before.items()}
         self.frame_stages.append({name: s for name, s in spent.items() if s > 0})
+
+    def flag_back(self, stand: int) -> None:
+        """Flag the frames that hold a static part which was removed later; `stand` is `track.stand`."""
+        columns = list(zip(*self.parts, strict=True)) or [tuple(self.records)]
+        flagged = zip(*(flagged_back(column, stand) for column in columns), strict=True)
+        for k, (row, before) in enumerate(zip(flagged, zip(*columns, strict=True), strict=True)):
+            if any(new is not old for new, old in zip(row, before, strict=True)):
+                self.set_known(k, row)
 
     def states(self) -> dict[str, int]:
         """Count the frames by state. States without frames are omitted."""
@@ -276,7 +315,9 @@ def flagged_ranges(records: Iterable[Record]) -> list[FlaggedRange]:
         if run and (record is None or record.cut or not record.flagged):
             worst = max((r.state for r in run), key=_WORSE.index)
             findings = tuple(finding for r in run for finding in r.findings)
-            ranges.append(FlaggedRange(run[0].index, run[-1].index, worst, findings, run[0].subject))
+            places = tuple(r.index for r in run for _ in r.findings)
+            lowest = min(run, key=lambda r: r.score).index if len(run) > 1 and worst is State.UNCERTAIN else None
+            ranges.append(FlaggedRange(run[0].index, run[-1].index, worst, findings, run[0].subject, places, lowest))
             run = []
         if record is not None and record.flagged:
             run.append(record)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from mam_video.core.reasons import Finding, Reason
 
@@ -11,6 +11,7 @@ _PLAIN = {
     "places",
     Reason.STATIC_PART_REMOVED: "something that does not move had been matted as well and is dropped from here on: "
     "check the frames before",
+    Reason.STATIC_PART_HELD: "holds something that does not move and is dropped later: it may not be the subject",
     Reason.NOTHING_FOUND: "nothing was found",
     Reason.NOTHING_AT_PROMPT: "nothing was found where the prompt points",
     Reason.LEFT_FRAME: "it has left the picture",
@@ -19,7 +20,7 @@ _PLAIN = {
 }
 
 
-def sentences(findings: Iterable[Finding]) -> list[str]:
+def sentences(findings: Sequence[Finding]) -> list[str]:
     """Return one sentence for each kind of finding, in the order in which the kinds first occur.
 
     Findings that differ only in their numbers share one sentence, which then holds the range of the values.
@@ -27,12 +28,17 @@ def sentences(findings: Iterable[Finding]) -> list[str]:
     return [sentence(group) for group in grouped(findings)]
 
 
-def grouped(findings: Iterable[Finding]) -> list[list[Finding]]:
+def grouped(findings: Sequence[Finding]) -> list[list[Finding]]:
     """Group findings that share a sentence: those of one code, one subject and one other subject."""
-    groups: dict[tuple[str, ...], list[Finding]] = {}
-    for finding in findings:
+    return [[findings[k] for k in group] for group in positions(findings)]
+
+
+def positions(findings: Sequence[Finding]) -> list[list[int]]:
+    """Return the positions of the findings of each group of `grouped`."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for k, finding in enumerate(findings):
         key = (finding.reason, finding.subject, finding.other, finding.text)
-        groups.setdefault(key, []).append(finding)
+        groups.setdefault(key, []).append(k)
     return list(groups.values())
 
 

@@ -110,7 +110,7 @@ def test_what_is_flagged_names_the_subject(tmp_path: Path, capsys: pytest.Captur
     told = json.loads((tmp_path / "report" / "run.json").read_text())
     assert [(f["first"], f["last"], f["subject"]) for f in told["flagged"]] == [(3, 4, "drummer")]
     page = (tmp_path / "report" / "report.html").read_text()
-    assert "lost drummer" in page and "--prompt drummer@3:box=" in page
+    assert "lost drummer" in page and '"prefix": "drummer@"' in page
 
 
 @pytest.mark.parametrize("name", ["{subject}.mov", "matte.mov"])

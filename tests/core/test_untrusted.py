@@ -19,7 +19,7 @@ from mam_video.core.settings import Settings, parse_value
 from mam_video.core.untrusted import line_of, parse_json, parse_toml, printable
 from mam_video.jobs.checkpoint import Checkpoint, refuse_checkpoint
 from mam_video.prompts.parse import PromptClip, read_entries
-from mam_video.report.page import escape
+from mam_video.report.markup import escape
 from mam_video.tracking.track_file import Track, TrackWriter, unpacked
 from mam_video.tracking.types import MaskObservation
 
