@@ -168,9 +168,11 @@ def _add_job(job: argparse._ActionsContainer) -> None:
     )
     job.add_argument("--save-track", metavar="FILE", help="save where the subject was found")
     job.add_argument(
-        "--track", action=Once, metavar="FILE", help="use a saved track in place of prompts; nothing is tracked again, "
-        "or with --prompt only the frames around that"
-    )  # fmt: skip
+        "--track",
+        action=Once,
+        metavar="FILE",
+        help="a saved track in place of prompts; with --prompt it is corrected around that",
+    )
     job.add_argument("--report", metavar="DIR", help="write run.json, with one record a frame, and report.html")
     add_config(job)
     job.add_argument(
