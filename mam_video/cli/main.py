@@ -28,6 +28,7 @@ COMMANDS = {
     "job": ("job", "configure", "write a shot as a job file for a render manager"),
     "task": ("task", "configure", "run one task of a job file"),
     "preview": ("preview", "configure", "matte one frame over a checker; estimate time and disk for the clip"),
+    "studio": ("studio", "configure", "matte clips in the browser: point, look, correct, run"),
     "still": ("still", "configure", "matte single pictures"),
     "frame": ("frame", "configure", "write one frame with a ruler, or with what can be found in it"),
     "info": ("inspect", "configure_info", "print what is known of a clip, and what is assumed"),

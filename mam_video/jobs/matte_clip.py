@@ -75,7 +75,8 @@ def matte_clip(
 
     Args:
         source: a movie, a sequence (pattern, folder or one file), or an opened reader, which stays open.
-        outputs: `NAME[:KIND]`, see `media.formats`; `{subject}` in a name gives each subject an output.
+        outputs: `NAME[:KIND]`, see `media.formats`; `{subject}` in a name gives each subject an output. None at all:
+            mattes go to `on_frame` alone.
         prompt: on the first frame of the range or on several; of several subjects `Prompts` for each. A box, or four
             numbers for one, is a prompt too.
         settings: all knobs, or the name of a preset or file; the defaults where None.
@@ -216,6 +217,8 @@ class MatteJob:
 
     def _open_writers(self) -> WriterGroup:
         output, checkpoint = self.settings.output, self.checkpoint
+        if not self.plan.names:
+            return WriterGroup(())
         if checkpoint is not None:
             # A run that was cut off while it gave names finds its own files under them.
             output = replace(output, overwrite=output.overwrite or checkpoint.publishing)

@@ -173,6 +173,14 @@ class Reader(Protocol):
         """Remember on the next pass what makes later calls of `frames(start, stop)` quick."""
         ...
 
+    def index_frames(self) -> Iterator[int]:
+        """Make that pass now, without converting pictures: yield each index up to which later calls are quick.
+
+        Nothing is yielded where any frame can be read by itself, or where frames depend on those before them.
+        Raises: MediaError, naming the frame that cannot be read.
+        """
+        ...
+
     def close(self) -> None: ...
 
     def __enter__(self) -> Self: ...

@@ -24,7 +24,7 @@ class WriterGroup(Transactional):
     before_commit: Callable[[], None] | None = None
 
     def __init__(self, writers: Iterable[WholeWriter[Any]], whose: Sequence[str | None] = ()) -> None:
-        """Take the writers one by one; where opening one fails those before it are aborted. At least one is needed.
+        """Take the writers one by one; where opening one fails those before it are aborted. There may be none.
 
         Raises: what opening them raises.
         """
@@ -36,7 +36,7 @@ class WriterGroup(Transactional):
             self.abort()
             raise
         self.whose = tuple(whose) or (None,) * len(self._writers)
-        self.path = self._writers[0].path
+        self.path = self._writers[0].path if self._writers else Path()
 
     @property
     def paths(self) -> tuple[Path, ...]:

@@ -62,6 +62,11 @@ class AppendLog:
                 self._file.truncate(self._ends[count])
             del self._ends[count + 1 :]
 
+    def flush(self) -> None:
+        """Wait until all entries are on the disk."""
+        with writing(self.path):
+            os.fsync(self._file.fileno())
+
     def close(self) -> None:
         self._file.close()
 

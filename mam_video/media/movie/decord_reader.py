@@ -64,6 +64,9 @@ class DecordReader(Closeable):
     def index_for_random_access(self) -> None:
         self._reader.index_for_random_access()
 
+    def index_frames(self) -> Iterator[int]:
+        return self._reader.index_frames()
+
     def close(self) -> None:
         self._video = None
         self._reader.close()

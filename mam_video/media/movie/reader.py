@@ -14,8 +14,10 @@ from typing import Final
 import av
 import numpy as np
 from av.container import InputContainer
+from av.video.reformatter import Colorspace
 from av.video.stream import VideoStream
 
+from mam_video.core.arrays import RGB8
 from mam_video.core.errors import MediaError
 from mam_video.core.frames import Frame
 from mam_video.core.settings import InputSettings
@@ -32,6 +34,7 @@ from mam_video.runtime.lifecycle import Closeable
 from mam_video.runtime.os_errors import reason
 from mam_video.runtime.streams import ordered_map
 
+_SCALED: Final = {"bt709": Colorspace.ITU709, "smpte170m": Colorspace.ITU601, "bt470bg": Colorspace.ITU601}
 CONVERSIONS_AHEAD: Final = 2  # pictures converted to RGB at a time while the decoder goes on
 END_SLACK: Final = 4  # frames by which a clip may end before its header says, since writers count durations differently
 
@@ -97,6 +100,29 @@ class MovieReader(Closeable):
         # Where broken frames are repeated or pictures deinterlaced, a frame depends on those before it.
         if self._decoder.seek_index is None and self._settings.on_error == "stop" and not self._settings.deinterlace:
             self._decoder.seek_index = SeekIndex()
+
+    def index_frames(self) -> Iterator[int]:
+        self.index_for_random_access()
+        if self._decoder.seek_index is not None:
+            for decoded in self._decoder.frames(0, None):
+                yield decoded.index
+
+    def views(self, width: int, height: int, start: int, stop: int | None) -> Iterator[tuple[int, RGB8]] | None:
+        """Return frames start <= index < stop at another size, with their indices, for people to look at.
+
+        FFmpeg's scaler makes them, several times as fast as `frames` and up to some codes off: they are not for models.
+        None: this movie has no such quick way (other than 8 bits, with alpha, turned, or of a matrix it does not know).
+        """
+        known = _SCALED.get(self.info.colour.matrix)
+        plain = self.info.pixel_format in ("yuv420p", "yuv422p", "yuv444p") and not self.info.has_alpha
+        if known is None or not plain or self.info.rotation or self.info.colour.range != "tv":
+            return None
+
+        def scaled(decoded: Decoded) -> tuple[int, RGB8]:
+            picture = decoded.picture.reformat(width, height, "rgb24", src_colorspace=known)
+            return decoded.index, np.asarray(picture.to_ndarray(), np.uint8)
+
+        return map(scaled, self._decoder.frames(start, stop))
 
     def alphas(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
         """Yield the alpha of frames start <= index < stop, upright, (H, W) float32 in [0, 1].

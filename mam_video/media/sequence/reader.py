@@ -93,6 +93,9 @@ class SequenceReader(Closeable):
     def index_for_random_access(self) -> None:
         """Any frame is read by itself."""
 
+    def index_frames(self) -> Iterator[int]:
+        return iter(())
+
     def close(self) -> None:
         self._closed = True
 

@@ -1,0 +1,73 @@
+// The panel of outputs, the command line and the queue.
+import { bytesText, byId, fill, make, timeText } from '/page/make.js';
+import { data, shows, state } from '/page/store.js';
+
+const placeName = (path, k) => (k === 0 ? 'beside the clip' : k === 1 ? 'in the project' : path);
+
+function withSuffix(name, kind) {
+  const suffixes = data.kinds.find((each) => each.name === kind)?.suffixes ?? ['.mov'];
+  const stem = name.replace(/\/$/, '').replace(/\.[A-Za-z0-9]{2,4}$/, '');
+  if (suffixes.some((s) => name.endsWith(s))) return name;
+  const numbered = suffixes.includes('/') && !stem.includes('%');
+  return numbered ? `${stem}.%04d${suffixes[0]}` : `${suffixes.includes('/') ? stem : stem.replace('.%04d', '')}${suffixes[0]}`;
+}
+
+export function draw(act, stopRun) {
+  const outputs = data.at.outputs;
+  const plain = () => outputs.map(({ name, kind, place }) => ({ name, kind, place }));
+  const changed = (k, more) => {
+    const all = plain();
+    all[k] = { ...all[k], ...more };
+    act('set_outputs', { outputs: all });
+  };
+  fill(byId('outputs'), outputs.map((output, k) => make('li', {},
+    make('select', {
+      'aria-label': 'Kind', onchange: (e) => changed(k, { kind: e.target.value, name: withSuffix(output.name, e.target.value) }),
+    }, ...data.kinds.map((kind) => make('option', { value: kind.name, textContent: kind.says, selected: kind.name === output.kind }))),
+    make('input', { type: 'text', value: output.name, 'aria-label': 'File name', maxLength: 120, onchange: (e) => changed(k, { name: e.target.value }) }),
+    make('select', { 'aria-label': 'Place', title: data.at.places[output.place], onchange: (e) => changed(k, { place: Number(e.target.value) }) },
+      ...data.at.places.map((path, n) => make('option', { value: n, textContent: placeName(path, n), title: path, selected: n === output.place }))),
+    make('span', { className: 'dim small size', textContent: bytesText(output.bytes) }),
+    outputs.length > 1 ? make('button', {
+      className: 'quiet', textContent: '×', 'aria-label': `Remove output ${output.name}`,
+      onclick: () => act('set_outputs', { outputs: plain().filter((_, n) => n !== k) }),
+    }) : null)));
+  byId('add-output').onclick = () => {
+    const stem = outputs[0].name.replace(/\.[A-Za-z0-9]+$/, '');
+    const all = [...plain(), { name: `${stem}.look.mp4`, kind: 'preview', place: outputs[0].place }];
+    act('set_outputs', { outputs: all });
+  };
+  byId('replace').checked = state().values.output?.overwrite ?? false;
+  byId('command').textContent = data.at.command;
+  const waiting = data.desk.runs.some((run) => run.shot === data.clip.shot && ['waiting', 'running', 'stopping'].includes(run.how));
+  const ready = state().prompts.some(shows) || data.at.version !== null;
+  byId('run').disabled = waiting || !ready;
+  const version = data.at.version;
+  byId('run-note').textContent = !ready ? 'First show the subject in step 1.'
+    : version?.whole && version.current ? `Follows version ${version.number}; nothing is tracked again.`
+      : 'Tracks by the prompts as it runs, since no version is up to date.';
+  byId('last-report').hidden = !data.at.report;
+  byId('last-report').href = `/api/${data.clip.shot}/report`;
+  drawQueue(stopRun);
+}
+
+function drawQueue(stopRun) {
+  fill(byId('queue'), data.desk.runs.slice(0, 30).map((run) => {
+    const { done, total, eta, fps } = run.progress;
+    const live = run.how === 'running' || run.how === 'stopping';
+    const said = {
+      waiting: 'waiting', stopping: 'stopping…', stopped: 'stopped', failed: 'failed',
+      running: done === undefined ? 'starting…' : `${done} of ${total ?? '?'} frames, ${fps} a second, ${timeText(eta)} left`,
+      done: `done: ${done} frames in ${timeText(run.seconds)}`,
+      flagged: `done: ${done} frames in ${timeText(run.seconds)}; some are flagged`,
+    }[run.how];
+    const tone = { failed: 'bad', flagged: 'warn', done: 'good' }[run.how] ?? '';
+    return make('li', {},
+      make('span', { className: 'grow', textContent: run.name }),
+      make('span', { className: `small ${tone}`, textContent: said }),
+      live || run.how === 'waiting' ? make('button', { textContent: 'Stop', 'aria-label': `Stop ${run.name}`, onclick: () => stopRun(run.number) }) : null,
+      live ? make('progress', { max: total ?? 1, value: done ?? 0, 'aria-label': `Progress of ${run.name}` }) : null,
+      run.message ? make('p', { className: 'small dim', textContent: run.message }) : null,
+      run.how === 'stopped' && run.command.includes('--resume') ? make('p', { className: 'small dim', textContent: 'Run goes on where it stopped.' }) : null);
+  }), 'empty');
+}
