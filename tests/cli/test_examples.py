@@ -31,6 +31,8 @@ _NOT_RUN: Final = {
     r"weights add": "it needs a published checkpoint",
     r"--model mam-vit": "it needs the published weights",
     r"--text": "it needs a detector's weights; tests/prompts has a stand-in",
+    r"mam-video studio": "it serves until it is stopped; tests/studio drives it in a browser",
+    r"mam-video (job|task|batch)|--engine": "it starts many processes; tests/farm runs them",
     r"mam-video train": "it needs pictures and hours; tests/training has short runs",
 }  # fmt: skip
 _EXTRAS: Final = {r"--plot": "matplotlib", r"--instances": "scipy"}

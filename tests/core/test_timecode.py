@@ -108,6 +108,8 @@ def test_another_rate() -> None:
 RANGES: list[tuple[str, str | None, Fraction, tuple[int, int | None]]] = [
     ("20-39", None, Fraction(24), (20, 39)),
     ("20-", None, Fraction(24), (20, None)),
+    ("20", None, Fraction(24), (20, 20)),
+    ("00:00:04:12", None, Fraction(24), (108, 108)),
     (" 0-0 ", "01:00:00:00", Fraction(24), (0, 0)),
     ("00:00:04:12-", None, Fraction(24), (108, None)),
     ("00:00:04:12-00:00:05:00", None, Fraction(24000, 1001), (108, 120)),
@@ -125,7 +127,7 @@ def test_ranges(text: str, start: str | None, rate: Fraction, expected: tuple[in
 
 
 @pytest.mark.parametrize("text", [
-    "", "-", "-5", "9-2", "a-b", "20", "1-2-3", "00:00:04:12", "00:00:04:12-3", "00:00:05:00-00:00:04:00",
+    "", "-", "-5", "9-2", "a-b", "1-2-3", "00:00:04:12-3", "00:00:05:00-00:00:04:00",
     "00:00:00:30-", "00:00:04;12-",
 ])  # fmt: skip
 def test_ranges_that_are_none(text: str) -> None:

@@ -202,7 +202,7 @@ def test_random_weights_follow_their_seed() -> None:
 
 
 def test_the_registry_knows_its_names() -> None:
-    with pytest.raises(UsageError, match=r"'sam'.*mam-vit-b"):
+    with pytest.raises(UsageError, match=r"unknown model 'sam'.*`mam-video models` lists them"):
         load_model(ModelSettings(name="sam"))
     assert {"classic", "mam-vit-b", "mam-vit-l", "mam-vit-h", "fake-colour"} <= MODELS.keys()
     for name in ("classic", "fake-colour"):
