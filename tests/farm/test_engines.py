@@ -177,6 +177,11 @@ def test_a_head_that_does_not_answer(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert f"ray://127.0.0.1:{port}: the head cannot be reached" in line
 
 
+def _heeds_ctrl_c() -> None:
+    """A shell's background jobs ignore Ctrl-C, and their children do."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system sends no signals")
 def test_ctrl_c_stops_all_workers_and_resume_goes_on(tmp_path: Path) -> None:
     plate = plate_in(tmp_path)
@@ -185,7 +190,9 @@ def test_ctrl_c_stops_all_workers_and_resume_goes_on(tmp_path: Path) -> None:
         sys.executable, "-m", "mam_video", "matte", str(plate), *COMMON, "-o", f"{tmp_path}/many/m.mov",
         "--engine", "local", "--workers", "1", "--chunk", "8",
     ]  # fmt: skip
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_heeds_ctrl_c
+    ) as process:
         pids = _workers_of(tmp_path / "many", "matte")
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)  # held in mid-chunk, however slow this test is
