@@ -20,6 +20,7 @@ import torch
 
 from mam_video.core.errors import need_extra
 from mam_video.models.base import Candidates, Embedding, ViewPrompt
+from mam_video.models.batches import ComputeParts
 from mam_video.models.catalogue import Part
 from mam_video.models.devices import resolve_device, resolve_precision
 from mam_video.models.hub import load
@@ -112,7 +113,10 @@ class Sam2MaskModel:
 
 
 class Encoder:
-    """Pictures to the features of a transformers SAM: stretched, normalised, encoded in the wanted precision."""
+    """Pictures to the features of a transformers SAM: stretched, normalised, encoded in the wanted precision.
+
+    parts  how many pictures are encoded at once
+    """
 
     def __init__(
         self, network: Any, normalisation: tuple[Sequence[float], Sequence[float]], device: torch.device, precision: str
@@ -121,18 +125,19 @@ class Encoder:
         # On a CPU `auto` stays with float32: no gain in half precision was measured there.
         half = "float32" if precision == "auto" and device.type == "cpu" else precision
         self._network, self._device, self._precision = network, device, resolve_precision(half, device)
-        self.side = _side(network)
+        self.side, self.parts = _side(network), ComputeParts(device)
         mean, deviation = (np.array(values, np.float32) * np.float32(255) for values in normalisation)
         self._mean = torch.from_numpy(mean).view(1, 3, 1, 1)
         self._deviation = torch.from_numpy(deviation).view(1, 3, 1, 1)
 
     def encode(self, pictures: Sequence[np.ndarray]) -> list[torch.Tensor]:
-        """(h, w, 3) uint8 pictures of one size to the features of each level, each (n, channels, rows, columns)."""
+        """(h, w, 3) uint8 pictures of one size to the features of each level, each (n, channels, rows, columns).
+
+        Raises: DeviceError, the device has not enough memory for a single picture.
+        """
         squares = self.pixels(pictures)
-        # A CPU gains nothing from batches, and they cost memory.
-        parts = torch.split(squares, 1) if self._device.type == "cpu" else (squares,)
         with self.in_precision():
-            encoded = [self._network.get_image_embeddings(part) for part in parts]
+            encoded = self.parts.run(lambda part: self._network.get_image_embeddings(squares[part]), len(pictures))
         return [torch.cat(level).float() for level in zip(*encoded, strict=True)]
 
     def pixels(self, pictures: Sequence[np.ndarray]) -> torch.Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mam_video.core.errors import UsageError, WeightsError
+from mam_video.core.errors import DeviceError, UsageError, WeightsError
 from mam_video.core.frames import State
 from mam_video.core.geometry import Box
 from mam_video.core.sections import MODEL_NAMES
@@ -303,6 +303,18 @@ def test_a_damaged_folder_is_refused_in_a_line(folders: dict[str, Path], tmp_pat
     (tmp_path / "model.safetensors").write_bytes((folders["sam2"] / "model.safetensors").read_bytes()[:5000])
     with pytest.raises(WeightsError, match=r"cannot be loaded as sam2\.1-tiny") as refused:
         load_model(f"sam2.1-tiny:{tmp_path}")
+    assert "\n" not in str(refused.value)
+
+
+def test_too_little_memory_is_said_in_a_line(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model(f"sam2.1-tiny:{folders['sam2']}")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
+
+    monkeypatch.setattr(transformers.Sam2Model, "get_image_embeddings", full)
+    with pytest.raises(DeviceError, match="not enough memory for one frame; close other programs") as refused:
+        list(matte_frames(frames(2), Prompt(Box(30, 20, 90, 80)), model))
     assert "\n" not in str(refused.value)
 
 
