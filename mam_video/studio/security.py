@@ -19,6 +19,7 @@ from typing import Final
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -32,10 +33,6 @@ REPORT_POLICY: Final = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
     "form-action 'none'; sandbox allow-scripts"
 )
-
-
-class TooLarge(Exception):
-    """A body is longer than `MOST_BODY`."""
 
 
 class Guard:
@@ -119,7 +116,8 @@ class Guard:
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
                 if seen > MOST_BODY:
-                    raise TooLarge
+                    # The application answers with it. The connection ends, so that the rest is not read.
+                    raise HTTPException(413, "the request is too large", {"connection": "close"})
             return message
 
         async def marked(message: Message) -> None:
@@ -129,10 +127,7 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        try:
-            await self._app(scope, limited, marked)
-        except TooLarge:
-            await PlainTextResponse("the request is too large", 413)(scope, receive, send)
+        await self._app(scope, limited, marked)
 
 
 _HEADERS: Final = {
