@@ -68,7 +68,7 @@ class Sam2MaskModel:
     def load(cls, part: Part, device: str | torch.device = "auto", precision: str = "auto") -> Self:
         """Load the named model from its folder. Raises: UsageError, WeightsError, DeviceError."""
         need_extra("transformers", part.listing.extra, f"model {part.listing.name}")
-        kind, config, normalisation = picture_classes(part)
+        kind, config, normalisation = network_classes(part, video=False)
         network, hashes = load(part, kind, config)
         return cls(part.text, network, normalisation, device, precision, hashes)
 
@@ -153,30 +153,22 @@ class Encoder:
         return torch.autocast(self._device.type, self._precision)
 
 
-def picture_classes(part: Part) -> tuple[type[Any], Any, tuple[Sequence[float], Sequence[float]]]:
-    """Return the class of a picture model, what makes its random configuration, and its normalisation."""
+def network_classes(part: Part, *, video: bool) -> tuple[type[Any], Any, tuple[Sequence[float], Sequence[float]]]:
+    """Return a network's class, what makes its random configuration, and its normalisation (mean, deviation of RGB)."""
     import transformers
 
+    kind = "Video" if video else ""
     if part.listing.name.startswith("sam3"):
-        return transformers.Sam3TrackerModel, transformers.Sam3TrackerConfig, _HALF
+        name, normalisation = f"Sam3Tracker{kind}", _HALF
+    else:
+        name, normalisation = f"Sam2{kind}", _IMAGENET
+    config = getattr(transformers, f"{name}Config")
 
-    def config() -> Any:
-        return transformers.Sam2Config(vision_config=hiera_config(part.listing.variant))
+    def random_config() -> Any:
+        published = part.listing.variant  # SAM 3 has one size, the configuration's default
+        return config(vision_config=hiera_config(published)) if published else config()
 
-    return transformers.Sam2Model, config, _IMAGENET
-
-
-def video_classes(part: Part) -> tuple[type[Any], Any, tuple[Sequence[float], Sequence[float]]]:
-    """Return the same of a video model."""
-    import transformers
-
-    if part.listing.name.startswith("sam3"):
-        return transformers.Sam3TrackerVideoModel, transformers.Sam3TrackerVideoConfig, _HALF
-
-    def config() -> Any:
-        return transformers.Sam2VideoConfig(vision_config=hiera_config(part.listing.variant))
-
-    return transformers.Sam2VideoModel, config, _IMAGENET
+    return getattr(transformers, f"{name}Model"), random_config, normalisation
 
 
 def hiera_config(variant: str) -> Any:

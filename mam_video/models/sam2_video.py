@@ -19,7 +19,7 @@ from mam_video.models.base import Candidates, Embedding, VideoMasks, ViewPrompt
 from mam_video.models.catalogue import Part
 from mam_video.models.devices import resolve_device
 from mam_video.models.hub import load
-from mam_video.models.sam2 import Encoder, video_classes
+from mam_video.models.sam2 import Encoder, network_classes
 
 _LARGE = ("pred_masks", "high_res_masks")  # of a stored frame, what no later frame reads
 _UNSEEN = -8.0  # logit of a subject that was not prompted yet
@@ -52,7 +52,7 @@ class Sam2VideoModel:
     def load(cls, part: Part, device: str | torch.device = "auto", precision: str = "auto") -> Self:
         """Load the named model from its folder. Raises: UsageError, WeightsError, DeviceError."""
         need_extra("transformers", part.listing.extra, f"model {part.listing.name}")
-        kind, config, normalisation = video_classes(part)
+        kind, config, normalisation = network_classes(part, video=True)
         network, hashes = load(part, kind, config)
         return cls(part.text, network, normalisation, device, precision, hashes)
 
