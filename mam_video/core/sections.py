@@ -116,6 +116,10 @@ class ModelSettings(Section, section="model"):
         flag="--device-memory", metavar="GIB", group="model", low=0.5, high=4096, unit="GiB", absent="all that is free",
         example=8.0,
     )  # fmt: skip
+    stages: Literal["auto", "host", "device"] = knob(
+        "auto", help="Where the stages after the model work: host is the CPU, in OpenCV; device is the model's, in "
+        "PyTorch; auto is the device where that is an NVIDIA GPU.",
+    )  # fmt: skip
     sam_weights: str = knob(
         "", help="A SAM checkpoint: a file, or a name that `mam-video weights list` shows.", flag="--sam-weights",
         metavar="FILE", group="model", absent="the one that belongs to the model", example="sam-vit-b",

@@ -21,6 +21,7 @@ from mam_video.farm.folder import JobFolder
 from mam_video.jobs.matte_clip import Callbacks, FileStages, MatteJob, frames_to_read, track_writers
 from mam_video.jobs.saved_tracks import SavedTrack
 from mam_video.jobs.tracked_before import TrackedBefore
+from mam_video.matting.backend import Delivered
 from mam_video.matting.pipeline import batch_size, device_of, track_stages
 from mam_video.media import WriterGroup, open_writers, parse_output
 from mam_video.models.base import Model
@@ -135,11 +136,11 @@ class _ChunkStages(FileStages):
     """
 
     def __init__(self, writers: WriterGroup, job: MatteJob) -> None:
-        super().__init__(writers, job.plan.coloured, job.settings, job.clock)
+        super().__init__(writers, job.plan.coloured, job.settings)
         self._group, self.packed = writers, list[bytes]()
 
-    def convert(self, matted: Matted) -> Any:
-        converted = self._group.convert(matted)
+    def convert(self, delivered: Delivered) -> Any:
+        converted = super().convert(delivered)
         return converted, self._group.packed(converted)
 
     def encode(self, converted: Any) -> None:

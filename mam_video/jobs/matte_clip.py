@@ -18,8 +18,8 @@ from mam_video.jobs.mask_source import MaskSource, TrackedClip, TrackingJob
 from mam_video.jobs.mask_sources import mask_source
 from mam_video.jobs.output_plan import AlphaRanges, OutputPlan, edge_ops_of_subject
 from mam_video.jobs.prompt_check import judged, judged_frame
+from mam_video.matting.backend import Delivered, Wanted
 from mam_video.matting.edge_ops import Overrides
-from mam_video.matting.foreground import with_foreground
 from mam_video.matting.pipeline import (
     OutputStages,
     Run,
@@ -270,7 +270,7 @@ class MatteJob:
         with track_writers(self.plan, self.reader.info, model, self.settings, self.checkpoint) as savers:
             stage = SaveTracks(tracks.stage, savers) if savers else tracks.stage
             run = self.recipe(stage, model, overrides, self.frames.start + done)
-            self.write_frames(run, tracks, FileStages(self.writers, self.plan.coloured, self.settings, self.clock))
+            self.write_frames(run, tracks, FileStages(self.writers, self.plan.coloured, self.settings))
             if not self.report.records:
                 raise UsageError(f"{self.reader.info.path}: holds no frame of the range {self.frames}")
 
@@ -351,24 +351,19 @@ def frames_to_read(job: MatteJob, tracks: TrackedClip, begin: int, model: Model)
 
 
 class FileStages:
-    """The stages of the recipe that know files."""
+    """The stages of the recipe that know files.
 
-    def __init__(
-        self, writers: WriterGroup, coloured: Collection[str | None], settings: Settings, clock: StageTimer
-    ) -> None:
+    wanted  what the files take of each frame
+    """
+
+    def __init__(self, writers: WriterGroup, coloured: Collection[str | None], settings: Settings) -> None:
         """`coloured`: subjects whose colour is written; None: all together."""
-        self._writers, self._clock = writers, clock
-        self._coloured = coloured if settings.output.foreground == "estimate" else ()
+        self._writers = writers
+        estimated = coloured if settings.output.foreground == "estimate" else ()
+        self.wanted = Wanted(frozenset(estimated), tuple(writers.recipes))
 
-    def estimate_foreground(self, matted: Matted) -> Matted:
-        if not self._coloured:
-            return matted
-        with self._clock.stage("foreground"):
-            parts = tuple(with_foreground(p) if p.record.subject in self._coloured else p for p in matted.parts)
-            return replace(with_foreground(matted) if None in self._coloured else matted, parts=parts)
-
-    def convert(self, matted: Matted) -> Any:
-        return self._writers.convert(matted)
+    def convert(self, delivered: Delivered) -> Any:
+        return self._writers.converted(delivered.coloured, delivered.planes)
 
     def encode(self, converted: Any) -> None:
         self._writers.encode(converted)

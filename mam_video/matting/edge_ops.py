@@ -162,15 +162,28 @@ def _move_edges(alpha: Alpha, radius: float, *, inwards: bool) -> Alpha:
     across = np.arange(-reach, reach + 1)
     disc = (np.hypot(across, across[:, None]) <= radius).astype(np.uint8)
     grown = whole(source, disc, borderType=cv2.BORDER_REPLICATE)
-    corners = 4 * math.ceil(math.pi / math.acos(max(1 - _RIM / radius, 0.0)) / 4)
     h, w = source.shape
-    for angle in np.arange(corners) * (2 * math.pi / corners):
-        shift = np.array([[1, 0, radius * math.cos(angle)], [0, 1, radius * math.sin(angle)]])
+    for dx, dy in rim_of(radius):
+        shift = np.array([[1, 0, dx], [0, 1, dy]])
         rim = cv2.warpAffine(source, shift, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         grown = extreme(grown, rim)
     moved = alpha.copy()
     moved[region] = np.clip(grown, 0, 1)
     return moved
+
+
+def rim_of(radius: float) -> list[tuple[float, float]]:
+    """Return the corners (x, y) of a polygon whose distance from the circle is at most `_RIM` pixels."""
+    corners = 4 * math.ceil(math.pi / math.acos(max(1 - _RIM / radius, 0.0)) / 4)
+    angles = np.arange(corners) * (2 * math.pi / corners)
+    return [(radius * math.cos(angle), radius * math.sin(angle)) for angle in angles]
+
+
+def gaussian_of(width: float) -> np.ndarray:
+    """Return the weights (n,) float32 of a blur that makes a ramp of `width` pixels of a hard edge, from 10 to 90 %."""
+    sigma = width / _RAMP
+    side = 2 * math.ceil(4 * sigma) + 1
+    return np.asarray(cv2.getGaussianKernel(side, sigma, cv2.CV_32F))[:, 0]
 
 
 def _feather(alpha: Alpha, width: float) -> Alpha:

@@ -18,12 +18,13 @@ import numpy as np
 from mam_video.core.arrays import Alpha, Grey8, Plate
 from mam_video.core.frames import Matted
 
-_CERTAIN: Final = 1 / 1024  # alpha this close to 0 or 1 is certain; the error is below a step of 10 bits
-_COARSEST: Final = 32  # pixels, longer side of the coarsest level
-_HALF_MOST: Final = 65504.0  # the largest half float
-_ROUNDS: Final = 3
-_ROUNDS_COARSEST: Final = 10
-_LEAST_WEIGHT: Final = 1e-5  # weight of a neighbour with the same alpha
+CERTAIN: Final = 1 / 1024  # alpha this close to 0 or 1 is certain; the error is below a step of 10 bits
+COARSEST: Final = 32  # pixels, longer side of the coarsest level
+HALF_MOST: Final = 65504.0  # the largest half float
+ROUNDS: Final = 3
+ROUNDS_COARSEST: Final = 10
+LEAST_WEIGHT: Final = 1e-5  # weight of a neighbour with the same alpha
+ROOM: Final = 16  # pixels around the uncertain ones that take part
 _CROSS: Final = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 _SQUARE: Final = np.ones((3, 3), np.uint8)
 
@@ -65,7 +66,7 @@ def estimate_foreground(rgb: Plate, alpha: Alpha, plate_alpha: Alpha | None = No
     if is_integer:
         high = float(np.iinfo(rgb.dtype).max)
     else:  # a render may hold half floats and values that are not finite
-        plate_part = np.nan_to_num(plate_part.astype(np.float32), nan=0.0, posinf=_HALF_MOST, neginf=-_HALF_MOST)
+        plate_part = np.nan_to_num(plate_part.astype(np.float32), nan=0.0, posinf=HALF_MOST, neginf=-HALF_MOST)
         low, high = float(plate_part.min()), float(plate_part.max())
     if plate_alpha is not None:
         finite = plate_part.astype(np.float32)
@@ -79,7 +80,7 @@ def estimate_foreground(rgb: Plate, alpha: Alpha, plate_alpha: Alpha | None = No
         solution = _solve(level, solution, low, high)
     assert solution is not None
 
-    fractional = alpha[part].ravel()[solution.flat] < 1 - _CERTAIN
+    fractional = alpha[part].ravel()[solution.flat] < 1 - CERTAIN
     if plate_alpha is not None:
         fractional &= plate_alpha[part].ravel()[solution.flat] >= 1
     changed = solution.flat[fractional]
@@ -140,22 +141,21 @@ def _extended(rgb: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def _uncertain(alpha: Alpha) -> Grey8:
-    return cv2.inRange(alpha, _CERTAIN, 1 - _CERTAIN)
+    return cv2.inRange(alpha, CERTAIN, 1 - CERTAIN)
 
 
 def _surroundings(uncertain: Grey8) -> tuple[int, int, int, int]:
     """Return top, left, bottom, right of the uncertain pixels, with a margin of up to 16 pixels."""
     x, y, width, height = cv2.boundingRect(uncertain)
-    room = 16
-    return max(y - room, 0), max(x - room, 0), min(y + height + room, uncertain.shape[0]), min(
-        x + width + room, uncertain.shape[1]
+    return max(y - ROOM, 0), max(x - ROOM, 0), min(y + height + ROOM, uncertain.shape[0]), min(
+        x + width + ROOM, uncertain.shape[1]
     )  # fmt: skip
 
 
 def _pyramid(rgb: np.ndarray, alpha: np.ndarray, uncertain: np.ndarray) -> list[_Level]:
     """Build the levels by means of 2 x 2 pixels. Odd sizes are extended by their last row or column."""
     levels = [_Level(rgb, alpha, uncertain)]
-    while max(levels[-1].alpha.shape) > _COARSEST:
+    while max(levels[-1].alpha.shape) > COARSEST:
         parts = [_halved(part) for part in (levels[-1].rgb, levels[-1].alpha, levels[-1].uncertain)]
         colour, opacity, finer_uncertain = parts
         levels.append(
@@ -203,13 +203,13 @@ def _solve(level: _Level, coarser: _Solution | None, low: float, high: float) ->
     else:
         across = (width + 1) // 2
         colours = coarser.colours.take(coarser.list_index.ravel().take((rows >> 1) * across + (columns >> 1)), 1)
-    solid, clear = alpha >= 1 - _CERTAIN, alpha <= _CERTAIN
+    solid, clear = alpha >= 1 - CERTAIN, alpha <= CERTAIN
     np.copyto(colours[:3], plate, where=solid)
     np.copyto(colours[3:], plate, where=clear)
 
     sides = (slice(0, counts[0]), slice(counts[0], counts[0] + counts[1]))
     fields = [_Field.of(side, flat, rows, columns, list_index, plate, alpha, level) for side in sides]
-    for _ in range(_ROUNDS_COARSEST if coarser is None else _ROUNDS):
+    for _ in range(ROUNDS_COARSEST if coarser is None else ROUNDS):
         for field in fields:
             field.relax(colours, low, high)
     return _Solution(flat, list_index.reshape(height, width), colours)
@@ -273,7 +273,7 @@ class _Field:
         ]
         neighbours = list_index.take(np.stack(steps)).astype(np.intp)
         plate_alpha = alpha[at]
-        weights = np.abs(alpha.take(neighbours) - plate_alpha) + np.float32(_LEAST_WEIGHT)
+        weights = np.abs(alpha.take(neighbours) - plate_alpha) + np.float32(LEAST_WEIGHT)
         total = weights.sum(0)
         norm = plate_alpha * plate_alpha + (1 - plate_alpha) * (1 - plate_alpha) + total
         shares = (plate_alpha, 1 - plate_alpha, plate_alpha / norm, (1 - plate_alpha) / norm)

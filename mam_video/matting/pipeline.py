@@ -10,12 +10,12 @@ Between the stages travel rows: one item for each subject of a frame. A lone sub
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import groupby
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -25,14 +25,13 @@ from mam_video.core.frames import Frame, Matted, as_frames
 from mam_video.core.geometry import Box
 from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import Settings, SmoothSettings, checked_settings
-from mam_video.matting.compositing import divided, share_included, united
-from mam_video.matting.edge_ops import NOT_FORCED, Overrides, apply_edge_ops, inverted, with_plate_alpha
-from mam_video.matting.quality import agreement, measure_flicker
-from mam_video.matting.temporal_filter import MovingMatte, smooth
-from mam_video.matting.upsample import refine
+from mam_video.matting.backend import Backend, C, Delivered, M, Wanted
+from mam_video.matting.device.backend import TorchBackend
+from mam_video.matting.edge_ops import NOT_FORCED, Overrides
+from mam_video.matting.opencv_backend import OpenCVBackend
+from mam_video.matting.temporal_filter import Moving, smooth_by
 from mam_video.models.base import Candidates, Embedding, MatteModel, Model, ViewPrompt, at_plate_size, matte_model_of
 from mam_video.models.batches import naming_device_failures
-from mam_video.models.merge import compose_alpha
 from mam_video.models.registry import load_model
 from mam_video.motion.flow import with_motion
 from mam_video.motion.shot_detection import CutFinder
@@ -49,13 +48,14 @@ _MATTED_AHEAD = 2
 
 
 class OutputStages(Protocol):
-    """The last stages, which know files: jobs give them, so that matting does not."""
+    """The last stages, which know files: jobs give them, so that matting does not.
 
-    def estimate_foreground(self, matted: Matted) -> Matted:
-        """Return the matte with the subject's own colour. Pure: any thread, any order."""
-        ...
+    wanted  what the files take of each frame
+    """
 
-    def convert(self, matted: Matted) -> Any:
+    wanted: Wanted
+
+    def convert(self, delivered: Delivered) -> Any:
         """Return what `encode` takes. Pure: any thread, any order."""
         ...
 
@@ -88,27 +88,41 @@ class Run:
         """The model, its three calls counted as stages."""
         return TimedModel(self.model, self.clock)
 
+    @cached_property
+    def backend(self) -> Backend[Any, Any]:
+        """What computes the stages after the model."""
+        return backend_of(self.model, self.settings, self.overrides, self.clock)
+
+
+def backend_of(model: Model, settings: Settings, overrides: Overrides, clock: StageTimer) -> Backend[Any, Any]:
+    """Choose what computes the stages after the model: PyTorch where that is on a GPU or it is set, else OpenCV."""
+    device = torch.device(device_of(cast(Model, matte_model_of(model))))
+    where = settings.model.stages
+    if where == "device" or (where == "auto" and device.type == "cuda"):
+        return TorchBackend(device, settings, overrides, clock)
+    return OpenCVBackend(settings, overrides, clock)
+
 
 def run_stages(frames: Iterable[Frame], run: Run, output: OutputStages | None = None) -> Generator[Matted, None, None]:
     """Take frames through every stage; yield each when it is matted, or written where an output is given, in order."""
-    settings, clock, workers = run.settings, run.clock, worker_count()
+    settings, clock, backend = run.settings, run.clock, run.backend
     tracked = needed(track_stages(frames, run), run)
     if device_of(run.model) != "cpu":  # a CPU has no core left for a second thread of the model
         tracked = ahead(tracked, 2 * batch_size(run.model, settings), "track")
-    crops = map_columns(tracked, [partial(matte, model=run.timed, settings=settings, clock=clock)] * run.count)
+    crops = map_columns(tracked, [partial(matte, model=run.timed, settings=settings, backend=backend)] * run.count)
     modelled = ahead(crops, _MATTED_AHEAD, "model")
-    mattes = ordered_map(partial(_upsampled_row, settings=settings, clock=clock), modelled, workers, "refine")
-    smoothed = map_columns(
-        mattes, [partial(smooth, settings=settings.smooth, clock=clock, threads=workers)] * run.count
-    )
-    measured = map_columns(smoothed, [partial(measure_flicker, clock=clock)] * run.count)
+    mattes = ordered_map(partial(_refined_row, backend=backend), modelled, backend.threads, "refine")
+    smoothing = partial(smooth_by, backend.averaged, settings=settings.smooth, clock=clock, threads=backend.threads)
+    smoothed = map_columns(mattes, [smoothing] * run.count)
+    measured = map_columns(smoothed, [backend.flickers] * run.count)
     finished = edit_edges(measured, run)
-    with closing(mattes):
+    with closing(mattes), closing(backend.delivered(finished, Wanted() if output is None else output.wanted)) as done:
         if output is None:
-            yield from finished
+            for delivery in done:
+                yield delivery().matted
             return
-        ready = partial(_ready_to_encode, output=output, clock=clock)  # foreground, convert
-        with closing(ordered_map(ready, finished, workers, "convert")) as converted:
+        ready = partial(_ready_to_encode, output=output, clock=clock)
+        with closing(ordered_map(ready, done, worker_count(), "convert")) as converted:
             for matted, pictures in converted:
                 with clock.stage("encode"):
                     output.encode(pictures)
@@ -118,7 +132,8 @@ def run_stages(frames: Iterable[Frame], run: Run, output: OutputStages | None = 
 def track_stages(frames: Iterable[Frame], run: Run) -> Generator[TrackedRow, None, None]:
     """Take frames through the stages up to the track; yield a row for each, in order."""
     decoded = ahead(run.clock.timed(frames, "decode"), _DECODED_AHEAD, "decode")
-    return run.track(with_motion(decoded, run.settings.motion, max(worker_count(), 2), run.clock), run.timed)
+    moving = with_motion(decoded, run.settings.motion, max(worker_count(), 2), run.clock)
+    return run.track(run.backend.frames(moving), run.timed)
 
 
 def matte_frames(
@@ -203,87 +218,37 @@ def end_needed(frames: FrameRange, smooth: SmoothSettings, batch: int) -> int | 
     return (reach // batch + 1) * batch
 
 
-class CropMatte(NamedTuple):
-    """A tracked frame with the alpha of its crop, (height, width) float32 in [0, 1]."""
-
-    tracked: TrackedFrame
-    alpha: np.ndarray
-
-
 def matte(
-    tracked: Iterable[TrackedFrame], model: Model, settings: Settings, clock: StageTimer
-) -> Generator[CropMatte, None, None]:
+    tracked: Iterable[TrackedFrame], model: Model, settings: Settings, backend: Backend[C, Any]
+) -> Generator[C, None, None]:
     """Estimate the alpha of each crop; batches fall on absolute frame numbers."""
     size, mattes = batch_size(model, settings), matte_model_of(model)
     fitted = tracked if mattes is model else (_fitted(each, mattes) for each in tracked)
-    for (_, view), group in groupby(fitted, key=lambda t: (t.frame.index // size, t.crop)):
+    for _, group in groupby(fitted, key=lambda t: (t.frame.index // size, t.crop)):
         batch = list(group)
         logits = np.stack([t.logits for t in batch]).astype(np.float32)
-        visible = [bool((mask > 0).any()) for mask in logits]
         with torch.inference_mode():
-            levels = mattes.matte(_embedding(batch, mattes), logits) if any(visible) else None
-        for k, (item, mask) in enumerate(zip(batch, logits, strict=True)):
-            with clock.stage("merge"), torch.inference_mode():
-                if levels is not None and visible[k]:
-                    alpha = compose_alpha(levels[k], mask, view, settings.matte)
-                else:  # no mask, no subject: whatever the model makes of an empty mask is noise
-                    alpha = np.zeros((view.height, view.width), np.float32)
-            yield CropMatte(item, alpha)
+            levels = mattes.matte(_embedding(batch, mattes), logits) if (logits > 0).any() else None
+        yield from backend.crops(batch, levels, logits)
 
 
-def upsample(crops: Iterable[CropMatte], settings: Settings, clock: StageTimer) -> Generator[MovingMatte, None, None]:
-    """Bring each crop's alpha to the plate's resolution and place, and measure how well it agrees with its mask."""
-    for crop in crops:
-        yield _upsampled(crop, settings, clock)
+def _refined_row(row: tuple[C, ...], backend: Backend[C, M]) -> tuple[Moving[M], ...]:
+    return tuple(backend.refined(crop) for crop in row)
 
 
-def _upsampled(crop: CropMatte, settings: Settings, clock: StageTimer) -> MovingMatte:
-    """Do the work of `upsample` for one crop; pure: any thread, any order."""
-    item, alpha = crop
-    view, frame = item.crop, item.frame
-    with clock.stage("refine"):
-        record = replace(item.record, agreement=agreement(alpha, item.logits, view))
-        picture = frame.rgb8[view.y0 : view.y0 + view.height, view.x0 : view.x0 + view.width]
-        whole = view.paste(refine(alpha, picture, view, settings.refine), frame.size)
-    return MovingMatte(Matted(frame, whole, record), item.motion)
-
-
-def _upsampled_row(row: tuple[CropMatte, ...], settings: Settings, clock: StageTimer) -> tuple[MovingMatte, ...]:
-    return tuple(_upsampled(crop, settings, clock) for crop in row)
-
-
-def edit_edges(rows: Iterable[tuple[Matted, ...]], run: Run) -> Generator[Matted, None, None]:
+def edit_edges(rows: Iterable[tuple[Any, ...]], run: Run) -> Generator[Any, None, None]:
     """Apply the edge operations to the wanted frames, and unite the subjects of each."""
     for row in rows:
         index = row[0].frame.index
         if index >= run.begin and index in run.frames:
-            yield _edited(row, run)
+            yield run.backend.edited(row)
 
 
-def _edited(row: tuple[Matted, ...], run: Run) -> Matted:
-    settings, overrides, clock = run.settings, run.overrides, run.clock
-    if len(row) == 1:
-        return with_plate_alpha(apply_edge_ops(row[0], settings.finish_of(row[0].record.subject), overrides, clock))
-    # Of several, `include` and `invert` hold for all together, so they come after each one's own operations.
-    own = replace(overrides, include=None)
-    looks = [replace(settings.finish_of(part.record.subject), invert=False) for part in row]
-    parts = divided([apply_edge_ops(*each, own, clock) for each in zip(divided(row), looks, strict=True)])
-    if overrides.include is not None:
-        include = overrides.include.at(row[0].frame.index)
-        if overrides.exclude is not None:  # where both say something, `exclude` holds
-            include = include * (1 - overrides.exclude.at(row[0].frame.index))
-        parts = divided(share_included(parts, include))
-    if not settings.finish.invert:
-        return united([with_plate_alpha(part) for part in parts])
-    together = inverted(united(parts))
-    return replace(with_plate_alpha(together), parts=tuple(with_plate_alpha(part) for part in together.parts))
-
-
-def _ready_to_encode(matted: Matted, output: OutputStages, clock: StageTimer) -> tuple[Matted, Any]:
-    """Estimate the foreground's colour and convert to what is encoded; pure, done in a thread of its own."""
-    coloured = output.estimate_foreground(matted)
+def _ready_to_encode(delivery: Callable[[], Delivered], output: OutputStages, clock: StageTimer) -> tuple[Matted, Any]:
+    """Wait for a frame and convert it to what is encoded; pure, done in a thread of its own."""
+    delivered = delivery()
     with clock.stage("convert"):
-        return matted, output.convert(coloured)
+        return delivered.matted, output.convert(delivered)
 
 
 def _fitted(tracked: TrackedFrame, mattes: MatteModel) -> TrackedFrame:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import cv2
 import numpy as np
 
-from mam_video.core.frames import Matted, State
+from mam_video.core.frames import Frame, Matted, Record, State
 from mam_video.core.settings import SmoothSettings
 from mam_video.motion.flow import Motion
 from mam_video.runtime.stage_timer import StageTimer
@@ -26,30 +26,46 @@ from mam_video.runtime.streams import ordered_map
 XYWH = tuple[int, int, int, int]  # x, y, width, height: a part of a picture
 
 _ROOM = 3  # pixels of the motion's picture that a blur of 3 pixels and the enlargement see around a part
-_COLOUR_NOISE = 12.0  # difference of carried colour, in steps of 0..255, at which a neighbour counts for 1/e
+COLOUR_NOISE = 12.0  # difference of carried colour, in steps of 0..255, at which a neighbour counts for 1/e
 
 
-class MovingMatte(NamedTuple):
+class AnyMatte(Protocol):
+    """A frame with its alpha, wherever that lies: `Matted`, or `device.frames.ResidentMatted`."""
+
+    @property
+    def frame(self) -> Frame: ...
+
+    @property
+    def record(self) -> Record: ...
+
+
+M = TypeVar("M", bound=AnyMatte)
+
+
+class Moving(NamedTuple, Generic[M]):
     """A matte with the motion that leads to it from the frame before; None where none does."""
 
-    matted: Matted
+    matted: M
     motion: Motion | None
 
 
+MovingMatte: TypeAlias = Moving[Matted]
+
+
 @dataclass(slots=True)
-class _Held:
+class Held(Generic[M]):
     """A matte of the window.
 
     given   as it came
     motion  what alphas are carried along; None to and from a frame that has lost its subject
     """
 
-    given: MovingMatte
+    given: Moving[M]
     motion: Motion | None
     _small: np.ndarray | None = None
 
     @property
-    def matted(self) -> Matted:
+    def matted(self) -> M:
         return self.given.matted
 
     def colour(self, size: tuple[int, int]) -> np.ndarray:
@@ -57,6 +73,26 @@ class _Held:
         if self._small is None:
             self._small = cv2.resize(self.matted.frame.rgb8, size[::-1], interpolation=cv2.INTER_AREA)
         return self._small
+
+
+class Neighbours(NamedTuple, Generic[M]):
+    """A matte, at `centre`, and those around it that may take part in its smoothing."""
+
+    held: tuple[Held[M], ...]
+    centre: int
+
+    def reach(self, radius: int) -> tuple[range, range]:
+        """Return the places of those within the radius, before and after, the nearest first.
+
+        Nothing beyond a break in the motion takes part, not even in finding the covered area: shots are smoothed apart.
+        """
+        window, centre = self
+        first = last = centre
+        while first > max(centre - radius, 0) and window[first].motion is not None:
+            first -= 1
+        while last < min(centre + radius, len(window) - 1) and window[last + 1].motion is not None:
+            last += 1
+        return range(centre - 1, first - 1, -1), range(centre + 1, last + 1)
 
 
 def smooth(
@@ -71,55 +107,53 @@ def smooth(
         threads: how many frames are smoothed at once; 0: one, in the caller's thread. The bits are the same.
     Holds 2 * radius + 1 frames, and one more a thread.
     """
+    return smooth_by(averaged, mattes, settings, clock, threads)
+
+
+def smooth_by(
+    average: Callable[[Neighbours[M], SmoothSettings], M],
+    mattes: Iterable[Moving[M]],
+    settings: SmoothSettings,
+    clock: StageTimer | None = None,
+    threads: int = 0,
+) -> Generator[Moving[M], None, None]:
+    """Do the work of `smooth` with `average`, which makes one matte of those around it."""
     if settings.strength == 0:
         yield from mattes
         return
     clock = clock or StageTimer()
 
-    def work(view: _Neighbours) -> MovingMatte:
+    def work(view: Neighbours[M]) -> Moving[M]:
         with clock.stage("smooth"):
-            return MovingMatte(_smoothed(view, settings), view.held[view.centre].given.motion)
+            return Moving(average(view, settings), view.held[view.centre].given.motion)
 
     views = _windows(mattes, settings.radius)
     yield from ordered_map(work, views, threads, "smooth") if threads else map(work, views)
 
 
-class _Neighbours(NamedTuple):
-    """A matte, at `centre`, and those around it that may take part in its smoothing."""
-
-    held: tuple[_Held, ...]
-    centre: int
-
-
-def _windows(mattes: Iterable[MovingMatte], radius: int) -> Generator[_Neighbours, None, None]:
+def _windows(mattes: Iterable[Moving[M]], radius: int) -> Generator[Neighbours[M], None, None]:
     """Yield each matte with those within the radius."""
-    window: deque[_Held] = deque(maxlen=2 * radius + 1)
+    window: deque[Held[M]] = deque(maxlen=2 * radius + 1)
     centre = 0  # place of the next frame to give
     lost = False
     for item in mattes:
         before, lost = lost, item.matted.record.state is State.LOST
         if len(window) == window.maxlen:
             centre -= 1
-        window.append(_Held(item, None if lost or before else item.motion))
+        window.append(Held(item, None if lost or before else item.motion))
         if len(window) - 1 - centre >= radius:
-            yield _Neighbours(tuple(window), centre)
+            yield Neighbours(tuple(window), centre)
             centre += 1
     while centre < len(window):
-        yield _Neighbours(tuple(window), centre)
+        yield Neighbours(tuple(window), centre)
         centre += 1
 
 
-def _smoothed(view: _Neighbours, settings: SmoothSettings) -> Matted:
+def averaged(view: Neighbours[Matted], settings: SmoothSettings) -> Matted:
     """Average the matte at the centre with those within the radius."""
     window, centre = view
     matted = window[centre].matted
-    # Nothing beyond a break in the motion takes part, not even in finding the covered area: shots are smoothed apart.
-    first = last = centre
-    while first > max(centre - settings.radius, 0) and window[first].motion is not None:
-        first -= 1
-    while last < min(centre + settings.radius, len(window) - 1) and window[last + 1].motion is not None:
-        last += 1
-    past, future = range(centre - 1, first - 1, -1), range(centre + 1, last + 1)
+    past, future = view.reach(settings.radius)
     part = _where_it_matters([window[i].matted.alpha for i in (*past, centre, *future)])
     if part is None:
         return matted
@@ -143,7 +177,7 @@ def _smoothed(view: _Neighbours, settings: SmoothSettings) -> Matted:
 
 
 def _carried(
-    window: tuple[_Held, ...], place: int, centre: int, part: XYWH, *, back: bool
+    window: tuple[Held[Matted], ...], place: int, centre: int, part: XYWH, *, back: bool
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Carry the alpha of the neighbour at `place` to `centre`; return the part of it, and its trust, 0..1."""
     step = -1 if back else 1
@@ -169,7 +203,7 @@ def _carried(
     here = window[centre].colour(small)[_slices(near)]
     red, green, blue = cv2.split(cv2.absdiff(here, colour))
     difference = cv2.blur(cv2.max(cv2.max(red, green), blue).astype(np.float32), (3, 3))
-    trust = trusted * np.exp(-np.square(difference / np.float32(_COLOUR_NOISE)))
+    trust = trusted * np.exp(-np.square(difference / np.float32(COLOUR_NOISE)))
     return alpha, _enlarged(trust, near, small, window[centre].matted.alpha.shape, part)
 
 

@@ -13,7 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
+import numpy as np
+
 from mam_video.core.frames import Frame, Matted
+from mam_video.core.planes import PlaneRecipe
 from mam_video.core.timecode import Timecode
 from mam_video.media.light import Light
 from mam_video.media.movie.timeline import Timeline
@@ -240,6 +243,15 @@ class WholeWriter(TwoPhaseOutput, Generic[Converted]):
     @abstractmethod
     def convert(self, matted: Matted) -> Converted:
         """Make what is encoded. Pure: any thread, any order. Raises: ValueError, the frame has another size."""
+
+    @property
+    def recipe(self) -> PlaneRecipe | None:
+        """How what is encoded is made of a plate of whole numbers; None: only `convert` can make it."""
+        return None
+
+    def of_planes(self, planes: Sequence[np.ndarray], frame: Frame) -> Converted:
+        """Make what is encoded of the planes that the recipe says, (H, W) uint16 each, and the frame's time."""
+        raise NotImplementedError(f"{self.path}: has no recipe")
 
     @abstractmethod
     def encode(self, converted: Converted) -> None:

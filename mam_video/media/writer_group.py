@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mam_video.core.frames import Matted
+from mam_video.core.planes import PlaneRecipe
 from mam_video.media.base import WholeWriter
 from mam_video.media.expected import ExpectedMedia, ExpectedSequence
 from mam_video.media.ffmpeg_compat import writing
@@ -71,9 +74,22 @@ class WriterGroup(Transactional):
             writer.resume_from(first, count)
         return count
 
+    @property
+    def recipes(self) -> list[tuple[str | None, PlaneRecipe | None]]:
+        """Return for each output the subject that it is of, and how its planes are made where that can be said."""
+        return [(subject, writer.recipe) for writer, subject in zip(self._writers, self.whose, strict=True)]
+
     def convert(self, matted: Matted) -> list[Any]:
         """Convert the frame for each writer. Pure: any thread, any order."""
-        return [writer.convert(matted.of(subject)) for writer, subject in zip(self._writers, self.whose, strict=True)]
+        return self.converted(matted, (None,) * len(self._writers))
+
+    def converted(self, matted: Matted, planes: Sequence[list[np.ndarray] | None]) -> list[Any]:
+        """Convert the frame for each writer, of which some have `planes` made by their recipes already. Pure."""
+        each = zip(self._writers, self.whose, planes, strict=True)
+        return [
+            writer.convert(matted.of(subject)) if made is None else writer.of_planes(made, matted.frame)
+            for writer, subject, made in each
+        ]
 
     def encode(self, converted: list[Any]) -> None:
         """Add a converted frame to every output, in display order."""

@@ -86,7 +86,10 @@ def outside_box(mask: Map) -> Map:
 
     The box's last row and column count as outside, as in the reference. Returns: (H, W) bool.
     """
-    outside = np.ones(mask.shape, np.bool_) if isinstance(mask, np.ndarray) else torch.ones_like(mask)
+    if isinstance(mask, torch.Tensor):
+        rows, columns = (between(mask.any(axis), whole=False) for axis in (1, 0))
+        return ~(rows[:, None] & columns)
+    outside = np.ones(mask.shape, np.bool_)
     extent = _extent(mask)
     if extent is not None:
         y0, y1, x0, x1 = extent
@@ -152,6 +155,20 @@ def compose_alpha(levels: torch.Tensor, logits: np.ndarray, view: Crop, settings
     return download(merge_levels(maps[0], maps[1], maps[2], mask, settings), "alpha")
 
 
+def compose_on_device(levels: torch.Tensor, logits: torch.Tensor, view: Crop, settings: MatteSettings) -> torch.Tensor:
+    """Compose the alpha of a crop's rectangle as `compose_alpha`, and leave it on the device: nothing is read.
+
+    Args:
+        levels: (levels, size, size) float32; logits: (m, m) float32, on the same device.
+    Returns: (view.height, view.width) float32 in [0, 1].
+    """
+    maps = view.to_rectangle(levels[None])[0]
+    if maps.shape[0] == 1:
+        return maps[0]
+    os8, os4, os1 = maps
+    return merge_levels(os8, os4, os1, view.to_rectangle(logits[None, None])[0, 0] > 0, settings)
+
+
 def mask_of(logits: np.ndarray, view: Crop, device: torch.device | str = "cpu") -> torch.Tensor:
     """Make the hard mask of a crop's rectangle, (view.height, view.width) bool, from (m, m) float32 logits.
 
@@ -170,19 +187,28 @@ def widths_for(size: tuple[int, int], settings: MatteSettings) -> tuple[int, int
     return round(settings.os8_width * scale), round(settings.os4_width * scale), round(settings.os1_width * scale)
 
 
-def _extent(region: Map) -> tuple[int, int, int, int] | None:
+def between(marks: torch.Tensor, *, whole: bool = True) -> torch.Tensor:
+    """Return (n,) bool: from the first mark of (n,) bool to the last, or to the one before it; nothing is read."""
+    begun = marks.int().cummax(0).values
+    left = marks.int().flip(0).cummax(0).values.flip(0)
+    if not whole:
+        left = F.pad(left[1:], (0, 1))
+    return (begun & left) > 0
+
+
+def _extent(region: np.ndarray) -> tuple[int, int, int, int] | None:
     """Find the tight box of a region as y0, y1, x0, x1, half-open; None if it is empty."""
-    if isinstance(region, np.ndarray):
-        x, y, w, h = cv2.boundingRect(region.view(np.uint8))
-        return (y, y + h, x, x + w) if w else None
-    rows, columns = torch.nonzero(region.any(1)), torch.nonzero(region.any(0))
-    if not len(rows):
-        return None
-    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    x, y, w, h = cv2.boundingRect(region.view(np.uint8))
+    return (y, y + h, x, x + w) if w else None
 
 
 def _part(region: Map, *widths: int) -> tuple[slice, slice] | None:
-    """Find the rows and columns that successive dilations of `region` by `widths` can change; None if it is empty."""
+    """Find the rows and columns that successive dilations of `region` by `widths` can change; None if it is empty.
+
+    Of tensors all: to find them would mean to wait for the device.
+    """
+    if isinstance(region, torch.Tensor):
+        return slice(None), slice(None)
     extent = _extent(region)
     if extent is None:
         return None

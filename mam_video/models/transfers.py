@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -34,8 +35,92 @@ def upload(array: np.ndarray, device: torch.device, what: str) -> torch.Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
+def upload_together(arrays: Sequence[np.ndarray], device: torch.device, what: str) -> list[torch.Tensor]:
+    """Copy arrays to a device in one copy; on a CPU they may be shared. uint16 comes as int16 of the same bits.
+
+    (PyTorch knows few operations on uint16.)
+    """
+    with _LOCK:
+        _UPLOADS[what] += 1
+    given = [np.ascontiguousarray(each) for each in arrays]
+    given = [each.view(np.int16) if each.dtype == np.uint16 else each for each in given]
+    if device.type != "cuda":
+        return [torch.from_numpy(each if each.flags.writeable else each.copy()).to(device) for each in given]
+    places = _places([each.nbytes for each in given])
+    buffer = torch.empty(places[-1], dtype=torch.uint8, pin_memory=True)
+    bytes_ = buffer.numpy()
+    for each, start in zip(given, places, strict=False):
+        bytes_[start : start + each.nbytes] = each.reshape(-1).view(np.uint8)
+    there = buffer.to(device, non_blocking=True)
+    return [
+        there[start : start + each.nbytes].view(torch.from_numpy(each[:0]).dtype).view(each.shape)
+        for each, start in zip(given, places, strict=False)
+    ]
+
+
 def download(tensor: torch.Tensor, what: str) -> np.ndarray:
     """Copy a tensor to an array, and wait for it; of a CPU's tensor the memory may be shared."""
     with _LOCK:
         _DOWNLOADS[what] += 1
     return np.ascontiguousarray(tensor.cpu().numpy())
+
+
+class Download:
+    """Tensors on their way from a device, in one copy that is begun now and waited for when the arrays are read."""
+
+    def __init__(self, tensors: Sequence[torch.Tensor], what: str) -> None:
+        """Begin the copy after the work of the current stream. `what` names it for the count."""
+        with _LOCK:
+            _DOWNLOADS[what] += 1
+        self._tensors = [each.contiguous() for each in tensors]
+        self._places: list[int] = []
+        if not self._tensors or self._tensors[0].device.type != "cuda":
+            return
+        self._places = _places([each.numel() * each.element_size() for each in self._tensors])
+        there = torch.empty(self._places[-1], dtype=torch.uint8, device=self._tensors[0].device)
+        for each, start in zip(self._tensors, self._places, strict=False):
+            there[start : start + each.numel() * each.element_size()].view(each.dtype).copy_(each.view(-1))
+        self._here = torch.empty(self._places[-1], dtype=torch.uint8, pin_memory=True)
+        self._here.copy_(there, non_blocking=True)
+        self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._done.record()
+
+    def arrays(self) -> list[np.ndarray]:
+        """Wait for the copy, and return an array for each tensor; of a CPU's tensors the memory is shared."""
+        if not self._places:
+            return [each.cpu().numpy() for each in self._tensors]
+        self._done.synchronize()
+        return [
+            self._here[start : start + each.numel() * each.element_size()].view(each.dtype).view(each.shape).numpy()
+            for each, start in zip(self._tensors, self._places, strict=False)
+        ]
+
+
+class Ready:
+    """A moment of the current stream after which its tensors may be used on other streams; of a CPU nothing waits."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._event: torch.cuda.Event | None = None
+        if device.type == "cuda":
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._event.record()
+
+    def wait(self, *tensors: torch.Tensor) -> None:
+        """Let the current stream wait for it, the CPU not; their memory is kept until that stream has used them."""
+        if self._event is None:
+            return
+        stream = torch.cuda.current_stream()
+        stream.wait_event(self._event)
+        for tensor in tensors:
+            tensor.record_stream(stream)
+
+
+_ALIGNED = 16  # bytes; a view of another type must begin at a multiple of its size
+
+
+def _places(sizes: Sequence[int]) -> list[int]:
+    """Return where parts of these sizes begin in one buffer, in bytes, and last its length."""
+    places = [0]
+    for size in sizes:
+        places.append(places[-1] + -(-size // _ALIGNED) * _ALIGNED)
+    return places

@@ -22,11 +22,11 @@ import numpy as np
 
 from mam_video import Frame, MamVideoError, Prompt, Settings, UsageError, load_model
 from mam_video.core.geometry import tight_box
-from mam_video.matting.pipeline import batch_size, matte, upsample
+from mam_video.matting.opencv_backend import OpenCVBackend
+from mam_video.matting.pipeline import batch_size, matte
 from mam_video.matting.temporal_filter import MovingMatte, smooth
 from mam_video.metrics import dtssd, mad
 from mam_video.motion.flow import with_motion
-from mam_video.runtime.stage_timer import StageTimer
 from mam_video.tracking.tracker import track
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -99,8 +99,8 @@ def matted(clip: KnownClip, settings: Settings) -> list[MovingMatte]:
     moved = with_motion(clip.frames, settings.motion)
     prompt, size = Prompt(tight_box(clip.alphas[0] > 0.5)), batch_size(model, settings)
     tracked = track(moved, model, prompt, settings=settings.track, view=settings.view, batch=size)
-    crops = matte(tracked, model, settings, StageTimer())
-    return list(upsample(crops, settings, StageTimer()))
+    backend = OpenCVBackend(settings)
+    return [backend.refined(crop) for crop in matte(tracked, model, settings, backend)]
 
 
 def figures(clip: KnownClip, settings: Settings, mattes: list[MovingMatte]) -> tuple[float, ...]:

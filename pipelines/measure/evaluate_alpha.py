@@ -32,11 +32,11 @@ from mam_video.core.errors import MamVideoError
 from mam_video.core.frames import Frame
 from mam_video.core.geometry import tight_box
 from mam_video.core.settings import Settings
-from mam_video.matting.pipeline import matte, matte_frames, upsample
+from mam_video.matting.opencv_backend import OpenCVBackend
+from mam_video.matting.pipeline import matte, matte_frames
 from mam_video.models.base import Model
 from mam_video.models.registry import load_model
 from mam_video.prompts.prompt import Prompt
-from mam_video.runtime.stage_timer import StageTimer
 from mam_video.tracking.tracker import track
 from mam_video.training.data.composites import Composites, composite, unknown_band
 from mam_video.training.data.pictures import read_backgrounds, read_cutouts, read_manifest, read_rendered
@@ -66,8 +66,8 @@ def matted(model: Model, settings: Settings, case: Case) -> tuple[np.ndarray, np
     """The model's alpha (H, W) float32 and its mask (H, W) bool, from the true box alone."""
     frame = Frame(0, 0, Fraction(1, 24), case.picture)
     found = list(track([(frame, None)], model, Prompt(tight_box(case.alpha > 0.5)), settings=settings.track))
-    clock = StageTimer()
-    (result, _) = next(iter(upsample(matte(found, model, settings, clock), settings, clock)))
+    backend = OpenCVBackend(settings)
+    (result, _) = backend.refined(next(iter(matte(found, model, settings, backend))))
     one = found[0]
     part = one.crop.to_rectangle(torch.from_numpy(one.logits.astype(np.float32))[None, None])[0, 0].numpy() > 0
     return result.alpha, one.crop.paste(part, frame.size)

@@ -32,7 +32,8 @@ from evaluate_alpha import pictures, solidity
 from mam_video.core.errors import MamVideoError
 from mam_video.core.geometry import tight_box
 from mam_video.core.settings import Settings
-from mam_video.matting.pipeline import matte, upsample
+from mam_video.matting.opencv_backend import OpenCVBackend
+from mam_video.matting.pipeline import matte
 from mam_video.matting.still import matte_picture
 from mam_video.matting.temporal_filter import smooth
 from mam_video.media.open import open_clip
@@ -110,7 +111,8 @@ def verdicts(args: argparse.Namespace, model: Model, rows: list[Row]) -> Iterato
         prompt = Prompt.parse(args.box, [], clip.info.size)
         moving = with_motion(islice(clip.frames(), args.frames), settings.motion, clock=clock)
         tracked = with_masks(track(moving, model, prompt, settings=settings.track, view=settings.view), masks)
-        mattes = upsample(matte(tracked, model, settings, clock), settings, clock)
+        backend = OpenCVBackend(settings, clock=clock)
+        mattes = map(backend.refined, matte(tracked, model, settings, backend))
         for k, (matted, _) in enumerate(smooth(mattes, settings.smooth, clock)):
             if k % max(args.frames // SHOWN, 1) == 0:
                 rows.append(row_of(matted))

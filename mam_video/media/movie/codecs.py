@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import cv2
 import numpy as np
 
+from mam_video.core.planes import PlaneRecipe
 from mam_video.media import pixel_formats
 from mam_video.media.background import Background
 from mam_video.media.base import Colour
 
 Content = Literal["rgba", "alpha", "preview"]
+
+_NO_COLOUR: Final = np.zeros((0, 4))
+_GBR: Final = np.eye(4)[[1, 2, 0]]
 
 
 class MovieCodec(Protocol):
@@ -33,6 +37,11 @@ class MovieCodec(Protocol):
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Return (H, W) as coded."""
+        ...
+
+    @property
+    def recipe(self) -> PlaneRecipe | None:
+        """The same as numbers, where every plane is linear in colour and alpha and as large as the picture."""
         ...
 
     def planes(self, rgb: np.ndarray, alpha: np.ndarray, index: int) -> list[np.ndarray]:
@@ -58,6 +67,7 @@ class FullFrameCodec:
     """A codec of any size of picture, without a backdrop."""
 
     backdrop: Background | None = None
+    recipe: PlaneRecipe | None = None
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         return height, width
@@ -86,6 +96,10 @@ class ProResCodec(FullFrameCodec):
         if not self._alpha_only:
             self.options["alpha_bits"] = "16"
         self.colour = replace(source, range="tv", matrix=pixel_formats.writable_matrix(source, height, width))
+        if self._alpha_only:
+            self.recipe = PlaneRecipe.of(_NO_COLOUR, (876, 64), (0, 512), (0, 512))
+        else:
+            self.recipe = PlaneRecipe.of(pixel_formats.rgb_to_yuv(self.colour.matrix, 10), (1023, 0))
 
     def planes(self, rgb: np.ndarray, alpha: np.ndarray, index: int) -> list[np.ndarray]:
         if self._alpha_only:
@@ -120,6 +134,7 @@ class Ffv1Codec(FullFrameCodec):
         if min(height, width) >= 64:  # threads share a frame by slices; the encoder refuses them on tiny pictures
             self.options["slices"] = "16"
         self.colour = replace(source, range="pc", matrix="unknown" if self._alpha_only else "gbr")
+        self.recipe = PlaneRecipe.of(_NO_COLOUR if self._alpha_only else _GBR, (65535, 0))
 
     def planes(self, rgb: np.ndarray, alpha: np.ndarray, index: int) -> list[np.ndarray]:
         codes = pixel_formats.alpha_codes(alpha, 16)
@@ -157,6 +172,7 @@ class PreviewCodec:
 
     codec = "libx264"
     pixel_format = "yuv420p"
+    recipe: PlaneRecipe | None = None
 
     def __init__(
         self, content: Content, source: Colour, height: int, width: int, backdrop: Background | None = None

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 
 import av
+import numpy as np
 from av.container import OutputContainer
 
 from mam_video.core.errors import MediaError
-from mam_video.core.frames import Matted
+from mam_video.core.frames import Frame, Matted
+from mam_video.core.planes import PlaneRecipe
 from mam_video.media import pixel_formats
 from mam_video.media.atomic_output import FileOutput
 from mam_video.media.expected import ExpectedMedia, rate_of
@@ -108,9 +112,19 @@ class MovieWriter(FrameWriter):
             raise ValueError(f"frame {frame.index} is {frame.size}, the clip {self.info.size}")
         if self._premultiply:
             rgb = pixel_formats.premultiplied(rgb, matted.alpha)
+        return self.of_planes(self.codec.planes(rgb, matted.alpha, frame.index), frame)
+
+    @property
+    def recipe(self) -> PlaneRecipe | None:
+        recipe = self.codec.recipe
+        if recipe is None or self._format.display_referred:
+            return None
+        return replace(recipe, premultiplied=self._premultiply)
+
+    def of_planes(self, planes: Sequence[np.ndarray], frame: Frame) -> av.VideoFrame:
         height, width = self._coded
         picture = av.VideoFrame(width, height, self.codec.pixel_format)
-        pixel_formats.fill(picture, self.codec.planes(rgb, matted.alpha, frame.index))
+        pixel_formats.fill(picture, list(planes))
         picture.color_range, picture.colorspace, picture.color_primaries, picture.color_trc = self._tags
         picture.pts = self.clock.ticks(frame.pts)
         picture.time_base = self.clock.unit
