@@ -33,6 +33,7 @@ from mam_video.matting.temporal_filter import Moving, smooth_by
 from mam_video.models.base import Candidates, Embedding, MatteModel, Model, ViewPrompt, at_plate_size, matte_model_of
 from mam_video.models.batches import naming_device_failures
 from mam_video.models.registry import load_model
+from mam_video.models.resident import embed_views
 from mam_video.motion.flow import with_motion
 from mam_video.motion.shot_detection import CutFinder
 from mam_video.prompts.prompt import Prompt, one_prompt
@@ -265,7 +266,7 @@ def _embedding(batch: Sequence[TrackedFrame], model: MatteModel) -> Embedding:
     """Take the tracker's embedding where it holds just these frames, else embed them: batches are always the same."""
     if batch[0].embedding is not None:
         return batch[0].embedding[0]
-    return model.embed([t.crop.cut(t.frame.rgb8) for t in batch])
+    return embed_views(model, [t.frame for t in batch], batch[0].crop)
 
 
 def device_of(model: Model) -> str:
@@ -287,7 +288,7 @@ class TimedModel:
         self.name, self.weights = model.name, model.weights
         self.view_size, self.mask_size = model.view_size, model.mask_size
 
-    def embed(self, pictures: Sequence[np.ndarray]) -> Embedding:
+    def embed(self, pictures: Sequence[Any]) -> Embedding:
         with self._clock.stage("embed"), naming_device_failures(self._device):
             return self._model.embed(pictures)
 

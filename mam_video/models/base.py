@@ -84,11 +84,11 @@ class Candidates:
 class MaskModel(Protocol):
     """A model that finds the subject: pictures and a prompt in, masks out.
 
-    A mask model may have four more attributes, read by the functions below. `references: int` is the number of
+    A mask model may have five more attributes, read by the functions below. `references: int` is the number of
     reference frames it uses; the tracker keeps their embeddings. `motion: bool` says whether it uses motion relative to
     the camera. `shared_crop: bool` says that several subjects share a crop, because embedding is slow. `in_memory:
-    bool` says that it follows subjects through a clip with a memory of its own (`VideoModel`). A model without them
-    gets none of these.
+    bool` says that it follows subjects through a clip with a memory of its own (`VideoModel`). `takes_tensors: bool`
+    says that pictures may be on its device already. A model without them gets none of these.
     """
 
     name: str
@@ -96,8 +96,11 @@ class MaskModel(Protocol):
     mask_size: int  # side of the low-resolution mask over that square
     weights: dict[str, str]  # file name -> SHA-256, for the report; empty for a model without weights
 
-    def embed(self, pictures: Sequence[np.ndarray]) -> Embedding:
-        """Embed a batch of pictures, each (h, w, 3) uint8 RGB of one `Crop.content` size, h, w <= view_size."""
+    def embed(self, pictures: Sequence[Any]) -> Embedding:
+        """Embed a batch of pictures, each (h, w, 3) uint8 RGB of one `Crop.content` size, h, w <= view_size.
+
+        They are arrays; with `takes_tensors` all may be tensors on the model's device instead.
+        """
         ...
 
     def segment(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
@@ -118,7 +121,7 @@ class MatteModel(Protocol):
     mask_size: int
     weights: dict[str, str]
 
-    def embed(self, pictures: Sequence[np.ndarray]) -> Embedding:
+    def embed(self, pictures: Sequence[Any]) -> Embedding:
         """Embed a batch of pictures, as `MaskModel.embed`."""
         ...
 
@@ -193,6 +196,11 @@ def at_plate_size(model: MatteModel) -> bool:
 def video_model_of(model: MaskModel) -> VideoModel | None:
     """Return the model as one with a memory of its own; None if it has none."""
     return cast(VideoModel, model) if getattr(model, "in_memory", False) else None
+
+
+def takes_tensors(model: MaskModel | MatteModel) -> bool:
+    """Return whether `embed` takes pictures that are on the model's device; False if it has no such attribute."""
+    return bool(getattr(model, "takes_tensors", False))
 
 
 def wants_references(model: MaskModel) -> int:

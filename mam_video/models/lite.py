@@ -28,7 +28,7 @@ from mam_video.models.lite_backbone import ARCHITECTURE_KEY, architecture_of
 from mam_video.models.lite_net import MATCH_MAPS, RECENT_WEIGHT, ConvNorm, Evidence, Features, LiteNet
 from mam_video.models.lite_prompts import prompt_maps
 from mam_video.models.solid import solid
-from mam_video.models.transfers import download, upload
+from mam_video.models.transfers import download, on_device, upload
 
 WEIGHTS = Path(__file__).with_name("lite.safetensors")
 SHA256 = "0a9bfe2740a71a9f2cfcb819cd639fd0d543de9a22e06a1ed1944fb9db75e88f"
@@ -57,6 +57,7 @@ class LiteModel:
     view_size = 2 * _SIDE
     mask_size = _SIDE // 2
     references = 3
+    takes_tensors = True
 
     def __init__(
         self, net: LiteNet, device: str | torch.device = "auto", *, weights: dict[str, str] | None = None
@@ -99,12 +100,12 @@ class LiteModel:
         return cls(net, device, weights={path.name: digest})
 
     # -------------------------------------------------------------------------------------------- the contract
-    def embed(self, pictures: Sequence[np.ndarray]) -> Embedding:
+    def embed(self, pictures: Sequence[np.ndarray | Tensor]) -> Embedding:
         h, w = pictures[0].shape[:2]
         size = self.view_size
         # Padding is the middle grey that the network was trained with: 0 once scaled.
         batch = torch.zeros(len(pictures), size, size, 3, device=self.device)
-        batch[:, :h, :w] = upload(np.stack(pictures), self.device, "pictures")
+        batch[:, :h, :w] = on_device(pictures, self.device, "pictures")
         batch[:, :h, :w].div_(127.5).sub_(1)
         batch = batch.permute(0, 3, 1, 2)  # channels-last
         half = F.avg_pool2d(batch, 2)

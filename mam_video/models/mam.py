@@ -21,7 +21,7 @@ from mam_video.models.devices import resolve_device, resolve_precision
 from mam_video.models.m2m import M2M, REACH, STRIDE
 from mam_video.models.random_source import RANDOM, is_random, seeded
 from mam_video.models.sam import GRID, IMAGE_SIDE, MASK_SIDE, VARIANTS, Sam, Variant, normalised
-from mam_video.models.transfers import download, upload
+from mam_video.models.transfers import download, on_device, upload
 from mam_video.models.weights import hash_of, read_tensors
 
 _TIMES = MASK_SIDE // GRID  # mask pixels per cell of the embedding
@@ -44,6 +44,7 @@ class MamModel:
     view_size = IMAGE_SIDE
     mask_size = MASK_SIDE
     shared_crop = True
+    takes_tensors = True
 
     def __init__(
         self,
@@ -125,13 +126,13 @@ class MamModel:
         return cls.load(variant, name, name, device, precision)
 
     @torch.inference_mode()
-    def embed(self, pictures: Sequence[np.ndarray]) -> Embedding:
+    def embed(self, pictures: Sequence[np.ndarray | torch.Tensor]) -> Embedding:
         if not pictures:
             raise ValueError("no pictures to embed")
         content = pictures[0].shape[:2]
         if any(p.shape[:2] != content for p in pictures):
             raise ValueError("the pictures of a batch must have one size")
-        squares = normalised(upload(np.stack(pictures), self.device, "pictures"))
+        squares = normalised(on_device(pictures, self.device, "pictures"))
         with self._float32_without_tf32():
             features = torch.cat(self._parts.run(lambda part: self._sam.image_encoder(squares[part]), len(squares)))
         return Embedding(len(pictures), (content[0], content[1]), _Batch(features, squares))

@@ -25,7 +25,7 @@ class PairedModel:
         self.view_size, self.mask_size = mask_model.view_size, mask_model.mask_size
         self.weights = {**mask_model.weights, **matte_model.weights}
 
-    def embed(self, pictures: Sequence[np.ndarray]) -> Embedding:
+    def embed(self, pictures: Sequence[Any]) -> Embedding:
         return self.mask_model.embed(pictures)
 
     def segment(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:

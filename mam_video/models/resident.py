@@ -5,15 +5,20 @@ On the CPU it is a frame as any other, so that motion, tracking and the report t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mam_video.core.arrays import RGB8
+from mam_video.core.crop import Crop
 from mam_video.core.frames import Frame
+from mam_video.models.base import Embedding, MaskModel, MatteModel, takes_tensors
+from mam_video.models.taps import resized_as_pillow
 from mam_video.models.transfers import Ready
 
 
@@ -67,6 +72,28 @@ class ResidentFrame(Frame):
         motion = self.motion or ()
         own = () if self.own_alpha is None else (self.own_alpha,)
         self.ready.wait(self.plate, self.picture, *own, *motion)
+
+
+def views_of(model: MatteModel | MaskModel, frames: Sequence[Frame], crop: Crop) -> Sequence[np.ndarray | Tensor]:
+    """Cut the pictures of a crop, (h, w, 3) uint8 each: on the model's device where all are there, else on the CPU."""
+    resident = [frame for frame in frames if isinstance(frame, ResidentFrame)]
+    if takes_tensors(model) and len(resident) == len(frames):
+        with torch.inference_mode():
+            return [_cut(frame, crop) for frame in resident]
+    return [crop.cut(frame.rgb8) for frame in frames]
+
+
+def embed_views(model: MatteModel | MaskModel, frames: Sequence[Frame], crop: Crop) -> Embedding:
+    """Embed a crop of frames as one batch, without gradients."""
+    with torch.inference_mode():
+        return model.embed(views_of(model, frames, crop))
+
+
+def _cut(frame: ResidentFrame, crop: Crop) -> Tensor:
+    """Return the crop's picture (h, w, 3) uint8, bit for bit that of `Crop.cut`."""
+    frame.ready.wait(frame.picture)
+    part = frame.picture[crop.y0 : crop.y0 + crop.height, crop.x0 : crop.x0 + crop.width]
+    return resized_as_pillow(part, crop.content)
 
 
 def plate_values(plate: Tensor) -> Tensor:

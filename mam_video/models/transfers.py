@@ -35,6 +35,14 @@ def upload(array: np.ndarray, device: torch.device, what: str) -> torch.Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
+def on_device(pictures: Sequence[np.ndarray | torch.Tensor], device: torch.device, what: str) -> torch.Tensor:
+    """Stack arrays and upload them, or stack tensors that are there already."""
+    there = [each for each in pictures if isinstance(each, torch.Tensor)]
+    if there:
+        return torch.stack(there)
+    return upload(np.stack([np.asarray(each) for each in pictures]), device, what)
+
+
 def upload_together(arrays: Sequence[np.ndarray], device: torch.device, what: str) -> list[torch.Tensor]:
     """Copy arrays to a device in one copy; on a CPU they may be shared. uint16 comes as int16 of the same bits.
 

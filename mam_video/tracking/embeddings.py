@@ -11,6 +11,7 @@ import torch
 from mam_video.core.crop import Crop
 from mam_video.core.frames import Frame
 from mam_video.models.base import Embedding, Model, Reference
+from mam_video.models.resident import embed_views, views_of
 from mam_video.tracking.types import TrackStep
 
 
@@ -48,14 +49,8 @@ class DeferredReference:
     prompted: bool
 
     def embedded(self, model: Model) -> Reference:
-        pictures = [self.source.crop.cut(frame.rgb8) for frame in self.source.frames]
-        return Reference(embed(model, pictures), self.source.index, self.logits, self.prompted)
-
-
-def embed(model: Model, pictures: Sequence[np.ndarray]) -> Embedding:
-    """Embed pictures, (h, w, 3) uint8 each, as one batch without gradients."""
-    with torch.inference_mode():
-        return model.embed(pictures)
+        embedding = embed_views(model, self.source.frames, self.source.crop)
+        return Reference(embedding, self.source.index, self.logits, self.prompted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +109,15 @@ class SharedEmbeddings:
     def embed_rest(self, crop: Crop, place: int) -> Embedding:
         """Embed all frames of the group from `place` on in `crop`."""
         if (crop, place) not in self._embeddings:
-            pictures = [crop.cut(step.frame.rgb8) for step in self._group[place:]]
-            self._pictures.update(((crop, place + k), picture) for k, picture in enumerate(pictures))
-            self._embeddings[crop, place] = embed(self._model, pictures)
+            views = views_of(self._model, [step.frame for step in self._group[place:]], crop)
+            arrays = [(place + k, view) for k, view in enumerate(views) if isinstance(view, np.ndarray)]
+            self._pictures.update(((crop, k), view) for k, view in arrays)
+            with torch.inference_mode():
+                self._embeddings[crop, place] = self._model.embed(views)
         return self._embeddings[crop, place]
 
     def picture(self, crop: Crop, place: int) -> np.ndarray:
         """Return the picture of a frame that was embedded in `crop`, (h, w, 3) uint8."""
+        if (crop, place) not in self._pictures:  # it was cut on the device
+            self._pictures[crop, place] = crop.cut(self._group[place].frame.rgb8)
         return self._pictures[crop, place]

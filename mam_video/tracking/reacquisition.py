@@ -11,8 +11,9 @@ from mam_video.core.frames import Frame
 from mam_video.core.geometry import Box
 from mam_video.core.settings import TrackSettings, ViewSettings
 from mam_video.models.base import Model, Reference, ViewPrompt
+from mam_video.models.resident import embed_views
 from mam_video.tracking.appearance import CandidateRegion
-from mam_video.tracking.embeddings import FrameEmbedding, embed
+from mam_video.tracking.embeddings import FrameEmbedding
 from mam_video.tracking.mask_ops import box_of_logits, filled_share, keep_supported
 from mam_video.tracking.query import segment
 from mam_video.tracking.search_region import held_crop
@@ -38,7 +39,7 @@ def segment_regions(
         query_box = region.box.grown(settings.margin * max(region.box.width, region.box.height))
         query_box = query_box.clipped(frame.size) or whole
         crop = held_crop(held, query_box, frame.size, model.view_size, crop_settings)
-        source = FrameEmbedding(crop, embed(model, [crop.cut(frame.rgb8)]), 0)
+        source = FrameEmbedding(crop, embed_views(model, [frame], crop), 0)
         offered = segment(model, source, ViewPrompt(crop.to_view(query_box), references=references))
         best = int(np.argmax(offered.scores))
         support = filled_share(query_box, crop, model.mask_size)

@@ -53,11 +53,12 @@ from mam_video.core.geometry import Box
 from mam_video.core.reasons import Finding, Reason
 from mam_video.core.settings import TrackSettings, ViewSettings
 from mam_video.models.base import Candidates, Embedding, Model, Reference, wants_motion, wants_references
+from mam_video.models.resident import embed_views
 from mam_video.motion.flow import Motion
 from mam_video.prompts.prompt import Prompt
 from mam_video.runtime.streams import closing_iter
 from mam_video.tracking.confidence import outline_findings, safe_to_learn
-from mam_video.tracking.embeddings import DeferredEmbedding, FrameEmbedding, GroupEmbeddings, embed
+from mam_video.tracking.embeddings import DeferredEmbedding, FrameEmbedding, GroupEmbeddings
 from mam_video.tracking.mask_ops import (
     BACKGROUND_LOGIT,
     box_of_logits,
@@ -117,7 +118,7 @@ def track(
 
 def reference_of(frame: Frame, found: MaskObservation, model: Model) -> Reference:
     """Embed a prompted frame with its mask, as a reference for other frames."""
-    embedding = embed(model, [found.crop.cut(frame.rgb8)])
+    embedding = embed_views(model, [frame], found.crop)
     return Reference(embedding, 0, found.logits.astype(np.float32), prompted=True)
 
 
@@ -143,7 +144,7 @@ def _track_group(tracker: SubjectTracker, group: list[TrackStep]) -> Iterator[Tr
     """Track the frames of one group, which are embedded together as long as their crop stays."""
 
     def embed_rest(crop: Crop, place: int) -> Embedding:
-        return embed(tracker.model, [crop.cut(step.frame.rgb8) for step in group[place:]])
+        return embed_views(tracker.model, [step.frame for step in group[place:]], crop)
 
     tracker.references.embed_deferred(tracker.model)
     embeddings = GroupEmbeddings(embed_rest)

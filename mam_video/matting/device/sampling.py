@@ -1,14 +1,12 @@
 """Resize, sample and filter maps on a device, with the arithmetic of the OpenCV functions that the CPU's stages use.
 
-Maps are (C, H, W). Tables of weights are made on the CPU in float64 and kept on the device, since sizes and crops
-change seldom; each sum is made of separate products, in a fixed order, so that equal inputs give equal bits.
+Maps are (C, H, W). Tables of weights are made on the CPU in float64; see `models/taps.py`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -17,46 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mam_video.models.merge import between
-from mam_video.models.transfers import Ready, upload_together
-
-
-@dataclass(frozen=True, slots=True)
-class Taps:
-    """Along one axis each output is the sum of a few samples times their weights.
-
-    places   (taps, n) int64
-    weights  (taps, n) float32
-    ready    when both are on the device
-    """
-
-    places: Tensor
-    weights: Tensor
-    ready: Ready
-
-    def rows(self, values: Tensor) -> Tensor:
-        """Resample (C, H, W) to (C, n, W) float32."""
-        self.ready.wait(self.places, self.weights)
-        total: Tensor | None = None
-        for places, weight in zip(self.places, self.weights, strict=True):
-            term = values.index_select(1, places) * weight[:, None]
-            total = term if total is None else total + term
-        assert total is not None
-        return total
-
-    def columns(self, values: Tensor) -> Tensor:
-        """Resample (C, H, W) to (C, H, n) float32."""
-        self.ready.wait(self.places, self.weights)
-        total: Tensor | None = None
-        for places, weight in zip(self.places, self.weights, strict=True):
-            term = values.index_select(2, places) * weight
-            total = term if total is None else total + term
-        assert total is not None
-        return total
-
-
-def _taps(places: np.ndarray, weights: np.ndarray, device: torch.device) -> Taps:
-    there, shares = upload_together([places.astype(np.int64), weights.astype(np.float32)], device, "tables")
-    return Taps(there, shares, Ready(device))
+from mam_video.models.taps import Taps
 
 
 @lru_cache(maxsize=128)
@@ -67,7 +26,7 @@ def area_taps(size: int, small: int, device: torch.device) -> Taps:
     places = np.floor(low).astype(np.intp) + np.arange(math.ceil(times) + 1)[:, None]
     covered = np.minimum(low + times, places + 1) - np.maximum(low, places)
     weights = np.where(places < size, np.clip(covered, 0, None), 0)
-    return _taps(np.minimum(places, size - 1), weights / weights.sum(0), device)
+    return Taps.of(np.minimum(places, size - 1), weights / weights.sum(0), device)
 
 
 @lru_cache(maxsize=128)
@@ -77,7 +36,7 @@ def linear_taps(size: int, count: int, scale: float, offset: float, device: torc
     first = np.floor(at)
     share = at - first
     places = np.clip(np.stack([first, first + 1]), 0, size - 1)
-    return _taps(places, np.stack([1 - share, share]), device)
+    return Taps.of(places, np.stack([1 - share, share]), device)
 
 
 @lru_cache(maxsize=128)
@@ -90,7 +49,7 @@ def cubic_taps(size: int, count: int, scale: float, offset: float, device: torch
     far = np.abs(at - first - steps)
     near = ((a + 2) * far - (a + 3)) * far * far + 1
     weights = np.where(far <= 1, near, ((a * far - 5 * a) * far + 8 * a) * far - 4 * a)
-    return _taps(np.clip(first + steps, 0, size - 1), weights, device)
+    return Taps.of(np.clip(first + steps, 0, size - 1), weights, device)
 
 
 def shrunk(values: Tensor, size: tuple[int, int]) -> Tensor:
@@ -125,7 +84,7 @@ def _mirrored(size: int, room: int, device: torch.device) -> Taps:
     """Return an axis with `room` more at both ends, mirrored at the border's outer edge."""
     places = np.arange(-room, size + room) % (2 * size)
     places = np.where(places < size, places, 2 * size - 1 - places)
-    return _taps(places[None], np.ones((1, len(places))), device)
+    return Taps.of(places[None], np.ones((1, len(places))), device)
 
 
 def box_mean(radius: int) -> Callable[[Tensor], Tensor]:
