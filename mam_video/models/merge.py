@@ -10,6 +10,7 @@ inputs are never changed, and an empty mask gives a result.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TypeVar
 
 import cv2
@@ -51,10 +52,16 @@ def dilate(region: Map, width: int) -> Map:
     from kornia.filters import filter2d  # here, since a run on the CPU never needs it
 
     k, anchor = kernel.shape[0], kernel.shape[0] // 2
-    weight = torch.from_numpy(kernel).to(region.device, torch.float32)[None]
+    weight = _kernel_on(width, region.device)
     padded = F.pad(region.float()[None, None], (anchor, k - 1 - anchor, anchor, k - 1 - anchor))
     # The sums are whole numbers: exact in float32, and in TF32 too. kornia's own dilation is slower (docs/design.md).
     return filter2d(padded, weight, padding="valid")[0, 0] > 0.5
+
+
+@lru_cache(maxsize=64)
+def _kernel_on(width: int, device: torch.device) -> torch.Tensor:
+    """Return the kernel of `width` as kornia takes it, (1, k, k) float32; uploaded once."""
+    return upload(kernel_of(width).astype(np.float32)[None], device, "tables")
 
 
 def erode(region: Map, width: int) -> Map:

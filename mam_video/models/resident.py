@@ -64,8 +64,8 @@ class ResidentFrame(Frame):
 
     @property
     def values(self) -> Tensor:
-        """(3, H, W) float32: the plate's codes or floats."""
-        return plate_values(self.plate).permute(2, 0, 1).contiguous()
+        """(3, H, W) float32, a new tensor: the plate's codes or floats."""
+        return plate_values(self.plate).permute(2, 0, 1).clone(memory_format=torch.contiguous_format)
 
     def wait(self) -> None:
         """Let the current stream wait for the upload."""

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from mam_video.core.frames import Frame
+from mam_video.core.frames import Frame, Record, State
 from mam_video.core.geometry import Box
 from mam_video.core.settings import Settings
 from mam_video.jobs.matte_clip import matte_clip
+from mam_video.matting.device import foreground as on_device
+from mam_video.matting.device.frames import Part, ResidentMatted, upload_frame
+from mam_video.matting.device.planes import colour_as_plate
 from mam_video.matting.foreground import estimate_foreground, with_foreground
+from mam_video.models.transfers import download
 from mam_video.prompts.prompt import Prompt
 from tests.clips import matted, ramp, soft_disc
 from tests.synthetic import GREEN, disc, picture, write_movie
 
 GREEN_SCREEN = np.array([0.1, 0.72, 0.2])
+Estimate = Callable[[np.ndarray, np.ndarray], np.ndarray]
 Composite = tuple[np.ndarray, np.ndarray, np.ndarray]  # plate and truth (H, W, 3) in [0, 1], alpha (H, W) float32
 
 
@@ -45,6 +53,24 @@ def composite(background: str, height: int = 240, width: int = 320) -> Composite
     return truth * alpha[..., None] + back * (1 - alpha[..., None]), truth, alpha
 
 
+def estimated_on_a_device(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """By the other implementation, whose rectangle is the whole picture here and not that of the soft pixels."""
+    height, width = alpha.shape
+    frame = upload_frame(Frame(0, 0, Fraction(1, 24), rgb), None, torch.device("cpu"))
+    record = Record(0, 0, State.TRACKED, Box(0, 0, 1, 1), 1, 0)
+    found = on_device.with_foreground(
+        ResidentMatted(frame, torch.from_numpy(alpha.copy()), record, Part(0, height, 0, width))
+    )
+    assert found.colour is not None
+    return download(colour_as_plate(found.colour, frame.plate.dtype), "test").view(rgb.dtype)
+
+
+@pytest.fixture(params=[estimate_foreground, estimated_on_a_device], ids=["host", "device"])
+def estimate(request: pytest.FixtureRequest) -> Estimate:
+    """Each implementation in turn."""
+    return request.param
+
+
 def seen_error(found: np.ndarray, truth: np.ndarray, alpha: np.ndarray) -> float:
     """Mean error of colour where alpha is fractional, weighted by alpha: what a viewer would see of it, in [0, 1]."""
     soft = (alpha > 0) & (alpha < 1)
@@ -56,17 +82,19 @@ def codes(plate: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("background", "bound", "share"), [("green", 1.5 / 255, 0.06), ("busy", 8 / 255, 0.35)])
-def test_the_colour_of_a_composite_is_found_again(background: str, bound: float, share: float) -> None:
+def test_the_colour_of_a_composite_is_found_again(
+    background: str, bound: float, share: float, estimate: Estimate
+) -> None:
     plate, truth, alpha = composite(background)
-    found = estimate_foreground(codes(plate), alpha) / 65535
+    found = estimate(codes(plate), alpha) / 65535
     assert seen_error(found, truth, alpha) < bound
     assert seen_error(found, truth, alpha) < share * seen_error(plate, truth, alpha)
 
 
 @pytest.mark.parametrize("background", ["green", "busy"])
-def test_over_a_new_background_it_is_the_ideal_composite(background: str) -> None:
+def test_over_a_new_background_it_is_the_ideal_composite(background: str, estimate: Estimate) -> None:
     plate, truth, alpha = composite(background)
-    found = estimate_foreground(codes(plate), alpha) / 65535
+    found = estimate(codes(plate), alpha) / 65535
     a, new = alpha[..., None], np.array([0.7, 0.1, 0.6])
     errors = np.abs((found - truth) * a)
     as_shot = np.abs((plate - truth) * a)
@@ -98,13 +126,13 @@ def test_solid_pixels_are_the_plate_and_far_ones_too() -> None:
     assert (found[far] == before[far]).all()
 
 
-def test_every_depth_and_scale_gives_the_same() -> None:
+def test_every_depth_and_scale_gives_the_same(estimate: Estimate) -> None:
     plate, _, alpha = composite("green")
-    wide = estimate_foreground(codes(plate), alpha) / 65535
-    small = estimate_foreground(np.rint(plate * 255).astype(np.uint8), alpha)
+    wide = estimate(codes(plate), alpha) / 65535
+    small = estimate(np.rint(plate * 255).astype(np.uint8), alpha)
     assert small.dtype == np.uint8 and np.abs(small / 255 - wide).mean() < 1 / 255
     scene = (plate * 16 - 0.5).astype(np.float32)  # beyond 1 and below 0, as scene-linear plates are
-    found = estimate_foreground(scene, alpha)
+    found = estimate(scene, alpha)
     assert found.dtype == np.float32 and (found[alpha == 1] == scene[alpha == 1]).all()
     soft = (alpha > 0.1) & (alpha < 1)
     assert np.abs((found + 0.5) / 16 - wide)[soft].mean() < 1 / 255
@@ -112,11 +140,11 @@ def test_every_depth_and_scale_gives_the_same() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_renders_may_hold_half_floats_and_what_is_not_finite(dtype: type[np.generic]) -> None:
+def test_renders_may_hold_half_floats_and_what_is_not_finite(dtype: type[np.generic], estimate: Estimate) -> None:
     plate = (np.random.default_rng(0).random((40, 60, 3)) * 16).astype(dtype)
     alpha = np.linspace(-0.3, 1.3, 60, dtype=np.float32).clip(0, 1)[None].repeat(40, 0)
     plate[3, 55], plate[5, 30], plate[7, 31] = np.inf, np.nan, np.inf
-    found = estimate_foreground(plate, alpha)
+    found = estimate(plate, alpha)
     assert found.dtype == dtype and np.isfinite(found[:, 15:45]).all()
     solid = alpha == 1
     assert (found[solid].view(np.uint8) == plate[solid].view(np.uint8)).all()
@@ -132,11 +160,11 @@ def test_a_hard_edge_costs_nothing() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 2), (33, 65), (97, 40)])
-def test_any_size_and_any_alpha(size: tuple[int, int]) -> None:
+def test_any_size_and_any_alpha(size: tuple[int, int], estimate: Estimate) -> None:
     random = np.random.default_rng(0)
     rgb = random.integers(0, 65536, (*size, 3)).astype(np.uint16)
     for alpha in (random.random(size, np.float32), np.full(size, 0.5, np.float32), np.full(size, 0.002, np.float32)):
-        found = estimate_foreground(rgb, alpha)
+        found = estimate(rgb, alpha)
         assert found.shape == rgb.shape and found.dtype == np.uint16
 
 

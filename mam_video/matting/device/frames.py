@@ -54,7 +54,7 @@ class ResidentMatted:
 
     alpha      (H, W) float32 in [0, 1]
     record     without agreement and flicker, which are read when the frame is delivered
-    part       what may be neither 0 nor, after an inversion, 1: known without reading alpha
+    part       where alpha may lie between 0 and 1, known without reading it
     coverage   before edge operations; None: as alpha
     parts      of several subjects each one's own
     matte      of a plate with alpha: what that was multiplied with

@@ -1,7 +1,7 @@
 """The flow-guided temporal filter on a device: the arithmetic of `matting/temporal_filter.py`.
 
-There the work is limited to what any alpha of the window covers, which is found in the numbers; here to the crops of
-the window's frames, which are known.
+There the work is limited to the rectangle that the window's alphas cover, which is found in the numbers. Here it
+is done in the crops of the window's frames, which are known; what lies outside that rectangle stays as it is, as there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mam_video.core.settings import SmoothSettings
 from mam_video.matting.device.frames import Part, ResidentMatted
-from mam_video.matting.device.sampling import linear_taps, sampled, shrunk
+from mam_video.matting.device.sampling import in_extent, linear_taps, sampled, shrunk
 from mam_video.matting.temporal_filter import COLOUR_NOISE, Neighbours
 from mam_video.models.resident import ResidentMotion
 
@@ -25,7 +25,9 @@ def averaged(view: Neighbours[ResidentMatted], settings: SmoothSettings) -> Resi
     window, centre = view
     matted = window[centre].matted
     past, future = view.reach(settings.radius)
-    part = reduce(Part.joined, (window[i].matted.part for i in (*past, centre, *future)))
+    mattes = [window[i].matted for i in (*past, centre, *future)]
+    part = reduce(Part.joined, (each.part for each in mattes))
+    covered = in_extent(reduce(torch.maximum, (each.alpha[part.slices] for each in mattes)))
     here = matted.alpha[part.slices]
     total, weights = here, torch.ones_like(here)
     for places, back in ((past, False), (future, True)):
@@ -39,7 +41,7 @@ def averaged(view: Neighbours[ResidentMatted], settings: SmoothSettings) -> Resi
             total = total + weight * alpha
             weights = weights + weight
     alpha = matted.alpha.clone()
-    alpha[part.slices] = (total / weights).clamp(0, 1)
+    alpha[part.slices] = torch.where(covered, (total / weights).clamp(0, 1), here)
     return replace(matted, alpha=alpha, part=part)
 
 
