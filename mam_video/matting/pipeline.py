@@ -20,7 +20,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 import torch
 
-from mam_video.core.errors import UsageError
+from mam_video.core.errors import DeviceError, UsageError
 from mam_video.core.frames import Frame, Matted, as_frames
 from mam_video.core.geometry import Box
 from mam_video.core.ranges import FrameRange
@@ -99,6 +99,8 @@ def backend_of(model: Model, settings: Settings, overrides: Overrides, clock: St
     """Choose what computes the stages after the model: PyTorch where that is on a GPU or it is set, else OpenCV."""
     device = torch.device(device_of(cast(Model, matte_model_of(model))))
     where = settings.model.stages
+    if where == "device" and device.type == "mps":
+        raise DeviceError("model.stages = device: MPS has no float64, which refining needs; use host")
     if where == "device" or (where == "auto" and device.type == "cuda"):
         return TorchBackend(device, settings, overrides, clock)
     return OpenCVBackend(settings, overrides, clock)

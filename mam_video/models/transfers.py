@@ -7,6 +7,7 @@ ones beside them are counted by their names. On a CPU nothing is copied, and the
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ import torch
 _LOCK = threading.Lock()
 _UPLOADS: Counter[str] = Counter()
 _DOWNLOADS: Counter[str] = Counter()
+_ALIGNED = 16  # bytes; a view of another type must begin at a multiple of its size
 
 
 def counted() -> tuple[dict[str, int], dict[str, int]]:
@@ -43,6 +45,29 @@ def on_device(pictures: Sequence[np.ndarray | torch.Tensor], device: torch.devic
     return upload(np.stack([np.asarray(each) for each in pictures]), device, what)
 
 
+class Layout:
+    """Where arrays of several shapes and types lie in one buffer of bytes.
+
+    size  of the buffer, in bytes
+    """
+
+    def __init__(self, arrays: Sequence[tuple[Sequence[int], torch.dtype]]) -> None:
+        """`arrays`: shape and type of each."""
+        self._arrays = [(tuple(shape), dtype, math.prod(shape) * dtype.itemsize) for shape, dtype in arrays]
+        self._starts = []
+        self.size = 0
+        for *_, length in self._arrays:
+            self._starts.append(self.size)
+            self.size += -(-length // _ALIGNED) * _ALIGNED
+
+    def views(self, buffer: torch.Tensor) -> list[torch.Tensor]:
+        """Return each array as a view of a buffer, (size,) uint8 on any device."""
+        return [
+            buffer[start : start + length].view(dtype).view(shape)
+            for start, (shape, dtype, length) in zip(self._starts, self._arrays, strict=True)
+        ]
+
+
 def upload_together(arrays: Sequence[np.ndarray], device: torch.device, what: str) -> list[torch.Tensor]:
     """Copy arrays to a device in one copy; on a CPU they may be shared. uint16 comes as int16 of the same bits.
 
@@ -54,16 +79,11 @@ def upload_together(arrays: Sequence[np.ndarray], device: torch.device, what: st
     given = [each.view(np.int16) if each.dtype == np.uint16 else each for each in given]
     if device.type != "cuda":
         return [torch.from_numpy(each if each.flags.writeable else each.copy()).to(device) for each in given]
-    places = _places([each.nbytes for each in given])
-    buffer = torch.empty(places[-1], dtype=torch.uint8, pin_memory=True)
-    bytes_ = buffer.numpy()
-    for each, start in zip(given, places, strict=False):
-        bytes_[start : start + each.nbytes] = each.reshape(-1).view(np.uint8)
-    there = buffer.to(device, non_blocking=True)
-    return [
-        there[start : start + each.nbytes].view(torch.from_numpy(each[:0]).dtype).view(each.shape)
-        for each, start in zip(given, places, strict=False)
-    ]
+    layout = Layout([(each.shape, torch.from_numpy(np.empty(0, each.dtype)).dtype) for each in given])
+    buffer = torch.empty(layout.size, dtype=torch.uint8, pin_memory=True)
+    for view, each in zip(layout.views(buffer), given, strict=True):
+        np.copyto(view.numpy(), each)
+    return layout.views(buffer.to(device, non_blocking=True))
 
 
 def download(tensor: torch.Tensor, what: str) -> np.ndarray:
@@ -81,27 +101,24 @@ class Download:
         with _LOCK:
             _DOWNLOADS[what] += 1
         self._tensors = [each.contiguous() for each in tensors]
-        self._places: list[int] = []
+        self._layout: Layout | None = None
         if not self._tensors or self._tensors[0].device.type != "cuda":
             return
-        self._places = _places([each.numel() * each.element_size() for each in self._tensors])
-        there = torch.empty(self._places[-1], dtype=torch.uint8, device=self._tensors[0].device)
-        for each, start in zip(self._tensors, self._places, strict=False):
-            there[start : start + each.numel() * each.element_size()].view(each.dtype).copy_(each.view(-1))
-        self._here = torch.empty(self._places[-1], dtype=torch.uint8, pin_memory=True)
+        self._layout = Layout([(tuple(each.shape), each.dtype) for each in self._tensors])
+        there = torch.empty(self._layout.size, dtype=torch.uint8, device=self._tensors[0].device)
+        for view, each in zip(self._layout.views(there), self._tensors, strict=True):
+            view.copy_(each)
+        self._here = torch.empty(self._layout.size, dtype=torch.uint8, pin_memory=True)
         self._here.copy_(there, non_blocking=True)
         self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._done.record()
 
     def arrays(self) -> list[np.ndarray]:
         """Wait for the copy, and return an array for each tensor; of a CPU's tensors the memory is shared."""
-        if not self._places:
+        if self._layout is None:
             return [each.cpu().numpy() for each in self._tensors]
         self._done.synchronize()
-        return [
-            self._here[start : start + each.numel() * each.element_size()].view(each.dtype).view(each.shape).numpy()
-            for each, start in zip(self._tensors, self._places, strict=False)
-        ]
+        return [view.numpy() for view in self._layout.views(self._here)]
 
 
 class Ready:
@@ -121,14 +138,3 @@ class Ready:
         stream.wait_event(self._event)
         for tensor in tensors:
             tensor.record_stream(stream)
-
-
-_ALIGNED = 16  # bytes; a view of another type must begin at a multiple of its size
-
-
-def _places(sizes: Sequence[int]) -> list[int]:
-    """Return where parts of these sizes begin in one buffer, in bytes, and last its length."""
-    places = [0]
-    for size in sizes:
-        places.append(places[-1] + -(-size // _ALIGNED) * _ALIGNED)
-    return places

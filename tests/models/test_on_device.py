@@ -16,7 +16,7 @@ from mam_video.matting.pipeline import matte_frames
 from mam_video.media import open_clip
 from mam_video.models.base import ViewPrompt
 from mam_video.models.lite import LiteModel
-from mam_video.models.transfers import counted, download, upload
+from mam_video.models.transfers import Download, Layout, counted, download, upload, upload_together
 from mam_video.prompts.prompt import Prompt
 from tests.synthetic import disc, picture, write_movie
 
@@ -82,6 +82,43 @@ def test_a_range_has_the_bits_of_the_whole(device: torch.device, tmp_path: Path)
 def test_an_array_comes_back_as_it_went(device: torch.device) -> None:
     array = np.random.default_rng(1).random((5, 7), np.float32)[:, ::2]
     np.testing.assert_array_equal(download(upload(array, device, "test"), "test"), array)
+
+
+def test_arrays_share_one_copy(device: torch.device) -> None:
+    """Also one that is empty, a number, one that may not be written, and one whose rows lie apart."""
+    random = np.random.default_rng(2)
+    arrays: list[np.ndarray] = [
+        random.integers(0, 65536, (3, 5)).astype(np.uint16),
+        random.random((2, 3, 7), np.float32)[:, ::2],
+        random.random((5,)).astype(np.float16),
+        np.array(0.25, np.float32),
+        np.zeros((0, 4), np.uint8),
+        np.arange(11, dtype=np.int64),
+    ]
+    arrays[-1].flags.writeable = False
+    before = counted()
+    there = upload_together(arrays, device, "test")
+    found = Download(there, "test").arrays()
+    assert [new["test"] - old.get("test", 0) for old, new in zip(before, counted(), strict=True)] == [1, 1]
+    for array, other in zip(arrays, found, strict=True):
+        np.testing.assert_array_equal(array, other.view(array.dtype) if array.dtype == np.uint16 else other)
+
+
+def test_views_of_a_buffer_keep_apart() -> None:
+    """How the arrays of one copy lie in it, which no CPU needs."""
+    kinds = [
+        ((3, 5), torch.int16),
+        ((), torch.float32),
+        ((7,), torch.uint8),
+        ((0, 2), torch.int64),
+        ((2, 2), torch.float64),
+    ]
+    layout = Layout(kinds)
+    buffer = torch.zeros(layout.size, dtype=torch.uint8)
+    for k, view in enumerate(layout.views(buffer)):
+        view.fill_(k + 1)
+    for k, (view, (shape, dtype)) in enumerate(zip(layout.views(buffer), kinds, strict=True)):
+        assert tuple(view.shape) == shape and view.dtype == dtype and (view == k + 1).all()
 
 
 @pytest.mark.parametrize("words", [".cpu()", "pin_memory", ".numpy()"])
