@@ -1,6 +1,6 @@
 """Resize maps on a device by tables of samples and weights, kept there since sizes and crops change seldom.
 
-Each sum is made of separate products in a fixed order, so that equal inputs give equal bits on every device.
+Sums are made in a fixed order, so that equal inputs give equal bits on a device.
 """
 
 from __future__ import annotations
@@ -25,18 +25,20 @@ class Taps:
     places   (taps, n) int64
     weights  (taps, n) float32, or int32 for whole numbers
     ready    when both are on the device
+    exact    whether products are rounded before they are added, so that every device gives the same bits
     """
 
     places: Tensor
     weights: Tensor
     ready: Ready
+    exact: bool = False
 
     @classmethod
-    def of(cls, places: np.ndarray, weights: np.ndarray, device: torch.device) -> Taps:
+    def of(cls, places: np.ndarray, weights: np.ndarray, device: torch.device, *, exact: bool = False) -> Taps:
         """Upload a table; weights of whole numbers are int32, others become float32."""
         weights = weights if weights.dtype == np.int32 else weights.astype(np.float32)
         there, shares = upload_together([places.astype(np.int64), weights], device, "tables")
-        return cls(there, shares, Ready(device))
+        return cls(there, shares, Ready(device), exact)
 
     def rows(self, values: Tensor) -> Tensor:
         """Resample (C, H, W) to (C, n, W) of the weights' type."""
@@ -51,8 +53,11 @@ class Taps:
         shape = (-1, 1) if axis == 1 else (-1,)
         total: Tensor | None = None
         for places, weight in zip(self.places, self.weights, strict=True):
-            term = values.index_select(axis, places) * weight.view(shape)
-            total = term if total is None else total + term
+            some, share = values.index_select(axis, places), weight.view(shape)
+            if total is None:
+                total = some * share
+            else:
+                total = total + some * share if self.exact else torch.addcmul(total, some, share)
         assert total is not None
         return total
 
@@ -87,4 +92,4 @@ def _pillow_taps(size: int, wanted: int, device: torch.device) -> Taps:
     weights = np.where(places < stop, tent, 0)
     weights = weights / weights.sum(0)
     whole = np.floor(weights * (1 << _PILLOW_BITS) + 0.5).astype(np.int32)
-    return Taps.of(np.minimum(places, size - 1), whole, device)
+    return Taps.of(np.minimum(places, size - 1), whole, device, exact=True)

@@ -163,31 +163,34 @@ def _neighbours(values: Tensor) -> Sequence[Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """What is constant while the pixels of a level are visited.
+    """What is constant while the pixels of a level are visited. Few operations matter: each is a launch on a GPU.
 
-    weights  (4, H, W) of the neighbours, which sum to 1
-    plate    (3, H, W)
-    shares   (H, W) each: alpha, 1 - alpha, and the shares of the residual that F and B take
+    weights    (4, H, W) of the neighbours, which sum to 1
+    plate      (3, H, W)
+    opacities  (2, 1, H, W): alpha, and 1 - alpha
+    shares     (2, 1, H, W): the shares of the residual that F and B take
     """
 
     weights: Tensor
     plate: Tensor
-    shares: tuple[Tensor, Tensor, Tensor, Tensor]
+    opacities: Tensor
+    shares: Tensor
 
     @classmethod
     def of(cls, plate: Tensor, alpha: Tensor) -> _Field:
         weights = torch.cat([(each - alpha).abs() + LEAST_WEIGHT for each in _neighbours(alpha[None])])
         total = weights[0] + weights[1] + weights[2] + weights[3]
-        rest = 1 - alpha
-        norm = alpha * alpha + rest * rest + total
-        return cls(weights / total, plate, (alpha, rest, alpha / norm, rest / norm))
+        opacities = torch.stack([alpha, 1 - alpha])
+        norm = (opacities * opacities).sum(0) + total
+        return cls(weights / total, plate, opacities[:, None], (opacities / norm)[:, None])
 
     def relaxed(self, colours: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """Return what every pixel becomes, (6, H, W), given its neighbours."""
         first, *others = zip(_neighbours(colours), self.weights, strict=True)
         mean = first[0] * first[1]
         for values, weight in others:
-            mean = mean + values * weight
-        alpha, rest, to_f, to_b = self.shares
-        residual = self.plate - alpha * mean[:3] - rest * mean[3:]
-        return torch.cat([mean[:3] + to_f * residual, mean[3:] + to_b * residual]).clamp(low, high)
+            mean = torch.addcmul(mean, values, weight)
+        both = mean.unflatten(0, (2, 3))
+        residual = torch.addcmul(self.plate, self.opacities[0], both[0], value=-1)
+        residual = torch.addcmul(residual, self.opacities[1], both[1], value=-1)
+        return torch.addcmul(both, self.shares, residual).flatten(0, 1).clamp(low, high)

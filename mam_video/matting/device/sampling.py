@@ -26,7 +26,7 @@ def area_taps(size: int, small: int, device: torch.device) -> Taps:
     places = np.floor(low).astype(np.intp) + np.arange(math.ceil(times) + 1)[:, None]
     covered = np.minimum(low + times, places + 1) - np.maximum(low, places)
     weights = np.where(places < size, np.clip(covered, 0, None), 0)
-    return Taps.of(np.minimum(places, size - 1), weights / weights.sum(0), device)
+    return Taps.of(np.minimum(places, size - 1), weights / weights.sum(0), device, exact=True)
 
 
 @lru_cache(maxsize=128)
