@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any, Final
@@ -31,6 +31,7 @@ _HIDDEN_SECTIONS: Final = (
 )  # a clip is read as it was opened; words are no prompts here
 # What would name files beyond the clip and its project.
 _HIDDEN_KEYS: Final = ("model.sam_weights", "model.mam_weights", "finish.invert")
+MASK_NAME: Final = re.compile(r"[0-9a-f]{16}\.png")
 _BACKGROUND: Final = re.compile(r"checker|#[0-9a-fA-F]{6}")
 
 
@@ -40,10 +41,15 @@ def shown_knobs() -> list[KnobField]:
 
 
 class Clip:
-    """The facts of a clip that acts are checked with: its size and count of frames, and how many places it has."""
+    """The facts of a clip that acts are checked with.
 
-    def __init__(self, info: ClipInfo, count: int, places: int = 2) -> None:
+    places  how many folders outputs may go to
+    masks   names of the files in its folder of masks
+    """
+
+    def __init__(self, info: ClipInfo, count: int, places: int = 2, masks: Collection[str] = ()) -> None:
         self.width, self.height, self.count, self.places = info.width, info.height, count, places
+        self.masks = masks
 
 
 Given = Mapping[str, Any]
@@ -103,7 +109,15 @@ def _set_box(state: State, given: Given, clip: Clip) -> Done:
     box = given.get("box")
     if box is None:
         return state.with_prompt(replace(before, box=None)), "remove box"
-    return state.with_prompt(replace(before, box=checked_box(box, clip))), "box"
+    return state.with_prompt(replace(before, box=checked_box(box, clip), mask="")), "box"
+
+
+def _set_mask(state: State, given: Given, clip: Clip) -> Done:
+    """Let a mask of the project's folder of masks show the subject, in place of box and points."""
+    before, mask = _pointed(state, given, clip), given.get("mask")
+    if not isinstance(mask, str) or not MASK_NAME.fullmatch(mask) or mask not in clip.masks:
+        raise UsageError("there is no such mask in the project")
+    return state.with_prompt(replace(before, box=None, points=(), mask=mask)), "mask"
 
 
 def checked_box(box: Any, clip: Clip) -> tuple[float, float, float, float]:
@@ -135,7 +149,7 @@ def _add_point(state: State, given: Given, clip: Clip) -> Done:
     if box is not None and on:
         box = (min(box[0], x), min(box[1], y), max(box[2], x), max(box[3], y))
     label = "point on the subject" if on else "point on the background"
-    return state.with_prompt(replace(before, box=box, points=(*before.points, (x, y, on)))), label
+    return state.with_prompt(replace(before, box=box, points=(*before.points, (x, y, on)), mask="")), label
 
 
 def _remove_point(state: State, given: Given, clip: Clip) -> Done:
@@ -245,6 +259,7 @@ _ACTS: Final[dict[str, Callable[[State, Given, Clip], Done]]] = {
     "colour_subject": _colour_subject,
     "remove_subject": _remove_subject,
     "set_box": _set_box,
+    "set_mask": _set_mask,
     "add_point": _add_point,
     "remove_point": _remove_point,
     "clear_prompt": _clear_prompt,

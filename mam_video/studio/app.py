@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from importlib import resources
 from typing import Any, Final
 
@@ -38,6 +39,7 @@ def make_app(desk: Desk) -> Starlette:
             Route("/api/{shot:int}/clip", routes.clip),
             Route("/api/{shot:int}/state", routes.state),
             Route("/api/{shot:int}/act", routes.act, methods=["POST"]),
+            Route("/api/{shot:int}/mask/{index:int}", routes.mask, methods=["POST"]),
             Route("/api/{shot:int}/frame/{index:int}", routes.frame),
             Route("/api/{shot:int}/matte/{index:int}", routes.matte),
             Route("/api/{shot:int}/pixel/{index:int}", routes.pixel),
@@ -59,6 +61,7 @@ class _Routes:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._uploading = asyncio.Lock()
         folder = resources.files("mam_video.studio") / "page"
         self._files = {
             each.name: each.read_bytes() for each in folder.iterdir() if each.name.rpartition(".")[2] in _TYPES
@@ -106,6 +109,23 @@ class _Routes:
             return shot.summary()
 
         return JSONResponse(await run_in_threadpool(done))
+
+    async def mask(self, request: Request) -> Response:
+        """Take a mask of a frame. One is read at a time, so that many hold no more memory than one."""
+        shot = await self._shot(request)
+        index = _index(request.path_params["index"], shot)
+        subject = _number(request.query_params.get("subject"))
+        if request.headers.get("content-type") != "image/png":
+            raise UsageError("a mask is a PNG picture: the subject white, all else black")
+        async with self._uploading:
+            data = await request.body()
+
+            def done() -> dict[str, Any]:
+                shot.take_mask(subject, index, data)
+                shot.still(index)
+                return shot.summary()
+
+            return JSONResponse(await run_in_threadpool(done))
 
     async def queue(self, request: Request) -> Response:
         given = await _body(request)

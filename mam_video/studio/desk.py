@@ -67,7 +67,7 @@ class Desk(Closeable):
         elif isinstance(shot, int):
             self._add(self.shot(shot))
         elif given.get("all") is True:
-            pointed = [k for k in range(len(self.clips)) if self.shot(k).state.several and not self.runs.has(k)]
+            pointed = [k for k in range(len(self.clips)) if self.shot(k).state.prompted and not self.runs.has(k)]
             if not pointed:
                 raise UsageError("no shot is left to run: draw a box in each one first")
             for k in pointed:
@@ -77,7 +77,7 @@ class Desk(Closeable):
         return {"runs": self.runs.entries()}
 
     def _add(self, shot: Shot) -> None:
-        if shot.usable() is None and not shot.state.several:
+        if shot.usable() is None and not shot.state.prompted:
             raise UsageError(f"{Path(shot.clip).name}: draw a box around the subject first")
         self.runs.add(shot.number, Path(shot.clip).name, shot.command())
 

@@ -18,9 +18,11 @@ from mam_video.studio.events import Events
 from mam_video.studio.frame_store import FrameStore
 from mam_video.studio.mattes import Mattes
 from mam_video.studio.pictures import view_size
+from mam_video.studio.plain_files import MASKS
 from mam_video.studio.project import Project, folder_of
 from mam_video.studio.state import Output, State
 from mam_video.studio.tracking import Tracking
+from mam_video.studio.uploads import keep_mask
 from mam_video.studio.versions import Version, still_file, still_key
 from mam_video.studio.workers import Worker
 
@@ -54,11 +56,18 @@ class Shot(Closeable):
         self._lock = RLock()
         self._stills = Lock()
         self._still_jobs: dict[tuple[int, str], int] = {}
+        if self.project.cut_off is not None:
+            self.tracking.take_over(self.project.cut_off)
 
     @property
     def identity(self) -> str:
         """A text that changes when the clip's files do, for ETags."""
         return self._identity
+
+    @property
+    def masks(self) -> Path:
+        """The folder of masks."""
+        return self.folder / MASKS
 
     @property
     def busy(self) -> bool:
@@ -73,9 +82,16 @@ class Shot(Closeable):
     def act(self, name: str, given: Mapping[str, Any]) -> None:
         """Apply an act of the page; it is saved when this returns. Raises: UsageError."""
         with self._lock:
-            state, label = apply_act(self.state, name, given, Clip(self.info, self.frames.count, len(self.places)))
+            masks = [path.name for path in self.masks.iterdir()] if name == "set_mask" else ()
+            clip = Clip(self.info, self.frames.count, len(self.places), masks)
+            state, label = apply_act(self.state, name, given, clip)
             self.project.act(state, label)
         self._changed()
+
+    def take_mask(self, subject: int, frame: int, data: bytes) -> None:
+        """Let a mask, the bytes of a PNG, show a subject on a frame. Raises: UsageError or MediaError."""
+        name = keep_mask(self.masks, data, self.info.size)
+        self.act("set_mask", {"subject": subject, "frame": frame, "mask": name})
 
     def put(self, state: State, label: str) -> None:
         """Make a state hold that the server itself made, such as one with a new version."""
@@ -112,7 +128,7 @@ class Shot(Closeable):
             np.save(picture, self.frames.frame(frame).rgb8)
             job = {
                 "job": "still", "state": state.as_dict(), "frame": frame, "folder": str(self.folder / "stills"),
-                "picture": str(picture),
+                "picture": str(picture), "masks": str(self.masks),
             }  # fmt: skip
             self._still_jobs[frame, key] = self._hand.send(job, lambda entry: self._still_made(frame, key, entry))
         self._events.tell("still", shot=self.number, frame=frame, ended=False)

@@ -88,7 +88,10 @@ class Jobs:
         """Matte the subjects that are prompted on one frame."""
         state, index, folder = State.of_dict(job["state"]), int(job["frame"]), Path(job["folder"])
         settings = _unfinished(state.settings())
-        prompts = {s.name: p.prompt() for s in state.subjects if (p := state.at(s.id, index)) is not None and p.shows}
+        masks = Path(job["masks"])
+        prompts = {
+            s.name: p.prompt(masks) for s in state.subjects if (p := state.at(s.id, index)) is not None and p.shows
+        }
         picture = np.load(job["picture"])
         (matted,) = matte_frames([picture], prompts, self._model(settings), settings)
         key, ids = still_key(state, index), {s.name: s.id for s in state.subjects}
@@ -101,7 +104,7 @@ class Jobs:
         state, number, folder = State.of_dict(job["state"]), int(job["id"]), Path(job["folder"])
         settings = _unfinished(state.settings())
         span = None if job["span"] is None else FrameRange.inclusive(*job["span"])
-        several = state.several
+        several = state.several(Path(job["masks"]))
         ids = {s.name: s.id for s in state.subjects}
         only = ids[several[0].subject] if len(several) == 1 else None
         tracked = 0
@@ -151,7 +154,9 @@ class Jobs:
                 raise Stopped
 
         reader, model = self._reader(job["clip"]), self._model(settings)
-        again = correct_tracks(old, folder, state, job["again"], reader, model, settings, on_tracked)
+        again = correct_tracks(
+            old, folder, state, job["again"], Path(job["masks"]), reader, model, settings, on_tracked
+        )
         spans = [widened(stretch, old.span, settings.smooth) for stretch in again]
         link_frames(old, folder, [k for k in range(old.span[0], old.span[1] + 1) if not any(k in s for s in spans)])
         for span in spans:
@@ -202,8 +207,11 @@ def main() -> None:
 
     def answer(entry: dict[str, Any]) -> None:
         with lock:
-            output.write(json.dumps(entry) + "\n")
-            output.flush()
+            try:
+                output.write(json.dumps(entry) + "\n")
+                output.flush()
+            except OSError:  # the server has gone; nothing can be told any more
+                os._exit(0)
 
     jobs, waiting = Jobs(answer), queue.SimpleQueue[Mapping[str, Any]]()
 
