@@ -51,13 +51,28 @@ export function draw(act, stopRun) {
   drawQueue(stopRun);
 }
 
+// What a run does now, in words.
+function stageOf({ done, total, tracked, eta, fps }) {
+  if (done === undefined) return 'reading the clip, loading the model…';
+  if (tracked !== undefined) return `tracking between the prompts: ${tracked} steps`;
+  if (done === total) return 'closing and checking the files…';
+  return `matting: ${done} of ${total ?? '?'} frames, ${fps.toFixed(1)} a second, ${timeText(eta)} left`;
+}
+
+// How the work is shared out among the stages, the largest shares first.
+function sharesOf(stages) {
+  const whole = Object.values(stages).reduce((sum, seconds) => sum + seconds, 0);
+  if (whole <= 0) return '';
+  return Object.entries(stages).slice(0, 5).map(([name, seconds]) => `${name} ${Math.round(100 * seconds / whole)} %`).join(', ');
+}
+
 function drawQueue(stopRun) {
   fill(byId('queue'), data.desk.runs.slice(0, 30).map((run) => {
-    const { done, total, eta, fps } = run.progress;
+    const { done, total, tracked } = run.progress;
     const live = run.how === 'running' || run.how === 'stopping';
     const said = {
       waiting: 'waiting', stopping: 'stopping…', stopped: 'stopped', failed: 'failed',
-      running: done === undefined ? 'starting…' : `${done} of ${total ?? '?'} frames, ${fps} a second, ${timeText(eta)} left`,
+      running: stageOf(run.progress),
       done: `done: ${done} frames in ${timeText(run.seconds)}`,
       flagged: `done: ${done} frames in ${timeText(run.seconds)}; some are flagged`,
     }[run.how];
@@ -66,7 +81,8 @@ function drawQueue(stopRun) {
       make('span', { className: 'grow', textContent: run.name }),
       make('span', { className: `small ${tone}`, textContent: said }),
       live || run.how === 'waiting' ? make('button', { textContent: 'Stop', 'aria-label': `Stop ${run.name}`, onclick: () => stopRun(run.number) }) : null,
-      live ? make('progress', { max: total ?? 1, value: done ?? 0, 'aria-label': `Progress of ${run.name}` }) : null,
+      live ? make('progress', { max: total ?? 1, value: Math.min(done || tracked || 0, total ?? 1), 'aria-label': `Progress of ${run.name}` }) : null,
+      live && run.progress.stages ? make('p', { className: 'small dim stages', textContent: sharesOf(run.progress.stages) }) : null,
       run.message ? make('p', { className: 'small dim', textContent: run.message }) : null,
       run.how === 'stopped' && run.command.includes('--resume') ? make('p', { className: 'small dim', textContent: 'Run goes on where it stopped.' }) : null);
   }), 'empty');
