@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any, Final
@@ -43,13 +43,16 @@ def shown_knobs() -> list[KnobField]:
 class Clip:
     """The facts of a clip that acts are checked with.
 
-    places  how many folders outputs may go to
-    masks   names of the files in its folder of masks
+    places       how many folders outputs may go to
+    masks        names of the files in its folder of masks
+    backgrounds  paths of pictures and clips that previews may lie over
     """
 
-    def __init__(self, info: ClipInfo, count: int, places: int = 2, masks: Collection[str] = ()) -> None:
+    def __init__(
+        self, info: ClipInfo, count: int, places: int = 2, masks: Collection[str] = (), backgrounds: Sequence[str] = ()
+    ) -> None:
         self.width, self.height, self.count, self.places = info.width, info.height, count, places
-        self.masks = masks
+        self.masks, self.backgrounds = masks, backgrounds
 
 
 Given = Mapping[str, Any]
@@ -204,6 +207,19 @@ def _set_setting(state: State, given: Given, clip: Clip) -> Done:
     return changed, f"{each.name.replace('_', ' ')} {'default' if value is None else value}"
 
 
+def _set_background(state: State, given: Given, clip: Clip) -> Done:
+    """Lay previews over one of the backgrounds of the command line, by number; None: as by default."""
+    number = given.get("background")
+    output = dict(state.values.get("output", {}))
+    if number is None:
+        output.pop("background", None)
+        return replace(state, values={**state.values, "output": output}), "background"
+    if not 0 <= _whole(given, "background") < len(clip.backgrounds):
+        raise UsageError("there is no such background; name it: mam-video studio CLIP --background FILE")
+    output["background"] = clip.backgrounds[number]
+    return replace(state, values={**state.values, "output": output}), "background"
+
+
 def _set_outputs(state: State, given: Given, clip: Clip) -> Done:
     wanted = given.get("outputs")
     if not isinstance(wanted, list) or len(wanted) > MOST_OUTPUTS:
@@ -265,5 +281,6 @@ _ACTS: Final[dict[str, Callable[[State, Given, Clip], Done]]] = {
     "clear_prompt": _clear_prompt,
     "set_span": _set_span,
     "set_setting": _set_setting,
+    "set_background": _set_background,
     "set_outputs": _set_outputs,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from importlib import resources
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from mam_video.core.settings import FinishSettings
 from mam_video.core.untrusted import line_of, parse_json
 from mam_video.studio.desk import Desk
 from mam_video.studio.mattes import Wanted, shown_value, tried_edges
+from mam_video.studio.pictures import view_size
 from mam_video.studio.security import REPORT_POLICY
 from mam_video.studio.shot import Shot
 from mam_video.studio.sockets import listen
@@ -41,6 +43,7 @@ def make_app(desk: Desk) -> Starlette:
             Route("/api/{shot:int}/act", routes.act, methods=["POST"]),
             Route("/api/{shot:int}/mask/{index:int}", routes.mask, methods=["POST"]),
             Route("/api/{shot:int}/frame/{index:int}", routes.frame),
+            Route("/api/{shot:int}/background/{number:int}/{index:int}", routes.background),
             Route("/api/{shot:int}/matte/{index:int}", routes.matte),
             Route("/api/{shot:int}/pixel/{index:int}", routes.pixel),
             Route("/api/{shot:int}/version/{number:int}", routes.version),
@@ -140,6 +143,16 @@ class _Routes:
             return Response(status_code=304, headers={"etag": tag})
         data = await run_in_threadpool(shot.frames.picture, index, full=full)
         return Response(data, media_type="image/png" if full else "image/jpeg", headers={"etag": tag})
+
+    async def background(self, request: Request) -> Response:
+        shot = await self._shot(request)
+        index, number = _index(request.path_params["index"], shot), request.path_params["number"]
+        width, height = view_size(shot.info.width, shot.info.height)
+        data = await run_in_threadpool(self._desk.backdrops.picture, number, index, (height, width))
+        tag = f'"{hashlib.sha256(data).hexdigest()[:20]}"'
+        if _has(request, tag):
+            return Response(status_code=304, headers={"etag": tag})
+        return Response(data, media_type="image/jpeg", headers={"etag": tag})
 
     async def matte(self, request: Request) -> Response:
         shot = await self._shot(request)

@@ -32,12 +32,14 @@ _MOST_STILLS: Final = 400  # files of mattes of single frames; older ones are re
 class Shot(Closeable):
     """A shot that is open. Thread-safe.
 
-    places  folders that outputs may lie in: the clip's, the project's, those of the command line
+    places       folders that outputs may lie in: the clip's, the project's, those of the command line
+    backgrounds  pictures and clips that previews may lie over
     """
 
     def __init__(
-        self, number: int, clip: str, events: Events, hand: Worker, tracker: Worker, places: tuple[Path, ...] = ()
-    ) -> None:
+        self, number: int, clip: str, events: Events, hand: Worker, tracker: Worker, places: tuple[Path, ...] = (),
+        backgrounds: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
         """Open clip and project. `hand` does what a click asks for, `tracker` what takes long."""
         self.number, self.clip, self._events, self._hand = number, clip, events, hand
         reader = open_clip(clip)
@@ -49,6 +51,7 @@ class Shot(Closeable):
             reader.close()
             raise
         self.places = (Path(clip).absolute().parent, self.folder, *places)
+        self.backgrounds = backgrounds
         self._identity = str(identity_of(clip)["names and times of change"])
         self.frames = FrameStore(reader, self._indexed)
         self.mattes = Mattes(self.project)
@@ -83,7 +86,7 @@ class Shot(Closeable):
         """Apply an act of the page; it is saved when this returns. Raises: UsageError."""
         with self._lock:
             masks = [path.name for path in self.masks.iterdir()] if name == "set_mask" else ()
-            clip = Clip(self.info, self.frames.count, len(self.places), masks)
+            clip = Clip(self.info, self.frames.count, len(self.places), masks, self.backgrounds)
             state, label = apply_act(self.state, name, given, clip)
             self.project.act(state, label)
         self._changed()

@@ -34,14 +34,14 @@ BOX = (84, 11, 174, 178)  # of the rabbit in the small copy
 SIZE = (200, 356)  # (H, W) of the copy
 
 
-def small_copy(path: Path) -> Path:
-    """Write ten frames of the sample in small, so that the test is quick."""
+def small_copy(path: Path, count: int = FRAMES) -> Path:
+    """Write frames of the sample in small, so that the test is quick."""
     with av.open(str(SAMPLE)) as source, av.open(str(path), "w") as target:
         stream: Any = target.add_stream("libx264", rate=25, options={"crf": "8", "g": "5"})
         stream.height, stream.width = SIZE
         stream.pix_fmt = "yuv420p"
         for k, frame in enumerate(source.decode(video=0)):
-            if k == FRAMES:
+            if k == count:
                 break
             picture = frame.reformat(SIZE[1], SIZE[0], "yuv420p")
             picture.pts, picture.time_base = k, Fraction(1, 25)

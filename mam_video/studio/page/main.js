@@ -149,6 +149,7 @@ function addressesOf(frame, full) {
   const add = (viewed, version) => {
     if (viewed !== 'alpha') found.push(addresses.plate(frame, full));
     if (viewed === 'alpha' || viewed === 'over') found.push(addresses.matte(frame, null, version, full));
+    if (viewed === 'over' && addresses.chosenBackground() !== null) found.push(addresses.background(frame, addresses.chosenBackground()));
     if (viewed === 'outline') for (const s of state().subjects) found.push(addresses.matte(frame, s.id, version, full));
   };
   add(data.view, '');
@@ -389,6 +390,7 @@ async function begin() {
   Object.assign(data, lists);
   const select = byId('shots');
   select.replaceChildren(...desk.shots.map((name, k) => make('option', { value: k, textContent: name })));
+  byId('backdrop').querySelector('[value="colour"]').before(...desk.backgrounds.map((name, k) => make('option', { value: `file:${k}`, textContent: name })));
   select.hidden = byId('run-all').hidden = desk.shots.length < 2;
   attach();
   attachPointer({ act, note });

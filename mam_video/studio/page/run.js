@@ -37,6 +37,7 @@ export function draw(act, stopRun) {
     const all = [...plain(), { name: `${stem}.look.mp4`, kind: 'preview', place: outputs[0].place }];
     act('set_outputs', { outputs: all });
   };
+  drawBehind(act, outputs);
   byId('replace').checked = state().values.output?.overwrite ?? false;
   byId('command').textContent = data.at.command;
   const waiting = data.desk.runs.some((run) => run.shot === data.clip.shot && ['waiting', 'running', 'stopping'].includes(run.how));
@@ -49,6 +50,26 @@ export function draw(act, stopRun) {
   byId('last-report').hidden = !data.at.report;
   byId('last-report').href = `/api/${data.clip.shot}/report`;
   drawQueue(stopRun);
+}
+
+// What previews are written over: the default colour, what the settings say, or a file that the command line named.
+function drawBehind(act, outputs) {
+  byId('behind-row').hidden = !outputs.some((output) => output.kind === 'preview');
+  const standard = data.knobs.find((knob) => knob.key === 'output.background').default;
+  const now = state().values.output?.background ?? standard;
+  const files = data.desk.backgrounds.map((name, number) => ({ name, number, here: now.endsWith(`/${name}`) || now.endsWith(`\\${name}`) }));
+  const plain = [...new Set([standard, 'checker', '#000000', '#ffffff', ...(files.some((f) => f.here) ? [] : [now])])];
+  const select = byId('behind');
+  if (select === document.activeElement) return;
+  select.replaceChildren(
+    ...plain.map((value) => make('option', { value, textContent: value, selected: value === now })),
+    ...files.map(({ name, number, here }) => make('option', { value: `file:${number}`, textContent: name, selected: here })));
+  select.onchange = () => {
+    const { value } = select;
+    select.blur();
+    if (value.startsWith('file:')) act('set_background', { background: Number(value.slice(5)) });
+    else act('set_setting', { key: 'output.background', value });
+  };
 }
 
 // What a run does now, in words.

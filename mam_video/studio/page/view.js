@@ -136,6 +136,13 @@ function drawRim(target, filled, copy, wide, colour) {
   target.drawImage(filled.canvas, 0, 0);
 }
 
+function drawBackdrop(frame) {
+  const number = addresses.chosenBackground();
+  const behind = number === null ? null : picture(addresses.background(frame, number));
+  if (behind) put(context, behind);
+  else fillPicture(context, number !== null ? '#222' : data.backdrop === 'checker' ? checker() : data.backdrop);
+}
+
 function look(frame, view, version) {
   const rgb = plateOf(frame);
   if (view === 'alpha') {
@@ -145,7 +152,7 @@ function look(frame, view, version) {
     return;
   }
   if (view === 'over') {
-    fillPicture(context, data.backdrop === 'checker' ? checker() : data.backdrop);
+    drawBackdrop(frame);
     if (cutOut(frame, version)) context.drawImage(layer.canvas, 0, 0);
     return;
   }
