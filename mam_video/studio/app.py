@@ -105,6 +105,10 @@ class _Routes:
                 shot.tracking.stop()
             elif name == "still":
                 shot.still(_index(given.get("frame"), shot))
+            elif name == "find":
+                shot.stills.find(
+                    _whole(given, "subject"), _index(given.get("frame"), shot), str(given.get("words", ""))
+                )
             else:
                 shot.act(str(name), given)
                 if name in _POINTING:
@@ -222,6 +226,13 @@ async def _body(request: Request) -> dict[str, Any]:
 def _index(value: Any, shot: Shot) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < shot.frames.count:
         raise UsageError(f"the clip has the frames 0-{shot.frames.count - 1}")
+    return value
+
+
+def _whole(given: dict[str, Any], name: str) -> int:
+    value = given.get(name)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UsageError(f"{name} must be a whole number")
     return value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,6 +70,7 @@ class Desk(Closeable):
             "runs": self.runs.entries(),
             "model": self.model,
             "backgrounds": self.backdrops.names,
+            "words": find_spec("transformers") is not None,
         }
 
     def queue(self, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The process that holds a model: it takes jobs as lines of JSON on its input and answers on its output.
 
     {"id": 7, "job": "still", ...}         matte one prompted frame by itself
+    {"id": 7, "job": "find", ...}          find the box of what words say in one frame
     {"id": 8, "job": "track", ...}         track and matte a range into the folder of a version
     {"id": 9, "job": "correct", ...}       likewise, of an older version, only around the prompts that are new
     {"cancel": 8}                          stop that job
@@ -37,6 +38,7 @@ from mam_video.matting.pipeline import matte_frames
 from mam_video.media import Reader, open_clip
 from mam_video.models.base import Model
 from mam_video.models.registry import load_model
+from mam_video.prompts.text import find_by_text
 from mam_video.report.run import RunReport
 from mam_video.studio.correction import correct_tracks, link_frames, moved_track, widened
 from mam_video.studio.state import State
@@ -98,6 +100,12 @@ class Jobs:
         for part, name in zip(matted.parts or (matted,), prompts, strict=True):
             save_matte(still_file(folder, index, ids[name], key), part.alpha)
         return {"frame": index, "key": key, "state": str(matted.record.state)}
+
+    def find(self, job: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
+        """Find the box of what words say in one frame."""
+        settings = State.of_dict(job["state"]).settings()
+        found = find_by_text(np.load(job["picture"]), job["words"], settings.text, settings.model.device)
+        return {"box": list(found.box.xyxy)}
 
     def track(self, job: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
         """Track and matte a range into the folder of a version."""
@@ -187,6 +195,7 @@ class Jobs:
 _JOBS: Mapping[str, Callable[[Jobs, Mapping[str, Any], Answer], dict[str, Any]]] = {
     "warm": Jobs.warm,
     "still": Jobs.still,
+    "find": Jobs.find,
     "track": Jobs.track,
     "correct": Jobs.correct,
 }

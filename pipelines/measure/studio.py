@@ -105,7 +105,9 @@ def told_tasks(trace: bytes) -> None:
     tasks = [
         (event["dur"] / 1000, event.get("tdur", 0) / 1000)
         for event in events
-        if event["name"] == "ThreadControllerImpl::RunTask" and (event["pid"], event["tid"]) in mains
+        if event["name"] == "ThreadControllerImpl::RunTask"
+        and event["ph"] == "X"
+        and (event["pid"], event["tid"]) in mains
     ]
     wall, spent = zip(*tasks, strict=True)
     for what, times in (("by the clock", wall), ("of CPU time", spent)):

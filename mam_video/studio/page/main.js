@@ -18,7 +18,7 @@ const AHEAD = 12;
 // Acts
 
 async function act(name, given = {}) {
-  if (name === 'set_box' || name === 'add_point' || name === 'remove_point') data.making.add(given.frame);
+  if (name === 'set_box' || name === 'add_point' || name === 'remove_point' || name === 'find') data.making.add(given.frame);
   try {
     took(await send(`/api/${data.clip.shot}/act`, { act: name, ...given }));
   } catch (error) {
@@ -334,6 +334,11 @@ function attach() {
   press('add-subject', async () => { await act('add_subject'); choose(state().subjects.at(-1).id); });
   press('add-mask', () => byId('mask-file').click());
   byId('mask-file').addEventListener('change', (event) => { sendMask(event.target.files[0]); event.target.value = ''; });
+  byId('words').addEventListener('keydown', (event) => {
+    if (event.key !== 'Enter' || !event.target.value.trim()) return;
+    act('find', { subject: chosen().id, frame: data.frame, words: event.target.value });
+    event.target.blur();
+  });
   press('track', () => act('track')); press('stop', () => act('stop'));
   press('run', () => runShot({ shot: data.clip.shot })); press('run-all', () => runShot({ all: true }));
   press('copy', () => navigator.clipboard?.writeText(data.at.command));
@@ -391,6 +396,7 @@ async function begin() {
   const select = byId('shots');
   select.replaceChildren(...desk.shots.map((name, k) => make('option', { value: k, textContent: name })));
   byId('backdrop').querySelector('[value="colour"]').before(...desk.backgrounds.map((name, k) => make('option', { value: `file:${k}`, textContent: name })));
+  byId('words').hidden = !desk.words;
   select.hidden = byId('run-all').hidden = desk.shots.length < 2;
   attach();
   attachPointer({ act, note });
