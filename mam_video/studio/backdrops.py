@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from mam_video.core.arrays import RGB8
 from mam_video.core.errors import UsageError
@@ -33,16 +33,18 @@ class Backdrops(Closeable):
     def __init__(self, names: Sequence[str]) -> None:
         """Raises: UsageError, one cannot be read."""
         self.paths = tuple(str(Path(name).absolute()) for name in names)
+        self._moves = []
         for path in self.paths:
-            load_background(path, *_LEAST, open_clip).close()
+            background = load_background(path, *_LEAST, open_clip)
+            self._moves.append(not isinstance(background, Still))
+            background.close()
         self._clips: dict[int, FrameStore] = {}
         self._encoded: BoundedCache[bytes] = BoundedCache(_PICTURES)
         self._lock = threading.Lock()
 
-    @property
-    def names(self) -> list[str]:
-        """What people call them."""
-        return [Path(path).name for path in self.paths]
+    def entries(self) -> list[dict[str, Any]]:
+        """What the page shows of each: its name, and whether it is a clip."""
+        return [{"name": Path(path).name, "moves": moves} for path, moves in zip(self.paths, self._moves, strict=True)]
 
     def picture(self, number: int, index: int, size: tuple[int, int]) -> bytes:
         """Return what lies behind a frame, encoded for scrubbing at `size` (H, W).
@@ -51,6 +53,7 @@ class Backdrops(Closeable):
         """
         if not 0 <= number < len(self.paths):
             raise UsageError("there is no such background")
+        index = index if self._moves[number] else 0
         found = self._encoded.get((number, index, size))
         if found is None:
             found = view_jpeg(self._made(number, index, size))
@@ -62,20 +65,16 @@ class Backdrops(Closeable):
             store.close()
 
     def _made(self, number: int, index: int, size: tuple[int, int]) -> RGB8:
+        if not self._moves[number]:
+            still = load_background(self.paths[number], *size, open_clip)
+            return (still.picture(0) >> 8).astype("uint8")
         store = self._store(number)
-        if store is not None:
-            last = store.count - 1
-            return covering(store.frame(index if last < 0 else min(index, last)).rgb8, *size)
-        still = load_background(self.paths[number], *size, open_clip)
-        return (still.picture(index) >> 8).astype("uint8")
+        last = store.count - 1
+        return covering(store.frame(index if last < 0 else min(index, last)).rgb8, *size)
 
-    def _store(self, number: int) -> FrameStore | None:
-        """Return the frames of a clip; None: it is a picture."""
+    def _store(self, number: int) -> FrameStore:
+        """Return the frames of a clip."""
         with self._lock:
             if number not in self._clips:
-                background = load_background(self.paths[number], *_LEAST, open_clip)
-                background.close()
-                if isinstance(background, Still):
-                    return None
                 self._clips[number] = FrameStore(open_clip(self.paths[number]))
             return self._clips[number]

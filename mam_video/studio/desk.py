@@ -69,7 +69,7 @@ class Desk(Closeable):
             "shots": [Path(clip).name or clip for clip in self.clips],
             "runs": self.runs.entries(),
             "model": self.model,
-            "backgrounds": self.backdrops.names,
+            "backgrounds": self.backdrops.entries(),
             "words": find_spec("transformers") is not None,
         }
 

@@ -30,7 +30,7 @@ from mam_video.studio.uploads import MOST_BYTES
 from tests.studio.conftest import Served
 
 PATHS = ("/", "/page/main.js", "/api/desk", "/api/knobs", "/api/0/state", "/api/0/frame/0", "/api/0/matte/0",
-         "/api/0/pixel/0?x=1&y=1", "/api/0/report", "/api/0/clip")  # fmt: skip
+         "/api/0/pixel/0?x=1&y=1", "/api/0/report", "/api/0/clip", "/api/0/background/0/0")  # fmt: skip
 
 
 def listen(served: Served, **headers: str) -> ClientConnection:

@@ -181,7 +181,9 @@ def test_backgrounds_lie_as_behind_a_written_preview(clip: Path, tmp_path: Path)
     cv2.imwrite(str(tmp_path / "wall.png"), wall)
     desk = Desk([str(clip)], backgrounds=[str(tmp_path / "wall.png"), str(behind)])
     try:
-        assert desk.entry()["backgrounds"] == ["wall.png", "behind.mov"]
+        assert desk.entry()["backgrounds"] == [
+            {"name": "wall.png", "moves": False}, {"name": "behind.mov", "moves": True},
+        ]  # fmt: skip
         shown = decoded(desk.backdrops.picture(0, 5, SIZE))
         assert shown.shape == (*SIZE, 3) and shown[:, :40].max() < 12 and shown[:, 60:].min() > 188
         values = [decoded(desk.backdrops.picture(1, k, SIZE)).mean() for k in (3, 0, 1, 11)]

@@ -4,7 +4,7 @@ import { data, promptsAt, state } from '/page/store.js';
 export const plate = (frame, full) => `/api/${data.clip.shot}/frame/${frame}${full ? '?size=full' : ''}`;
 
 // What lies behind a frame, of the backgrounds that the command line named.
-export const background = (frame, number) => `/api/${data.clip.shot}/background/${number}/${frame}`;
+export const background = (frame, number) => `/api/${data.clip.shot}/background/${number}/${data.desk.backgrounds[number].moves ? frame : 0}`;
 
 // The number of the background that is chosen; null: it is a colour or the checker.
 export const chosenBackground = () => (data.backdrop.startsWith('file:') ? Number(data.backdrop.slice(5)) : null);

@@ -395,7 +395,7 @@ async function begin() {
   Object.assign(data, lists);
   const select = byId('shots');
   select.replaceChildren(...desk.shots.map((name, k) => make('option', { value: k, textContent: name })));
-  byId('backdrop').querySelector('[value="colour"]').before(...desk.backgrounds.map((name, k) => make('option', { value: `file:${k}`, textContent: name })));
+  byId('backdrop').querySelector('[value="colour"]').before(...desk.backgrounds.map(({ name }, k) => make('option', { value: `file:${k}`, textContent: name })));
   byId('words').hidden = !desk.words;
   select.hidden = byId('run-all').hidden = desk.shots.length < 2;
   attach();

@@ -57,7 +57,7 @@ function drawBehind(act, outputs) {
   byId('behind-row').hidden = !outputs.some((output) => output.kind === 'preview');
   const standard = data.knobs.find((knob) => knob.key === 'output.background').default;
   const now = state().values.output?.background ?? standard;
-  const files = data.desk.backgrounds.map((name, number) => ({ name, number, here: now.endsWith(`/${name}`) || now.endsWith(`\\${name}`) }));
+  const files = data.desk.backgrounds.map(({ name }, number) => ({ name, number, here: now.endsWith(`/${name}`) || now.endsWith(`\\${name}`) }));
   const plain = [...new Set([standard, 'checker', '#000000', '#ffffff', ...(files.some((f) => f.here) ? [] : [now])])];
   const select = byId('behind');
   if (select === document.activeElement) return;
