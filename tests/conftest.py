@@ -15,7 +15,7 @@ from typing import Final
 import pytest
 import torch
 
-from tests.report.browser import CHROMIUM
+from mam_video.testing.studio_page import browser_program
 
 # Words of a reason, what they mean, and how to get it. A reason that none of them tells is a tool's too.
 _BEYOND: Final = (
@@ -77,7 +77,7 @@ def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
 def pytest_configure(config: pytest.Config) -> None:
     """Some tests do less where a program is missing: with --require-tools the run does not begin then."""
     missing = [name for name in ("ffmpeg", "ffprobe") if shutil.which(name) is None]
-    missing += [] if any(map(shutil.which, CHROMIUM)) else ["chromium"]
+    missing += ["chromium"] if browser_program() is None else []
     if config.getoption("--require-tools") and missing:
         raise pytest.UsageError(
             f"--require-tools: missing on the PATH: {', '.join(missing)}; apt-get install ffmpeg chromium"

@@ -33,7 +33,7 @@ def show_progress(
     Yields the functions to call after each matted frame and after each frame that is tracked ahead; None where quiet.
     """
     if progress == "json":
-        yield _lines(count), None
+        yield _lines(count)
         return
     if quiet:
         yield None, None
@@ -111,22 +111,36 @@ def _minutes(seconds: float) -> str:
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
 
 
-def _lines(count: int | None) -> OnFrame:
-    """Print a line of JSON at the first frame and then about once a second."""
+def _lines(count: int | None) -> tuple[OnFrame, Callable[[], None]]:
+    """Make the functions that print a line of JSON at the first frame and then about once a second."""
     states: Counter[str] = Counter()
-    seen = 0
+    seen = found = 0
     printed = -math.inf
+
+    def due() -> bool:
+        nonlocal printed
+        now = time.monotonic()
+        if now - printed < _LINE_SECONDS:
+            return False
+        printed = now
+        return True
 
     def shown(matted: Matted, report: RunReport) -> None:
         nonlocal seen, printed
         states.update(str(record.state) for record in report.records[seen:])
+        if seen == 0 or len(report.records) == count:
+            printed = -math.inf
         seen = len(report.records)
-        now = time.monotonic()
-        if now - printed >= _LINE_SECONDS:
-            printed = now
+        if due():
             print_line(progress_line(report, matted.frame.index, count, states))
 
-    return shown
+    def tracked() -> None:
+        nonlocal found
+        found += 1
+        if due():
+            print_line({"event": "progress", "tracked": found, "done": 0, "total": count})
+
+    return shown, tracked
 
 
 def progress_line(report: RunReport, frame: int, count: int | None, states: Mapping[str, int]) -> dict[str, Any]:
@@ -143,6 +157,7 @@ def progress_line(report: RunReport, frame: int, count: int | None, states: Mapp
         "fps": round(fps, 3),
         "eta": None if left is None else round(left / fps, 1),
         "states": dict(states),
+        "stages": {name: round(seconds, 2) for name, seconds in report.stage_seconds.items()},
     }
 
 

@@ -42,6 +42,10 @@ a file of prompts (TOML):
   frame = 120
   points = [[640, 400], [100, 80, 0]]  # on the subject; with a third value 0, on the background
   subject = "dancer"                   # the subject's name; "subject" if it is left out
+
+  [[prompt]]
+  frame = 200
+  mask = "masks/200.png"               # in place of box and points; found from this file's folder
 """
 
 
@@ -63,8 +67,8 @@ def add_prompts(group: argparse._ActionsContainer) -> None:
         "--prompt",
         action="append",
         metavar="[SUBJECT@]FRAME:WHAT",
-        help="a prompt on a frame, which its number or timecode names: '120:box=X0,Y0,X1,Y1;point=X,Y;point=X,Y,0'; "
-        "may be repeated; with several subjects it names its own: dancer@0:box=X0,Y0,X1,Y1",
+        help="a prompt on a frame, which its number or timecode names: '120:box=X0,Y0,X1,Y1;point=X,Y;point=X,Y,0', or "
+        "120:mask=FILE; may be repeated; with several subjects it names its own: dancer@0:box=X0,Y0,X1,Y1",
     )
     group.add_argument(
         "--prompts", metavar="FILE", help="prompts from a TOML file; `mam-video prompts --help` shows its form"
@@ -75,7 +79,12 @@ def clip_of(info: ClipInfo) -> PromptClip:
     """The facts of a clip that reading prompts needs."""
     from mam_video.prompts.parse import PromptClip
 
-    return PromptClip(info.size, lambda text: frame_index(text, info), info.frames_in_header)
+    def mask_of(path: Path) -> Prompt:
+        from mam_video.jobs.external_masks import prompt_of_mask
+
+        return prompt_of_mask(path, info, "mask")
+
+    return PromptClip(info.size, lambda text: frame_index(text, info), info.frames_in_header, mask_of)
 
 
 def prompt_of(subject: SubjectOptions, reader: Reader, first: int, settings: Settings) -> Prompt | None:
@@ -91,7 +100,7 @@ def prompt_of(subject: SubjectOptions, reader: Reader, first: int, settings: Set
     if subject.mask:
         from mam_video.jobs.external_masks import prompt_of_mask
 
-        return prompt_of_mask(subject.mask, reader)
+        return prompt_of_mask(subject.mask, reader.info)
     if subject.box or points:
         return Prompt.parse(subject.box, points, reader.info.size)
     return None
@@ -203,7 +212,9 @@ def _called(entry: PromptEntry, info: ClipInfo | None) -> str:
 
 def _any_clip() -> PromptClip:
     """Stand in for a clip where only the form of a file is checked: every frame and place is inside it."""
+    from mam_video.core.geometry import Box
     from mam_video.prompts.parse import PromptClip
+    from mam_video.prompts.prompt import Prompt
 
     labels: dict[str, int] = {}
 
@@ -214,4 +225,9 @@ def _any_clip() -> PromptClip:
             raise UsageError(f"frame '{text}' is neither a number nor a timecode")
         return labels.setdefault(text, 10**12 + len(labels))
 
-    return PromptClip((10**9, 10**9), index_of)
+    def mask_of(path: Path) -> Prompt:
+        if not path.is_file():
+            raise UsageError(f"mask {path}: no such file")
+        return Prompt(Box(0, 0, 2, 2), placed=True)  # its subject is not looked at
+
+    return PromptClip((10**9, 10**9), index_of, mask_of=mask_of)

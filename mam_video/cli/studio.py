@@ -36,6 +36,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "be repeated (default: the clip's folder and its project's)",
     )  # fmt: skip
     parser.add_argument(
+        "--background", action="append", metavar="FILE", help="a picture or a clip that the page can show the subject "
+        "over, and that previews can be written over; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
         "--host", default="127.0.0.1", metavar="ADDRESS", help="serve others too, at this address of the machine; "
         "needs --i-know",
     )  # fmt: skip
@@ -58,7 +62,10 @@ def run(options: argparse.Namespace) -> int:
         from mam_video.studio.serve import serve
     except ImportError as error:
         raise UsageError(f"the studio needs {error.name}; install it: pip install 'mam-video[studio]'") from None
-    serve(options.input, host=options.host, port=options.port, places=places, said=_say, opens=_opener(options))
+    serve(
+        options.input, host=options.host, port=options.port, places=places, backgrounds=options.background or (),
+        said=_say, opens=_opener(options),
+    )  # fmt: skip
     return 0
 
 

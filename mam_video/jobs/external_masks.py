@@ -19,7 +19,7 @@ from mam_video.core.frames import Record, State
 from mam_video.core.geometry import ALL_SUBJECT, Box, box_of_mask
 from mam_video.core.settings import Settings
 from mam_video.matting.edge_ops import SURE
-from mam_video.media import Reader
+from mam_video.media import ClipInfo, Reader
 from mam_video.media.mask_reader import Masks
 from mam_video.motion.flow import with_motion
 from mam_video.motion.shot_detection import CutFinder
@@ -108,9 +108,12 @@ def middle_of_trimap(trimap: np.ndarray) -> np.ndarray:
     return np.asarray(to_outside / (to_outside + to_inside), np.float32)
 
 
-def prompt_of_mask(source: str | Path, reader: Reader) -> Prompt:
-    """Read one picture as a mask prompt. Raises: MediaError or UsageError, it does not fit the clip."""
-    with Masks(source, reader.info, "--mask") as masks:
+def prompt_of_mask(source: str | Path, info: ClipInfo, option: str = "--mask") -> Prompt:
+    """Read one picture as a mask prompt; `option` is named in errors.
+
+    Raises: MediaError or UsageError, it does not fit the clip.
+    """
+    with Masks(source, info, option) as masks:
         if not masks.still:
-            raise UsageError(f"--mask {source}: give one picture, of the first frame; --masks takes one for each")
-        return Prompt.of_mask(masks.at(0), f"--mask {source}")
+            raise UsageError(f"{option} {source}: give one picture, of this frame; --masks takes one for each")
+        return Prompt.of_mask(masks.at(0), f"{option} {source}")

@@ -15,6 +15,10 @@ Prompts on several frames may stand in a file, in TOML:
     frame = 120
     points = [[640, 400], [100, 80, 0]]     # on the subject; with a third value 0, on the background
     subject = "dancer"                      # the subject's name; "subject" where it is left out
+
+    [[prompt]]
+    frame = 200
+    mask = "masks/200.png"                  # in place of box and points, from this file's folder; white is subject
 """
 
 from __future__ import annotations

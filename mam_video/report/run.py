@@ -226,6 +226,11 @@ class RunReport:
         spent = {name: round(s - before.get(name, 0.0), 4) for name, s in self._seconds_before.items()}
         self.frame_stages.append({name: s for name, s in spent.items() if s > 0})
 
+    @property
+    def stage_seconds(self) -> dict[str, float]:
+        """Seconds by stage so far, summed over threads, the largest first; empty before the first frame."""
+        return dict(sorted(self._seconds_before.items(), key=lambda item: -item[1]))
+
     def flag_back(self, stand: int) -> None:
         """Flag the frames that hold a static part which was removed later; `stand` is `track.stand`."""
         columns = list(zip(*self.parts, strict=True)) or [tuple(self.records)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any, Final
@@ -31,6 +31,7 @@ _HIDDEN_SECTIONS: Final = (
 )  # a clip is read as it was opened; words are no prompts here
 # What would name files beyond the clip and its project.
 _HIDDEN_KEYS: Final = ("model.sam_weights", "model.mam_weights", "finish.invert")
+MASK_NAME: Final = re.compile(r"[0-9a-f]{16}\.png")
 _BACKGROUND: Final = re.compile(r"checker|#[0-9a-fA-F]{6}")
 
 
@@ -40,10 +41,18 @@ def shown_knobs() -> list[KnobField]:
 
 
 class Clip:
-    """The facts of a clip that acts are checked with: its size and count of frames, and how many places it has."""
+    """The facts of a clip that acts are checked with.
 
-    def __init__(self, info: ClipInfo, count: int, places: int = 2) -> None:
+    places       how many folders outputs may go to
+    masks        names of the files in its folder of masks
+    backgrounds  paths of pictures and clips that previews may lie over
+    """
+
+    def __init__(
+        self, info: ClipInfo, count: int, places: int = 2, masks: Collection[str] = (), backgrounds: Sequence[str] = ()
+    ) -> None:
         self.width, self.height, self.count, self.places = info.width, info.height, count, places
+        self.masks, self.backgrounds = masks, backgrounds
 
 
 Given = Mapping[str, Any]
@@ -103,7 +112,15 @@ def _set_box(state: State, given: Given, clip: Clip) -> Done:
     box = given.get("box")
     if box is None:
         return state.with_prompt(replace(before, box=None)), "remove box"
-    return state.with_prompt(replace(before, box=checked_box(box, clip))), "box"
+    return state.with_prompt(replace(before, box=checked_box(box, clip), mask="")), "box"
+
+
+def _set_mask(state: State, given: Given, clip: Clip) -> Done:
+    """Let a mask of the project's folder of masks show the subject, in place of box and points."""
+    before, mask = _pointed(state, given, clip), given.get("mask")
+    if not isinstance(mask, str) or not MASK_NAME.fullmatch(mask) or mask not in clip.masks:
+        raise UsageError("there is no such mask in the project")
+    return state.with_prompt(replace(before, box=None, points=(), mask=mask)), "mask"
 
 
 def checked_box(box: Any, clip: Clip) -> tuple[float, float, float, float]:
@@ -135,7 +152,7 @@ def _add_point(state: State, given: Given, clip: Clip) -> Done:
     if box is not None and on:
         box = (min(box[0], x), min(box[1], y), max(box[2], x), max(box[3], y))
     label = "point on the subject" if on else "point on the background"
-    return state.with_prompt(replace(before, box=box, points=(*before.points, (x, y, on)))), label
+    return state.with_prompt(replace(before, box=box, points=(*before.points, (x, y, on)), mask="")), label
 
 
 def _remove_point(state: State, given: Given, clip: Clip) -> Done:
@@ -188,6 +205,19 @@ def _set_setting(state: State, given: Given, clip: Clip) -> Done:
     changed = replace(state, values={section: mine for section, mine in values.items() if mine})
     changed.settings()  # raises where the value cannot be
     return changed, f"{each.name.replace('_', ' ')} {'default' if value is None else value}"
+
+
+def _set_background(state: State, given: Given, clip: Clip) -> Done:
+    """Lay previews over one of the backgrounds of the command line, by number; None: as by default."""
+    number = given.get("background")
+    output = dict(state.values.get("output", {}))
+    if number is None:
+        output.pop("background", None)
+        return replace(state, values={**state.values, "output": output}), "background"
+    if not 0 <= _whole(given, "background") < len(clip.backgrounds):
+        raise UsageError("there is no such background; name it: mam-video studio CLIP --background FILE")
+    output["background"] = clip.backgrounds[number]
+    return replace(state, values={**state.values, "output": output}), "background"
 
 
 def _set_outputs(state: State, given: Given, clip: Clip) -> Done:
@@ -245,10 +275,12 @@ _ACTS: Final[dict[str, Callable[[State, Given, Clip], Done]]] = {
     "colour_subject": _colour_subject,
     "remove_subject": _remove_subject,
     "set_box": _set_box,
+    "set_mask": _set_mask,
     "add_point": _add_point,
     "remove_point": _remove_point,
     "clear_prompt": _clear_prompt,
     "set_span": _set_span,
     "set_setting": _set_setting,
+    "set_background": _set_background,
     "set_outputs": _set_outputs,
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 from importlib import resources
 from typing import Any, Final
 
@@ -17,6 +19,7 @@ from mam_video.core.settings import FinishSettings
 from mam_video.core.untrusted import line_of, parse_json
 from mam_video.studio.desk import Desk
 from mam_video.studio.mattes import Wanted, shown_value, tried_edges
+from mam_video.studio.pictures import view_size
 from mam_video.studio.security import REPORT_POLICY
 from mam_video.studio.shot import Shot
 from mam_video.studio.sockets import listen
@@ -38,7 +41,9 @@ def make_app(desk: Desk) -> Starlette:
             Route("/api/{shot:int}/clip", routes.clip),
             Route("/api/{shot:int}/state", routes.state),
             Route("/api/{shot:int}/act", routes.act, methods=["POST"]),
+            Route("/api/{shot:int}/mask/{index:int}", routes.mask, methods=["POST"]),
             Route("/api/{shot:int}/frame/{index:int}", routes.frame),
+            Route("/api/{shot:int}/background/{number:int}/{index:int}", routes.background),
             Route("/api/{shot:int}/matte/{index:int}", routes.matte),
             Route("/api/{shot:int}/pixel/{index:int}", routes.pixel),
             Route("/api/{shot:int}/version/{number:int}", routes.version),
@@ -59,6 +64,7 @@ class _Routes:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._uploading = asyncio.Lock()
         folder = resources.files("mam_video.studio") / "page"
         self._files = {
             each.name: each.read_bytes() for each in folder.iterdir() if each.name.rpartition(".")[2] in _TYPES
@@ -99,6 +105,10 @@ class _Routes:
                 shot.tracking.stop()
             elif name == "still":
                 shot.still(_index(given.get("frame"), shot))
+            elif name == "find":
+                shot.stills.find(
+                    _whole(given, "subject"), _index(given.get("frame"), shot), str(given.get("words", ""))
+                )
             else:
                 shot.act(str(name), given)
                 if name in _POINTING:
@@ -106,6 +116,23 @@ class _Routes:
             return shot.summary()
 
         return JSONResponse(await run_in_threadpool(done))
+
+    async def mask(self, request: Request) -> Response:
+        """Take a mask of a frame. One is read at a time, so that many hold no more memory than one."""
+        shot = await self._shot(request)
+        index = _index(request.path_params["index"], shot)
+        subject = _number(request.query_params.get("subject"))
+        if request.headers.get("content-type") != "image/png":
+            raise UsageError("a mask is a PNG picture: the subject white, all else black")
+        async with self._uploading:
+            data = await request.body()
+
+            def done() -> dict[str, Any]:
+                shot.take_mask(subject, index, data)
+                shot.still(index)
+                return shot.summary()
+
+            return JSONResponse(await run_in_threadpool(done))
 
     async def queue(self, request: Request) -> Response:
         given = await _body(request)
@@ -120,6 +147,16 @@ class _Routes:
             return Response(status_code=304, headers={"etag": tag})
         data = await run_in_threadpool(shot.frames.picture, index, full=full)
         return Response(data, media_type="image/png" if full else "image/jpeg", headers={"etag": tag})
+
+    async def background(self, request: Request) -> Response:
+        shot = await self._shot(request)
+        index, number = _index(request.path_params["index"], shot), request.path_params["number"]
+        width, height = view_size(shot.info.width, shot.info.height)
+        data = await run_in_threadpool(self._desk.backdrops.picture, number, index, (height, width))
+        tag = f'"{hashlib.sha256(data).hexdigest()[:20]}"'
+        if _has(request, tag):
+            return Response(status_code=304, headers={"etag": tag})
+        return Response(data, media_type="image/jpeg", headers={"etag": tag})
 
     async def matte(self, request: Request) -> Response:
         shot = await self._shot(request)
@@ -189,6 +226,13 @@ async def _body(request: Request) -> dict[str, Any]:
 def _index(value: Any, shot: Shot) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < shot.frames.count:
         raise UsageError(f"the clip has the frames 0-{shot.frames.count - 1}")
+    return value
+
+
+def _whole(given: dict[str, Any], name: str) -> int:
+    value = given.get(name)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UsageError(f"{name} must be a whole number")
     return value
 
 

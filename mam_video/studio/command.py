@@ -50,7 +50,7 @@ def command_of(
     """
     where = ["--track", version.track] if version is not None else ["--prompts", str(folder / "prompts.toml")]
     first = 0 if state.span is None else state.span[0]
-    if version is None and any(each.frames[0] > first for each in state.several):
+    if version is None and any(frames[0] > first for frames in state.prompted.values()):
         where.append("--backward")
     command = [PROGRAM, "matte", str(Path(clip).absolute()), *where, "--config", str(folder / "settings.toml")]
     if state.span is not None:

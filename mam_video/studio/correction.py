@@ -24,6 +24,7 @@ def correct_tracks(
     folder: Path,
     state: State,
     again: Iterable[Sequence[int]],
+    masks: Path,
     reader: Reader,
     model: Model,
     settings: Settings,
@@ -31,12 +32,14 @@ def correct_tracks(
 ) -> list[range]:
     """Write the tracks of a version into `folder`, corrected by the prompts `again` (subject id and frame).
 
-    Returns: the frames that were tracked again, as ranges that do not meet, in order.
+    `masks` is the folder of masks. Returns: the frames that were tracked again, as ranges that do not meet, in order.
     """
     new = {(int(subject), int(frame)) for subject, frame in again}
     spans: list[range] = []
     for key, name in old.subjects.items():
-        mine = {p.frame: p.prompt() for p in state.prompts if p.subject == int(key) and (p.subject, p.frame) in new}
+        mine = {
+            p.frame: p.prompt(masks) for p in state.prompts if p.subject == int(key) and (p.subject, p.frame) in new
+        }
         target = folder / f"{name}.track"
         source = old.folder / f"{name}.track"
         if not mine:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from mam_video.core.sections import EDGE_KEYS, MODEL_NAMES
 from mam_video.media import kinds
 from mam_video.runtime.lifecycle import Closeable
 from mam_video.studio.acts import shown_knobs
+from mam_video.studio.backdrops import Backdrops
 from mam_video.studio.events import Events
 from mam_video.studio.runs import RunQueue
 from mam_video.studio.shot import Shot
@@ -24,11 +26,19 @@ _MOST_OPEN: Final = 3  # shots whose frames are held; the others are opened agai
 class Desk(Closeable):
     """All that one server works on. Thread-safe."""
 
-    def __init__(self, clips: Sequence[str], places: Sequence[Path] = ()) -> None:
-        """`clips` as `open_clip` takes them; `places`: more folders that outputs may lie in."""
+    def __init__(self, clips: Sequence[str], places: Sequence[Path] = (), backgrounds: Sequence[str] = ()) -> None:
+        """Put clips on the desk.
+
+        Args:
+            clips: as `open_clip` takes them.
+            places: more folders that outputs may lie in.
+            backgrounds: pictures and clips that previews may lie over.
+        Raises: UsageError, there is no clip, or a background cannot be read.
+        """
         if not clips:
             raise UsageError("no clip is named")
         self.clips, self._places = tuple(clips), tuple(places)
+        self.backdrops = Backdrops(backgrounds)
         self.events = Events()
         self.hand, self.tracker = Worker(), Worker(background=True)
         self.runs = RunQueue(self.events)
@@ -43,7 +53,9 @@ class Desk(Closeable):
         with self._lock:
             found = self._shots.pop(number, None)
             if found is None:
-                found = Shot(number, self.clips[number], self.events, self.hand, self.tracker, self._places)
+                found = Shot(
+                    number, self.clips[number], self.events, self.hand, self.tracker, self._places, self.backdrops.paths
+                )
             self._shots[number] = found  # the last one is the one used last
             for other in [k for k, shot in self._shots.items() if k != number and not shot.busy]:
                 if len(self._shots) <= _MOST_OPEN:
@@ -57,6 +69,8 @@ class Desk(Closeable):
             "shots": [Path(clip).name or clip for clip in self.clips],
             "runs": self.runs.entries(),
             "model": self.model,
+            "backgrounds": self.backdrops.entries(),
+            "words": find_spec("transformers") is not None,
         }
 
     def queue(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,7 +81,7 @@ class Desk(Closeable):
         elif isinstance(shot, int):
             self._add(self.shot(shot))
         elif given.get("all") is True:
-            pointed = [k for k in range(len(self.clips)) if self.shot(k).state.several and not self.runs.has(k)]
+            pointed = [k for k in range(len(self.clips)) if self.shot(k).state.prompted and not self.runs.has(k)]
             if not pointed:
                 raise UsageError("no shot is left to run: draw a box in each one first")
             for k in pointed:
@@ -77,7 +91,7 @@ class Desk(Closeable):
         return {"runs": self.runs.entries()}
 
     def _add(self, shot: Shot) -> None:
-        if shot.usable() is None and not shot.state.several:
+        if shot.usable() is None and not shot.state.prompted:
             raise UsageError(f"{Path(shot.clip).name}: draw a box around the subject first")
         self.runs.add(shot.number, Path(shot.clip).name, shot.command())
 
@@ -105,6 +119,7 @@ class Desk(Closeable):
             for shot in self._shots.values():
                 shot.close()
             self._shots.clear()
+        self.backdrops.close()
 
 
 def _knob(each: KnobField) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from mam_video.media import ClipInfo
 from mam_video.runtime.append_log import flushed
@@ -14,13 +14,20 @@ from mam_video.runtime.commit import hidden_beside
 from mam_video.runtime.os_errors import writing
 from mam_video.studio.state import State
 
+MASKS: Final = "masks"  # the folder of masks in a project
+
 
 def save_text(path: Path, text: str) -> None:
     """Write a text under its name, whole or not at all, and wait until it is on the disk. Raises: MediaError."""
+    save_bytes(path, text.encode())
+
+
+def save_bytes(path: Path, data: bytes) -> None:
+    """Write a file as `save_text` does."""
     beside = hidden_beside(path)
     with writing(path):
         try:
-            beside.write_text(text, encoding="utf-8")
+            beside.write_bytes(data)
             flushed(beside)
             beside.replace(path)
             flush_folder(path.parent)
@@ -49,6 +56,8 @@ def prompts_text(state: State, info: ClipInfo) -> str:
             continue
         lines += ["[[prompt]]", f"frame = {info.frame_number(each.frame)}"]
         lines.append(f"subject = {_toml(names[each.subject])}")
+        if each.mask:
+            lines.append(f"mask = {_toml(f'{MASKS}/{each.mask}')}")
         if each.box is not None:
             lines.append(f"box = {_toml(list(each.box))}")
         if each.points:

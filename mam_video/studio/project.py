@@ -6,6 +6,7 @@
         project.json     subjects with their colours, range, outputs, and which version is shown
         journal          every act, each flushed to the disk before it is acknowledged; for undo and after a crash
         versions/N/      what was tracked and matted: NAME.track as `matte --track` takes it, and mattes to look at
+        masks/           pictures that show a subject on a frame; `prompts.toml` names them
         stills/          mattes of single prompted frames; made again where they are missing
         report/          the report of the last run
 
@@ -27,8 +28,10 @@ from mam_video.runtime.append_log import AppendLog, flushed
 from mam_video.runtime.commit import Lock
 from mam_video.runtime.lifecycle import Closeable
 from mam_video.runtime.os_errors import writing
-from mam_video.studio.plain_files import flush_folder, prompts_text, save_text, settings_text
+from mam_video.studio.acts import MASK_NAME
+from mam_video.studio.plain_files import MASKS, flush_folder, prompts_text, save_text, settings_text
 from mam_video.studio.state import State
+from mam_video.studio.versions import begun_entry
 
 _MOST: Final = 200  # acts that can be undone; older ones are dropped when a project is opened
 _SUFFIX: Final = ".studio"
@@ -42,7 +45,7 @@ def folder_of(clip: Path) -> Path:
 def check_inside(folder: Path) -> None:
     """Raises: UsageError, a part of the project is a link that leads out of it."""
     home = folder.absolute().parent.resolve() / folder.name
-    for name in ("", "versions", "stills", "report", "journal", "prompts.toml", "settings.toml", "project.json"):
+    for name in ("", "versions", "stills", MASKS, "report", "journal", "prompts.toml", "settings.toml", "project.json"):
         path = folder / name
         if path.is_symlink() or (path.exists() and not path.resolve().is_relative_to(home)):
             raise UsageError(f"{path}: is a link; a project lies in a folder of its own, so remove the link")
@@ -51,6 +54,8 @@ def check_inside(folder: Path) -> None:
 class Project(Closeable):
     """The history of one shot's states, in files. One process has a project open at a time.
 
+    cut_off  the folder of a version that was being made when its server was killed; None: there is none
+
     Raises: UsageError, another studio has it open; MediaError, it cannot be read or written.
     """
 
@@ -58,7 +63,8 @@ class Project(Closeable):
         self.folder, self._info = folder, info
         check_inside(folder)
         self._saved: dict[str, str] = {}  # files as they stand, by name
-        for inner in (folder, folder / "versions", folder / "stills"):
+        self.cut_off: Path | None = None
+        for inner in (folder, folder / "versions", folder / "stills", folder / MASKS):
             with writing(inner):
                 inner.mkdir(exist_ok=True)
         try:
@@ -68,6 +74,7 @@ class Project(Closeable):
         try:
             self._open_journal()
             self._drop_versions()
+            self._drop_masks()
             self._save_files()
         except BaseException:
             self._lock.close()
@@ -193,11 +200,22 @@ class Project(Closeable):
         return {state.version for _, state in self._history if state.version is not None}
 
     def _drop_versions(self) -> None:
-        """Remove versions that no undo or redo leads to, and those that a crash cut off."""
+        """Remove versions that no undo or redo leads to, but for the last one that a crash cut off."""
         named = self._named()
-        for path in (self.folder / "versions").iterdir():
-            if path.name.isdigit() and not path.is_symlink() and int(path.name) not in named:
+        folders = [p for p in (self.folder / "versions").iterdir() if p.name.isdigit() and not p.is_symlink()]
+        last = max(folders, key=lambda path: int(path.name), default=None)
+        if last is not None and int(last.name) not in named and begun_entry(last) is not None:
+            self.cut_off = last
+        for path in folders:
+            if int(path.name) not in named and path != self.cut_off:
                 shutil.rmtree(path, ignore_errors=True)
+
+    def _drop_masks(self) -> None:
+        """Remove masks that no undo or redo leads to."""
+        named = {prompt.mask for _, state in self._history for prompt in state.prompts}
+        for path in (self.folder / MASKS).iterdir():
+            if MASK_NAME.fullmatch(path.name) and path.name not in named:
+                path.unlink(missing_ok=True)
 
     def _save_files(self) -> None:
         state = self.state

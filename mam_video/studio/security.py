@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 import secrets
 from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
@@ -23,7 +24,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mam_video.studio.uploads import MOST_BYTES
+
 MOST_BODY: Final = 256 << 10  # bytes of a request; acts have some hundred
+_MASK: Final = re.compile(r"/api/\d{1,9}/mask/\d{1,9}")  # where a picture may be sent
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -70,10 +74,11 @@ class Guard:
             return
         if scope["type"] == "http":
             length = headers.get("content-length", "0")
-            if not length.isdigit() or int(length) > MOST_BODY:
+            most = MOST_BYTES if scope["method"] == "POST" and _MASK.fullmatch(scope["path"]) else MOST_BODY
+            if not length.isdigit() or int(length) > most:
                 await PlainTextResponse("the request is too large", 413)(scope, receive, send)
                 return
-            await self._bounded(scope, receive, send)
+            await self._bounded(scope, receive, send, most)
         else:
             await self._app(scope, receive, send)
 
@@ -107,7 +112,7 @@ class Guard:
         answer.headers.update(_HEADERS)
         return answer
 
-    async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _bounded(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
         seen = 0
 
         async def limited() -> Message:
@@ -115,7 +120,7 @@ class Guard:
             message = await receive()
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
-                if seen > MOST_BODY:
+                if seen > most:
                     # The application answers with it. The connection ends, so that the rest is not read.
                     raise HTTPException(413, "the request is too large", {"connection": "close"})
             return message

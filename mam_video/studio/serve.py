@@ -93,14 +93,15 @@ def serve(
     host: str,
     port: int,
     places: Sequence[Path],
+    backgrounds: Sequence[str],
     said: Callable[[str], None],
     opens: Callable[[str], object],
 ) -> None:
     """Serve the page until Ctrl-C. `said` prints a line, `opens` shows an address in a browser.
 
-    Raises: UsageError or MediaError, the clip cannot be opened or the port cannot be used.
+    Raises: UsageError or MediaError, the clip or a background cannot be opened or the port cannot be used.
     """
-    desk = Desk(clips_in(source), places)
+    desk = Desk(clips_in(source), places, backgrounds)
     try:
         desk.shot(0)
         page = PageServer(desk, host, port)

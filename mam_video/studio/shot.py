@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from threading import Lock, RLock
-from typing import Any, Final
-
-import numpy as np
+from threading import RLock
+from typing import Any
 
 from mam_video.media import expected_bytes, open_clip
 from mam_video.media.open import identity_of
@@ -18,26 +16,29 @@ from mam_video.studio.events import Events
 from mam_video.studio.frame_store import FrameStore
 from mam_video.studio.mattes import Mattes
 from mam_video.studio.pictures import view_size
+from mam_video.studio.plain_files import MASKS
 from mam_video.studio.project import Project, folder_of
 from mam_video.studio.state import Output, State
+from mam_video.studio.stills import Stills
 from mam_video.studio.tracking import Tracking
-from mam_video.studio.versions import Version, still_file, still_key
+from mam_video.studio.uploads import keep_mask
+from mam_video.studio.versions import Version
 from mam_video.studio.workers import Worker
-
-_MOST_STILLS: Final = 400  # files of mattes of single frames; older ones are removed
 
 
 class Shot(Closeable):
     """A shot that is open. Thread-safe.
 
-    places  folders that outputs may lie in: the clip's, the project's, those of the command line
+    places       folders that outputs may lie in: the clip's, the project's, those of the command line
+    backgrounds  pictures and clips that previews may lie over
     """
 
     def __init__(
-        self, number: int, clip: str, events: Events, hand: Worker, tracker: Worker, places: tuple[Path, ...] = ()
-    ) -> None:
+        self, number: int, clip: str, events: Events, hand: Worker, tracker: Worker, places: tuple[Path, ...] = (),
+        backgrounds: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
         """Open clip and project. `hand` does what a click asks for, `tracker` what takes long."""
-        self.number, self.clip, self._events, self._hand = number, clip, events, hand
+        self.number, self.clip, self._events = number, clip, events
         reader = open_clip(clip)
         try:
             self.info = reader.info
@@ -47,13 +48,15 @@ class Shot(Closeable):
             reader.close()
             raise
         self.places = (Path(clip).absolute().parent, self.folder, *places)
+        self.backgrounds = backgrounds
         self._identity = str(identity_of(clip)["names and times of change"])
         self.frames = FrameStore(reader, self._indexed)
         self.mattes = Mattes(self.project)
         self.tracking = Tracking(self, events, tracker)
         self._lock = RLock()
-        self._stills = Lock()
-        self._still_jobs: dict[tuple[int, str], int] = {}
+        self.stills = Stills(self, events, hand)
+        if self.project.cut_off is not None:
+            self.tracking.take_over(self.project.cut_off)
 
     @property
     def identity(self) -> str:
@@ -61,9 +64,14 @@ class Shot(Closeable):
         return self._identity
 
     @property
+    def masks(self) -> Path:
+        """The folder of masks."""
+        return self.folder / MASKS
+
+    @property
     def busy(self) -> bool:
         """Whether something is being made for this shot."""
-        return self.tracking.entry() is not None or bool(self._still_jobs)
+        return self.tracking.entry() is not None or self.stills.busy
 
     @property
     def state(self) -> State:
@@ -73,9 +81,16 @@ class Shot(Closeable):
     def act(self, name: str, given: Mapping[str, Any]) -> None:
         """Apply an act of the page; it is saved when this returns. Raises: UsageError."""
         with self._lock:
-            state, label = apply_act(self.state, name, given, Clip(self.info, self.frames.count, len(self.places)))
+            masks = [path.name for path in self.masks.iterdir()] if name == "set_mask" else ()
+            clip = Clip(self.info, self.frames.count, len(self.places), masks, self.backgrounds)
+            state, label = apply_act(self.state, name, given, clip)
             self.project.act(state, label)
         self._changed()
+
+    def take_mask(self, subject: int, frame: int, data: bytes) -> None:
+        """Let a mask, the bytes of a PNG, show a subject on a frame. Raises: UsageError or MediaError."""
+        name = keep_mask(self.masks, data, self.info.size)
+        self.act("set_mask", {"subject": subject, "frame": frame, "mask": name})
 
     def put(self, state: State, label: str) -> None:
         """Make a state hold that the server itself made, such as one with a new version."""
@@ -93,30 +108,8 @@ class Shot(Closeable):
         self._changed()
 
     def still(self, frame: int) -> bool:
-        """Have the matte of a prompted frame made by itself. Returns whether it is there already or being made."""
-        state = self.state
-        if not any(p.shows for p in state.prompts if p.frame == frame):
-            return False
-        key = still_key(state, frame)
-        wanted = [p.subject for p in state.prompts if p.frame == frame and p.shows]
-        if all(still_file(self.folder / "stills", frame, subject, key).exists() for subject in wanted):
-            self._events.tell("still", shot=self.number, frame=frame, ended=True, message="")
-            return True
-        with self._stills:
-            if (frame, key) in self._still_jobs:
-                return True
-            for (other, _), number in self._still_jobs.items():
-                if other == frame:  # the prompt was changed before its matte was made
-                    self._hand.cancel(number)
-            picture = self.folder / "stills" / f".{frame}.npy"
-            np.save(picture, self.frames.frame(frame).rgb8)
-            job = {
-                "job": "still", "state": state.as_dict(), "frame": frame, "folder": str(self.folder / "stills"),
-                "picture": str(picture),
-            }  # fmt: skip
-            self._still_jobs[frame, key] = self._hand.send(job, lambda entry: self._still_made(frame, key, entry))
-        self._events.tell("still", shot=self.number, frame=frame, ended=False)
-        return True
+        """Have the matte of a prompted frame made by itself, as `Stills.make`."""
+        return self.stills.make(frame)
 
     def summary(self) -> dict[str, Any]:
         """All that the page shows of this shot beside pictures."""
@@ -186,16 +179,3 @@ class Shot(Closeable):
 
     def _indexed(self, indexed: int, count: int, ended: bool) -> None:
         self._events.tell("indexed", shot=self.number, indexed=indexed, ended=ended, count=count)
-
-    def _still_made(self, frame: int, key: str, entry: dict[str, Any]) -> None:
-        with self._stills:  # `still` may not have noted the job yet
-            self._still_jobs.pop((frame, key), None)
-        (self.folder / "stills" / f".{frame}.npy").unlink(missing_ok=True)
-        self._trim_stills()
-        message = entry.get("message", "") if entry["event"] in ("error", "crashed") else ""
-        self._events.tell("still", shot=self.number, frame=frame, ended=True, message=message)
-
-    def _trim_stills(self) -> None:
-        files = sorted((self.folder / "stills").glob("*.png"), key=lambda path: path.stat().st_mtime)
-        for path in files[:-_MOST_STILLS]:
-            path.unlink(missing_ok=True)

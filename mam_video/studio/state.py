@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
 from mam_video.core.errors import UsageError
 from mam_video.core.geometry import Box, Point
 from mam_video.core.settings import Settings
+from mam_video.media.still_images import read_alpha
 from mam_video.prompts.prompt import DEFAULT_SUBJECT, Prompt, Prompts
 
 # Colours of subjects, in the order in which they are given.
@@ -28,22 +30,26 @@ class Subject:
 class Pointed:
     """The prompt of one subject on one frame, in pixels of the upright picture.
 
-    box     x0, y0, x1, y1; None: points alone
+    box     x0, y0, x1, y1; None: points alone, or a mask
     points  x, y, and whether it lies on the subject
+    mask    name of a file in the project's folder of masks, in place of box and points; "": none
     """
 
     subject: int
     frame: int
     box: tuple[float, float, float, float] | None = None
     points: tuple[tuple[float, float, bool], ...] = ()
+    mask: str = ""
 
     @property
     def shows(self) -> bool:
         """Whether it shows a subject: points on the background alone do not."""
-        return self.box is not None or any(on for *_, on in self.points)
+        return self.box is not None or self.mask != "" or any(on for *_, on in self.points)
 
-    def prompt(self) -> Prompt:
-        """Return the prompt for the library."""
+    def prompt(self, masks: Path) -> Prompt:
+        """Return the prompt for the library. Raises: MediaError, its mask is not in the folder `masks`."""
+        if self.mask:
+            return Prompt.of_mask(read_alpha(masks / self.mask), str(masks / self.mask))
         box = None if self.box is None else Box(*self.box)
         return Prompt(box, tuple(Point(x, y, on) for x, y, on in self.points), placed=True)
 
@@ -90,15 +96,27 @@ class State:
     def with_prompt(self, pointed: Pointed) -> State:
         """Put a prompt in the place of that of its subject and frame; an empty one removes it."""
         others = [p for p in self.prompts if (p.subject, p.frame) != (pointed.subject, pointed.frame)]
-        kept = [*others, pointed] if pointed.box is not None or pointed.points else others
+        kept = [*others, pointed] if pointed.box is not None or pointed.points or pointed.mask else others
         return replace(self, prompts=tuple(sorted(kept, key=lambda p: (p.frame, p.subject))))
 
     @property
-    def several(self) -> list[Prompts]:
-        """The prompts that show a subject, by subject, as jobs take them."""
+    def prompted(self) -> dict[str, list[int]]:
+        """The frames on which prompts show a subject, in order, by its name; subjects without any are left out."""
+        found = {}
+        for subject in self.subjects:
+            frames = sorted(p.frame for p in self.prompts if p.subject == subject.id and p.shows)
+            if frames:
+                found[subject.name] = frames
+        return found
+
+    def several(self, masks: Path) -> list[Prompts]:
+        """Return the prompts that show a subject, by subject, as jobs take them.
+
+        `masks` is the folder of masks. Raises: MediaError, one is not there.
+        """
         found = []
         for subject in self.subjects:
-            mine = {p.frame: p.prompt() for p in self.prompts if p.subject == subject.id and p.shows}
+            mine = {p.frame: p.prompt(masks) for p in self.prompts if p.subject == subject.id and p.shows}
             if mine:
                 found.append(Prompts.of(mine, subject.name))
         return found
@@ -120,7 +138,13 @@ class State:
         return {
             "subjects": [{"id": s.id, "name": s.name, "colour": s.colour} for s in self.subjects],
             "prompts": [
-                {"subject": p.subject, "frame": p.frame, "box": p.box, "points": [list(point) for point in p.points]}
+                {
+                    "subject": p.subject,
+                    "frame": p.frame,
+                    "box": p.box,
+                    "points": [list(point) for point in p.points],
+                    **({"mask": p.mask} if p.mask else {}),
+                }
                 for p in self.prompts
             ],
             "span": self.span,
@@ -138,6 +162,7 @@ class State:
                 int(p["frame"]),
                 None if p["box"] is None else _four(p["box"]),
                 tuple((float(x), float(y), bool(on)) for x, y, on in p["points"]),
+                str(p.get("mask", "")),
             )
             for p in entry["prompts"]
         ]

@@ -14,7 +14,7 @@ from mam_video.studio.command import run_span
 from mam_video.studio.events import Events
 from mam_video.studio.plain_files import save_text
 from mam_video.studio.state import State
-from mam_video.studio.versions import EDGE_SECTIONS, Version
+from mam_video.studio.versions import EDGE_SECTIONS, Version, begun_entry
 from mam_video.studio.workers import Worker
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ class Tracking:
         """
         shot, state = self._shot, self._shot.state
         first, last = run_span(state, shot.frames.count)
-        several = state.several
-        if not several:
+        prompted = state.prompted
+        if not prompted:
             raise UsageError("draw a box around the subject first")
-        outside = sorted({k for each in several for k in each.frames if not first <= k <= last})
+        outside = sorted({k for frames in prompted.values() for k in frames if not first <= k <= last})
         if outside:
             raise UsageError(f"frame {outside[0]} has a prompt outside the range; widen the range or remove the prompt")
         with self._lock:
@@ -48,16 +48,41 @@ class Tracking:
             number, folder = shot.project.new_version()
             old = shot.mattes.version(state.version)
             again = None if old is None else _corrections(old, state, (first, last))
-            job: dict[str, Any] = {"clip": shot.clip, "state": state.as_dict(), "folder": str(folder)}
+            job: dict[str, Any] = {
+                "clip": shot.clip,
+                "state": state.as_dict(),
+                "folder": str(folder),
+                "masks": str(shot.masks),
+            }
             if old is not None and again:
                 self._running = running = _Running(number, folder, state, old.span, corrects=True)
                 job |= {"job": "correct", "old": str(old.folder), "again": again}
             else:
                 self._running = running = _Running(number, folder, state, (first, last))
                 job |= {"job": "track", "span": state.span}
+            entry = {**_tracked_with(state), "span": running.span, "corrects": running.corrects}
+            save_text(folder / "begun.json", json.dumps(entry) + "\n")
             running.job = self._worker.send(job, lambda entry: self._heard(running, entry))
         self._tell()
         return number
+
+    def take_over(self, folder: Path) -> None:
+        """Make a version of what was matted when the server was killed; call it before anything is tracked.
+
+        The frames of a correction are removed: those around them are missing.
+        """
+        entry = begun_entry(folder) or {}
+        try:
+            first, last = (int(k) for k in entry["span"])
+            found = Version(int(folder.name), folder, dict(entry["subjects"]), (first, last), [], {}, False)
+            corrects = bool(entry.pop("corrects"))
+        except (KeyError, TypeError, ValueError):
+            corrects = True
+        done = [] if corrects else found.frames_in_order()
+        if not done:
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+        self._keep(folder, {**entry, "span": (done[0], done[-1]), "whole": False}, f"track to frame {done[-1]}")
 
     def corrects(self) -> bool:
         """Whether `start` would only correct the version that is shown."""
@@ -79,7 +104,7 @@ class Tracking:
             return None
         return {
             "version": running.number, "span": running.span, "tracked": running.tracked, "matted": len(running.frames),
-            "subjects": len(running.state.several), "corrects": running.corrects,
+            "subjects": len(running.state.prompted), "corrects": running.corrects,
         }  # fmt: skip
 
     def version_entry(self, version: Version) -> dict[str, Any]:
@@ -139,9 +164,14 @@ class Tracking:
             return
         span = running.span if running.corrects else (running.frames[0], running.frames[-1])
         entry = {**_tracked_with(running.state), "span": span, "whole": whole}
-        save_text(running.folder / "version.json", json.dumps(entry) + "\n")
         label = "correct" if running.corrects else "track" if whole else f"track to frame {span[1]}"
-        self._shot.put(replace(self._shot.state, version=running.number), label)
+        self._keep(running.folder, entry, label)
+
+    def _keep(self, folder: Path, entry: dict[str, Any], label: str) -> None:
+        """Write what a version is, last of its files, and make a state with it."""
+        save_text(folder / "version.json", json.dumps(entry) + "\n")
+        self._shot.put(replace(self._shot.state, version=int(folder.name)), label)
+        (folder / "begun.json").unlink(missing_ok=True)
 
     def _tell(self) -> None:
         self._events.tell("changed", shot=self._shot.number)

@@ -1,5 +1,7 @@
 """Versions of a shot on the disk: what was tracked and matted, frame by frame, and mattes of single prompted frames.
 
+versions/N/begun.json         what version.json will say, but for "whole": written first, so that a killed server's
+                               frames are found again
 versions/N/version.json       {"subjects": {"0": "dancer"}, "span": [0, 99], "prompts": [...], "values": {...},
                                "whole": true}: written last
 versions/N/records.jsonl      a line for each frame, as they come
@@ -44,7 +46,10 @@ def still_key(state: State, frame: int) -> str:
     """Return what a matte of a prompted frame by itself depends on, in a few letters."""
     prompts = [p for p in state.prompts if p.frame == frame]
     values = {section: mine for section, mine in state.values.items() if section not in EDGE_SECTIONS}
-    entry = [[(p.subject, p.box, p.points) for p in prompts], {key: dict(mine) for key, mine in values.items()}]
+    entry = [
+        [(p.subject, p.box, p.points, *([p.mask] if p.mask else ())) for p in prompts],
+        {key: dict(mine) for key, mine in values.items()},
+    ]
     return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -93,6 +98,15 @@ def record_entry(record: Record) -> dict[str, Any]:
     }
 
 
+def begun_entry(folder: Path) -> dict[str, Any] | None:
+    """Read what a version that is being made is made with; None where the folder does not say."""
+    try:
+        entry = parse_json((folder / "begun.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return entry if isinstance(entry, dict) else None
+
+
 @dataclass(frozen=True, slots=True)
 class Version:
     """What is known of a version.
@@ -135,6 +149,16 @@ class Version:
         """What was found, a table for each frame, in order; the last line of a frame holds."""
         found = {frame: parse_json(text) for frame, text in self.lines()}
         return [found[k] for k in sorted(found)]
+
+    def frames_in_order(self) -> list[int]:
+        """The frames from the first of `span` on that have all their mattes, up to the first one that lacks any."""
+        there = {frame for frame, _ in self.lines()}
+        found = []
+        for frame in range(self.span[0], self.span[1] + 1):
+            if frame not in there or not all(matte_file(self.folder, frame, int(k)).exists() for k in self.subjects):
+                break
+            found.append(frame)
+        return found
 
     def lines(self) -> list[tuple[int, str]]:
         """The lines of the records with their frames; a line that is cut off or damaged is left out."""

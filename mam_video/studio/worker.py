@@ -1,6 +1,7 @@
 """The process that holds a model: it takes jobs as lines of JSON on its input and answers on its output.
 
     {"id": 7, "job": "still", ...}         matte one prompted frame by itself
+    {"id": 7, "job": "find", ...}          find the box of what words say in one frame
     {"id": 8, "job": "track", ...}         track and matte a range into the folder of a version
     {"id": 9, "job": "correct", ...}       likewise, of an older version, only around the prompts that are new
     {"cancel": 8}                          stop that job
@@ -37,6 +38,7 @@ from mam_video.matting.pipeline import matte_frames
 from mam_video.media import Reader, open_clip
 from mam_video.models.base import Model
 from mam_video.models.registry import load_model
+from mam_video.prompts.text import find_by_text
 from mam_video.report.run import RunReport
 from mam_video.studio.correction import correct_tracks, link_frames, moved_track, widened
 from mam_video.studio.state import State
@@ -88,7 +90,10 @@ class Jobs:
         """Matte the subjects that are prompted on one frame."""
         state, index, folder = State.of_dict(job["state"]), int(job["frame"]), Path(job["folder"])
         settings = _unfinished(state.settings())
-        prompts = {s.name: p.prompt() for s in state.subjects if (p := state.at(s.id, index)) is not None and p.shows}
+        masks = Path(job["masks"])
+        prompts = {
+            s.name: p.prompt(masks) for s in state.subjects if (p := state.at(s.id, index)) is not None and p.shows
+        }
         picture = np.load(job["picture"])
         (matted,) = matte_frames([picture], prompts, self._model(settings), settings)
         key, ids = still_key(state, index), {s.name: s.id for s in state.subjects}
@@ -96,12 +101,18 @@ class Jobs:
             save_matte(still_file(folder, index, ids[name], key), part.alpha)
         return {"frame": index, "key": key, "state": str(matted.record.state)}
 
+    def find(self, job: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
+        """Find the box of what words say in one frame."""
+        settings = State.of_dict(job["state"]).settings()
+        found = find_by_text(np.load(job["picture"]), job["words"], settings.text, settings.model.device)
+        return {"box": list(found.box.xyxy)}
+
     def track(self, job: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
         """Track and matte a range into the folder of a version."""
         state, number, folder = State.of_dict(job["state"]), int(job["id"]), Path(job["folder"])
         settings = _unfinished(state.settings())
         span = None if job["span"] is None else FrameRange.inclusive(*job["span"])
-        several = state.several
+        several = state.several(Path(job["masks"]))
         ids = {s.name: s.id for s in state.subjects}
         only = ids[several[0].subject] if len(several) == 1 else None
         tracked = 0
@@ -151,7 +162,9 @@ class Jobs:
                 raise Stopped
 
         reader, model = self._reader(job["clip"]), self._model(settings)
-        again = correct_tracks(old, folder, state, job["again"], reader, model, settings, on_tracked)
+        again = correct_tracks(
+            old, folder, state, job["again"], Path(job["masks"]), reader, model, settings, on_tracked
+        )
         spans = [widened(stretch, old.span, settings.smooth) for stretch in again]
         link_frames(old, folder, [k for k in range(old.span[0], old.span[1] + 1) if not any(k in s for s in spans)])
         for span in spans:
@@ -182,6 +195,7 @@ class Jobs:
 _JOBS: Mapping[str, Callable[[Jobs, Mapping[str, Any], Answer], dict[str, Any]]] = {
     "warm": Jobs.warm,
     "still": Jobs.still,
+    "find": Jobs.find,
     "track": Jobs.track,
     "correct": Jobs.correct,
 }
@@ -202,8 +216,11 @@ def main() -> None:
 
     def answer(entry: dict[str, Any]) -> None:
         with lock:
-            output.write(json.dumps(entry) + "\n")
-            output.flush()
+            try:
+                output.write(json.dumps(entry) + "\n")
+                output.flush()
+            except OSError:  # the server has gone; nothing can be told any more
+                os._exit(0)
 
     jobs, waiting = Jobs(answer), queue.SimpleQueue[Mapping[str, Any]]()
 

@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         for count in options.frames:
             plate = Path(folder) / f"{count}.mp4"
-            _write_plate(plate, count)
+            write_plate(plate, count)
             command = [sys.executable, str(Path(__file__).with_name("benchmark.py")), "memory"]
             command += ["--child", str(plate), "--model", options.model]
             told = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _write_plate(path: Path, count: int) -> None:
+def write_plate(path: Path, count: int) -> None:
     """A textured disc that sways over a textured ground, so that a view around it can be held."""
     rng = np.random.default_rng(1)
     h, w = SIZE

@@ -1,7 +1,7 @@
 """Measure the page of `mam-video studio` in headless Chromium, and make its pictures for the docs.
 
     python pipelines/measure/studio.py latency [CLIP --box X0,Y0,X1,Y1]    # clicks, frame steps, long tasks in a run
-    python pipelines/measure/studio.py memory CLIP [--steps 2000]          # opening, and memory over all frames
+    python pipelines/measure/studio.py memory [CLIP] [--steps 2000]        # opening, and memory over all frames
     python pipelines/measure/studio.py pictures FOLDER                     # docs/pictures/studio-*.webp, of the sample
 
 Times are taken in the page, from the event to the picture that is drawn. Memory is what Linux says of the server and of
@@ -11,31 +11,31 @@ Chromium's process for the page (resident, with what processes share). Needs the
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
+from memory import write_plate
 from PIL import Image
+
+from mam_video.testing.studio_page import StudioPage, opened_studio
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 SAMPLE: Final = ROOT / "samples" / "rabbit.mp4"
 SAMPLE_BOX: Final = (300.0, 40.0, 615.0, 630.0)
-_BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
+PLATE_BOX: Final = (700.0, 325.0, 1140.0, 765.0)  # of the disc that `write_plate` draws
+# What of a trace tells the tasks of the page's main thread, with their CPU time.
+_TRACED: Final = ("toplevel", "devtools.timeline")
 # From a frame step to its picture, in milliseconds, for frames that are fetched.
-_WATCH: Final = """() => {
-  window.tasks = [];
-  const watch = (list) => window.tasks.push(...list.getEntries().map((each) => each.duration));
-  new PerformanceObserver(watch).observe({ entryTypes: ['longtask'] });
-}"""
 _STEP: Final = """async (count) => {
   const times = [];
   for (let k = 0; k < count; k++) {
@@ -51,76 +51,18 @@ _STEP: Final = """async (count) => {
 }"""
 
 
-class Page:
-    """The page in a browser and its server."""
-
-    def __init__(self, page: Any, server: subprocess.Popen[str]) -> None:
-        self.page, self.server = page, server
-
-    def value(self, expression: str, given: Any = None) -> Any:
-        return self.page.evaluate(expression, given)
-
-    def until(self, expression: str, seconds: float = 600) -> None:
-        end = time.monotonic() + seconds
-        while not self.value(f"Boolean({expression})"):
-            if time.monotonic() > end:
-                raise TimeoutError(expression)
-            time.sleep(0.02)
-
-    def screen(self, x: float, y: float) -> tuple[float, float]:
-        left, top, scale, px, py = self.value(
-            "(() => { const r = document.getElementById('picture').getBoundingClientRect(); const p = studio.place;"
-            " return [r.left, r.top, p.scale, p.x, p.y]; })()"
-        )
-        return left + px + x * scale, top + py + y * scale
-
-    def drag(self, box: tuple[float, ...]) -> None:
-        mouse, end = self.page.mouse, self.screen(box[2], box[3])
-        mouse.move(*self.screen(box[0], box[1]))
-        mouse.down()
-        mouse.move(end[0] - 20, end[1] - 20)
-        mouse.move(*end)
-        mouse.up()
-
-    def go(self, frame: int) -> None:
-        self.page.fill("#frame", str(frame))
-        self.page.press("#frame", "Enter")
-        self.page.locator("#picture").focus()
-        self.until(f"studio.data.frame === {frame} && studio.ready()")
-
-
 @contextmanager
-def opened(
-    clip: Path, size: tuple[int, int] = (1280, 720), scheme: Literal["dark", "light"] = "dark"
-) -> Iterator[Page]:
+def opened(clip: Path, scheme: Literal["dark", "light"] = "dark") -> Iterator[StudioPage]:
     """Open a copy of a clip, so that its project is new."""
-    from playwright.sync_api import sync_playwright
-
-    program = next(filter(None, map(shutil.which, _BROWSERS)), None)
-    if program is None:
-        sys.exit("no Chromium on the PATH")
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playing:
-        plate = Path(folder) / "plate.mp4"
+    with tempfile.TemporaryDirectory() as folder:
+        plate = Path(folder) / f"plate{clip.suffix}"
         plate.symlink_to(clip.absolute()) if clip != SAMPLE else shutil.copy(clip, plate)
-        start = time.perf_counter()
-        command = [sys.executable, "-m", "mam_video", "studio", str(plate), "--no-browser"]
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert server.stdout is not None
-        found = re.search(r"http://\S+", server.stdout.readline())
-        assert found is not None
-        ready = time.perf_counter() - start
-        browser = playing.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
-        page = Page(browser.new_page(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme), server)
-        start = time.perf_counter()
-        page.page.goto(found[0])
-        page.until("window.studio?.shown")
-        print(f"opened: server {ready:.2f} s, page with its first frame {time.perf_counter() - start:.2f} s")
         try:
-            yield page
-        finally:
-            browser.close()
-            server.terminate()
-            server.wait(20)
+            with opened_studio(plate, scheme=scheme) as studio:
+                print("opened: server {:.2f} s, page with its first frame {:.2f} s".format(*studio.opening))
+                yield studio
+        except RuntimeError as error:
+            sys.exit(str(error))
 
 
 def latency(clip: Path, box: tuple[float, ...]) -> None:
@@ -142,30 +84,63 @@ def latency(clip: Path, box: tuple[float, ...]) -> None:
         page.until("studio.data.desk && studio.ready()")
         time.sleep(3)  # the frames around are fetched
         told("frame step, nothing running", page.value(_STEP, 40))
-        page.value(_WATCH)
+        browser = page.page.context.browser
+        assert browser is not None
+        browser.start_tracing(page=page.page, categories=list(_TRACED))
         page.page.click("#track")
         page.until("studio.data.live.size > 1")
         told("frame step, while tracking", page.value(_STEP, 40))
         page.until("studio.data.at.version && !studio.data.at.running")
-        tasks = page.value("window.tasks")
-        worst = f", the longest {max(tasks):.0f} ms" if tasks else ""
-        print(f"tasks of the page over 50 ms while tracking: {len(tasks)}{worst}")
+        told_tasks(browser.stop_tracing())
+
+
+def told_tasks(trace: bytes) -> None:
+    """Print how long the tasks of the page's main thread were, by the clock and in CPU time."""
+    events = json.loads(trace)["traceEvents"]
+    mains = {
+        (event["pid"], event["tid"])
+        for event in events
+        if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"
+    }
+    tasks = [
+        (event["dur"] / 1000, event.get("tdur", 0) / 1000)
+        for event in events
+        if event["name"] == "ThreadControllerImpl::RunTask"
+        and event["ph"] == "X"
+        and (event["pid"], event["tid"]) in mains
+    ]
+    wall, spent = zip(*tasks, strict=True)
+    for what, times in (("by the clock", wall), ("of CPU time", spent)):
+        over = sum(time > 50 for time in times)
+        print(f"tasks of the page while tracking: {over} over 50 ms {what}, the longest {max(times):.0f} ms")
+
+
+def below(process: int) -> set[int]:
+    """The processes that a process has started, and those that they have."""
+    parents = {pid: parent for pid, (parent, _) in _processes().items()}
+    found = {process}
+    for _ in range(8):
+        found |= {pid for pid, parent in parents.items() if parent in found}
+    return found - {process}
 
 
 def _cpu_seconds() -> float:
     """CPU time so far of all processes below this one: server, workers and browser."""
-    parents, spent = {}, {}
+    spent = _processes()
+    return sum(spent[pid][1] for pid in below(os.getpid()) if pid in spent) / os.sysconf("SC_CLK_TCK")
+
+
+def _processes() -> dict[int, tuple[int, int]]:
+    """Parent and ticks of CPU time of every process of the machine."""
+    found = {}
     for each in Path("/proc").iterdir():
         if each.name.isdigit():
             try:
                 fields = (each / "stat").read_text().rpartition(")")[2].split()
             except OSError:
                 continue
-            parents[int(each.name)], spent[int(each.name)] = int(fields[1]), int(fields[11]) + int(fields[12])
-    below = {os.getpid()}
-    for _ in range(8):
-        below |= {pid for pid, parent in parents.items() if parent in below}
-    return sum(spent[pid] for pid in below if pid != os.getpid()) / os.sysconf("SC_CLK_TCK")
+            found[int(each.name)] = (int(fields[1]), int(fields[11]) + int(fields[12]))
+    return found
 
 
 def told(what: str, times: list[float]) -> None:
@@ -175,48 +150,102 @@ def told(what: str, times: list[float]) -> None:
           f"largest {ordered[-1]:.0f} ms, of {len(times)}")  # fmt: skip
 
 
-def memory(clip: Path, steps: int) -> None:
-    """See every frame in order, then frames here and there, and print memory on the way."""
-    with opened(clip) as page:
-        count = page.value("studio.data.at.count")
+def memory(clip: Path, steps: int, box: tuple[float, ...], tracked: int) -> None:
+    """See every frame in order, then track the first frames while they are looked at; print memory on the way."""
+    with opened(clip) as studio:
+        count = studio.value("studio.data.at.count")
         begin = time.perf_counter()
-        page.until("studio.data.at.indexed === studio.data.at.count")
+        studio.until("studio.data.at.indexed === studio.data.at.count")
         print(f"the whole clip was read in the background {time.perf_counter() - begin:.1f} s after that")
+        studio.until("studio.data.model === ''")
+        table = MemoryTable(studio)
         begin = time.perf_counter()
-        for k in range(steps):
-            page.value(f"document.getElementById('frame').value = {k % count}, "
-                       "document.getElementById('frame').dispatchEvent(new Event('change'))")  # fmt: skip
-            page.until(f"studio.shown?.frame === {k % count}")
-            if k in (steps // 10, steps // 4, steps // 2, steps - 1):
-                resident = {"server": _resident(page.server.pid), "page": _renderer(page)}
-                print(f"after {k + 1} frames: " + ", ".join(f"{name} {mib:.0f} MiB" for name, mib in resident.items()))
+        moments = {round(share * steps) for share in (0.05, 0.1, 0.25, 0.5, 0.75, 1)}
+        for k in range(1, steps + 1):
+            look(studio, (k - 1) % count)
+            if k in moments:
+                table.row(f"{k} frames seen")
         print(f"{steps / (time.perf_counter() - begin):.1f} frames a second, each waited for")
+        if tracked:
+            track_and_look(studio, box, min(tracked, count), table)
 
 
-def _resident(pid: int) -> float:
-    text = Path(f"/proc/{pid}/status").read_text()
-    return int(re.findall(r"VmRSS:\s+(\d+)", text)[0]) / 1024
+def look(studio: StudioPage, frame: int) -> None:
+    """Show a frame and wait for its picture."""
+    studio.value(
+        f"document.getElementById('frame').value = {frame}, "
+        "document.getElementById('frame').dispatchEvent(new Event('change'))"
+    )
+    studio.until(f"studio.shown?.frame === {frame}")
 
 
-def _renderer(page: Page) -> float:
-    """Resident memory of the largest renderer of the browser that this process started, in MiB."""
-    found = [0.0]
-    for each in Path("/proc").iterdir():
-        if each.name.isdigit():
-            try:
-                command = (each / "cmdline").read_bytes()
-                if b"--type=renderer" in command and b"playwright" in command:
-                    found.append(_resident(int(each.name)))
-            except (OSError, IndexError):
-                continue
-    return max(found)
+def track_and_look(studio: StudioPage, box: tuple[float, ...], frames: int, table: MemoryTable) -> None:
+    """Track the first frames, look at each when it is done, and print memory on the way."""
+    studio.go(frames - 1)
+    studio.page.keyboard.press("]")
+    studio.until("studio.data.at.state.span !== null || studio.data.at.count === studio.data.frame + 1")
+    studio.go(0)
+    studio.drag(box)
+    studio.until("studio.data.stills.get(0) === 1")
+    table.row("first matte")
+    studio.page.click("#track")
+    studio.until("studio.data.at.running")
+    moments = sorted({round(share * frames) for share in (0.1, 0.25, 0.5, 0.75, 0.95)})
+    while studio.value("studio.data.at.running !== null"):
+        done = studio.value("studio.data.live.size")
+        look(studio, max(done - 1, 0))
+        if moments and done >= moments[0]:
+            table.row(f"{moments.pop(0)} frames matted")
+    studio.until("studio.data.records.size > 0")
+    for frame in range(frames):
+        look(studio, frame)
+    table.row(f"all {frames} mattes seen")
+
+
+class MemoryTable:
+    """Prints resident memory of the processes and the heap of the page, a row for each moment."""
+
+    def __init__(self, studio: StudioPage) -> None:
+        self._studio = studio
+        self._devtools = studio.page.context.new_cdp_session(studio.page)
+        self._devtools.send("Performance.enable")
+        print("MiB                     server   clicks  tracker  renderer   JS heap   decoded")
+
+    def row(self, moment: str) -> None:
+        """Print what Linux and Chromium say now. The page's garbage is collected before."""
+        self._devtools.send("HeapProfiler.collectGarbage")
+        heap = {each["name"]: each["value"] for each in self._devtools.send("Performance.getMetrics")["metrics"]}
+        server = self._studio.server.pid
+        workers = [pid for pid in sorted(below(server)) if b"studio.worker" in _command(pid)]
+        hand = sum(resident(pid) for pid in workers if b"--background" not in _command(pid))
+        tracker = sum(resident(pid) for pid in workers if b"--background" in _command(pid))
+        renderer = max((resident(pid) for pid in below(os.getpid()) if b"--type=renderer" in _command(pid)), default=0)
+        held = self._studio.value("studio.pictures.bytesHeld()") / 2**20
+        print(f"{moment:22}{resident(server):8.0f} {hand:8.0f} {tracker:8.0f}  {renderer:8.0f}  "
+              f"{heap['JSHeapUsedSize'] / 2**20:8.1f}  {held:8.0f}", flush=True)  # fmt: skip
+
+
+def resident(pid: int) -> float:
+    """Resident memory of a process in MiB; 0 where it has ended."""
+    try:
+        found = re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    except OSError:
+        return 0.0
+    return int(found[0]) / 1024 if found else 0.0
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def pictures(folder: Path) -> None:
     """Make the pictures of docs/studio.md."""
     folder.mkdir(parents=True, exist_ok=True)
 
-    def save(page: Page, name: str) -> None:
+    def save(page: StudioPage, name: str) -> None:
         page.until("studio.ready()")
         time.sleep(0.6)
         path = folder / f"studio-{name}.png"
@@ -272,16 +301,23 @@ def main() -> None:
     parser.add_argument("what", choices=("latency", "memory", "pictures"))
     parser.add_argument("path", nargs="?", type=Path)
     parser.add_argument("--box", default=",".join(map(str, SAMPLE_BOX)))
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=2000, help="frames to see; of a clip that is written")
+    parser.add_argument("--track", type=int, default=0, metavar="N", help="memory: then track the first N frames")
     options = parser.parse_args()
+    box = tuple(map(float, options.box.split(",")))
     if options.what == "latency":
-        latency(options.path or SAMPLE, tuple(map(float, options.box.split(","))))
-    elif options.path is None:
-        parser.error("name a clip, or a folder for the pictures")
-    elif options.what == "memory":
-        memory(options.path, options.steps)
-    else:
+        latency(options.path or SAMPLE, box)
+    elif options.what == "pictures":
+        if options.path is None:
+            parser.error("name a folder for the pictures")
         pictures(options.path)
+    elif options.path is not None:
+        memory(options.path, options.steps, box, options.track)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            plate = Path(folder) / "long.mp4"
+            write_plate(plate, options.steps)
+            memory(plate, options.steps, PLATE_BOX, options.track)
 
 
 if __name__ == "__main__":

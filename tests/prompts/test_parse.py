@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from mam_video.core.errors import UsageError
@@ -120,6 +123,30 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "b.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="cannot read these prompts"):
         read_entries(tmp_path / "b.toml", CLIP)
+
+
+def test_a_mask_is_found_from_the_folder_of_its_file(tmp_path: Path) -> None:
+    clip = PromptClip((40, 60), index_of, 240)
+    (tmp_path / "masks").mkdir()
+    mask = np.zeros((40, 60), np.uint8)
+    mask[10:30, 20:50] = 255
+    cv2.imwrite(str(tmp_path / "masks" / "a.png"), mask)
+    file = file_of(tmp_path, "version = 1\n[[prompt]]\nframe = 7\nmask = 'masks/a.png'\nsubject = 'x'\n")
+    (given,) = read_entries(file, clip)
+    assert (given.index, given.subject, given.prompt.box) == (7, "x", Box(20, 10, 50, 30))
+    assert given.prompt.mask is not None
+    np.testing.assert_array_equal(given.prompt.mask, mask / np.float32(255))
+    (again,) = [parse_entry(f"x@7:{given.given}", clip)]
+    assert (again.index, again.subject, again.given) == (7, "x", given.given)
+    with pytest.raises(UsageError, match="the mask is 60x40, the frame 1920x1080"):
+        read_entries(file, CLIP)
+    for what, says in (
+        ("mask = 'none.png'", "none.png: cannot be read"), ("mask = 3", "mask must be the name of a picture's file"),
+        ("mask = 'masks/a.png'\nbox = [1, 2, 3, 4]", "mask stands in place of box and points"),
+    ):  # fmt: skip
+        wrong = file_of(tmp_path, f"version = 1\n[[prompt]]\nframe = 7\n{what}\n")
+        with pytest.raises(UsageError, match=re.escape(says)):
+            read_entries(wrong, clip)
 
 
 def test_prompts_of_the_command_line() -> None:

@@ -9,7 +9,6 @@ import base64
 import json
 import os
 import select
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,8 @@ from typing import Any, Final
 
 import pytest
 
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+from mam_video.testing.studio_page import BROWSERS, browser_program
+
 _TIMEOUT: Final = 200  # seconds for an answer
 _FLAGS: Final = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-sync",
@@ -171,9 +171,9 @@ class Page:
 @contextmanager
 def browser(*, size: tuple[int, int] = (1400, 900), downloads: Path | None = None) -> Iterator[Page]:
     """Start a browser and give its page. Skips the test where there is no Chromium."""
-    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    program = browser_program()
     if program is None:
-        pytest.skip(f"no Chromium here: none of {', '.join(CHROMIUM)} is on the PATH")
+        pytest.skip(f"no Chromium here: none of {', '.join(BROWSERS)} is on the PATH")
     if os.name == "nt":
         pytest.skip("Chromium is driven over pipes that Windows cannot hand to it")
     with ExitStack() as stack:

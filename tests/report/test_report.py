@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from mam_video.cli.main import main
+from mam_video.cli.progress import show_progress
 from mam_video.core.frames import Frame, Matted, Record, State
 from mam_video.core.geometry import Box
 from mam_video.core.reasons import Finding, Reason
@@ -103,8 +104,17 @@ def test_progress_for_render_managers(plate: Path, tmp_path: Path, capsys: pytes
     assert first["event"] == "progress" and all(line["event"] == "progress" for line in lines[:-1])
     assert (first["frame"], first["done"], first["total"]) == (0, 1, COUNT)
     assert first["fps"] > 0 and first["eta"] >= 0 and first["states"] == {"prompted": 1}
+    assert first["stages"] and lines[-2]["done"] == COUNT  # the last frame is told before the files are closed
     assert last["event"] == "end" and last["done"] == COUNT and last["states"]["lost"] == len(HIDDEN)
     assert last["outputs"] == [f"{tmp_path}/m.mov"] and last["flagged"][0]["first"] == HIDDEN.start
+
+
+def test_progress_of_tracking_ahead(capsys: pytest.CaptureFixture[str]) -> None:
+    with show_progress(10, progress="json", quiet=False) as (_, tracked):
+        assert tracked is not None
+        for _ in range(5):
+            tracked()
+    assert json.loads(capsys.readouterr().out) == {"event": "progress", "tracked": 1, "done": 0, "total": 10}
 
 
 @pytest.mark.parametrize("name", ["run.json", "report.html"])

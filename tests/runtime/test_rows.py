@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Generator, Iterable, Iterator
 
 import pytest
@@ -49,3 +50,25 @@ def test_the_source_is_closed_where_reading_stops() -> None:
 def test_stages_that_give_another_count_are_an_error() -> None:
     with pytest.raises(ValueError, match="zip"):
         list(map_columns([(1, 2), (3, 4)], [negated, lambda items: [next(iter(items))]]))
+
+
+class Item:
+    """Something large."""
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_no_row_is_held_that_every_stage_has_read(columns: int) -> None:
+    """Memory of a run would hold as many frames."""
+    alive: weakref.WeakSet[Item] = weakref.WeakSet()
+
+    def rows() -> Generator[tuple[Item, ...], None, None]:
+        for _ in range(40):
+            row = tuple(Item() for _ in range(columns))
+            for item in row:
+                alive.add(item)
+            yield row
+
+    most = 0
+    for _row in map_columns(rows(), [iter] * columns):
+        most = max(most, len(alive))
+    assert most <= 3 * columns  # the one that is shown, the one that is read, and one in the loops between

@@ -26,10 +26,11 @@ from mam_video.studio.project import Project, folder_of
 from mam_video.studio.security import MOST_BODY
 from mam_video.studio.serve import clips_in
 from mam_video.studio.sockets import LONGEST_MESSAGE, MOST_PAGES
+from mam_video.studio.uploads import MOST_BYTES
 from tests.studio.conftest import Served
 
 PATHS = ("/", "/page/main.js", "/api/desk", "/api/knobs", "/api/0/state", "/api/0/frame/0", "/api/0/matte/0",
-         "/api/0/pixel/0?x=1&y=1", "/api/0/report", "/api/0/clip")  # fmt: skip
+         "/api/0/pixel/0?x=1&y=1", "/api/0/report", "/api/0/clip", "/api/0/background/0/0")  # fmt: skip
 
 
 def listen(served: Served, **headers: str) -> ClientConnection:
@@ -157,13 +158,16 @@ def test_a_folder_shows_only_its_own_clips(served: Served, clip: Path) -> None:
     assert clips_in(str(clip.parent)) == [str(clip)]
 
 
-def test_a_large_body_is_refused_before_it_is_read(served: Served) -> None:
-    headers = {"Origin": served.base, "Content-Type": "application/json"}
+@pytest.mark.parametrize(("path", "kind", "most"), [
+    ("/api/0/act", "application/json", MOST_BODY), ("/api/0/mask/0?subject=0", "image/png", MOST_BYTES),
+])  # fmt: skip
+def test_a_large_body_is_refused_before_it_is_read(served: Served, path: str, kind: str, most: int) -> None:
+    headers = {"Origin": served.base, "Content-Type": kind}
     host, port = "127.0.0.1", urlsplit(served.base).port
     cookie = "; ".join(f"{name}={value}" for name, value in served.client.cookies.items())
     with socket.create_connection((host, port)) as raw:
-        raw.sendall(f"POST /api/0/act HTTP/1.1\r\nHost: {host}:{port}\r\nOrigin: {served.base}\r\nCookie: {cookie}\r\n"
-                    f"Content-Type: application/json\r\nContent-Length: {1 << 30}\r\n\r\n".encode())  # fmt: skip
+        raw.sendall(f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nOrigin: {served.base}\r\nCookie: {cookie}\r\n"
+                    f"Content-Type: {kind}\r\nContent-Length: {1 << 30}\r\n\r\n".encode())  # fmt: skip
         assert raw.recv(4096).split()[1] == b"413"
     sent = 0
 
@@ -174,11 +178,11 @@ def test_a_large_body_is_refused_before_it_is_read(served: Served) -> None:
             yield b" " * (1 << 16)
 
     try:
-        answer = served.client.post("/api/0/act", content=endless(), headers=headers)
+        answer = served.client.post(path, content=endless(), headers=headers)
         assert answer.status_code == 413
     except httpx.HTTPError:  # the server has closed the connection meanwhile
         pass
-    assert sent < 100 * MOST_BODY
+    assert sent < most + (64 << 20)
     assert served.client.get("/api/0/state").status_code == 200
 
 

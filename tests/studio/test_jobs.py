@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from mam_video.core.errors import UsageError
+from mam_video.core.geometry import Box
 from mam_video.jobs.matte_clip import matte_clip
 from mam_video.media import open_clip
 from mam_video.media.mask_reader import Masks
 from mam_video.models.colour_model import ColourModel
+from mam_video.prompts.text import Spotted
 from mam_video.studio import worker as worker_module
 from mam_video.studio.desk import Desk
 from mam_video.studio.mattes import Wanted
@@ -113,6 +115,33 @@ def test_a_prompted_frame_is_matted_by_itself(shot: Shot) -> None:
     assert seen(shot, 3) is None
     shot.step(back=True)
     np.testing.assert_array_equal(seen(shot, 3), alpha)
+
+
+def test_words_become_a_box(shot: Shot, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[dict[str, Any]] = []
+    shot._events.tell = lambda event, **more: heard.append({"event": event, **more})  # type: ignore[method-assign]
+
+    def found(picture: np.ndarray, words: str, settings: Any, device: str) -> Spotted:
+        assert picture.shape == (*SIZE, 3)
+        if words != "the disc":
+            raise UsageError("nothing like it was found")
+        return Spotted(Box(20, 20, 52, 52), 0.8, 0)
+
+    monkeypatch.setattr(worker_module, "find_by_text", found)
+    shot.stills.find(0, 3, " the disc ")
+    until(lambda: seen(shot, 3) is not None)
+    assert (
+        shot.state.prompts[0].box == (20, 20, 52, 52)
+        and "box = [20.0, 20.0, 52.0, 52.0]" in (shot.folder / "prompts.toml").read_text()
+    )
+    shot.stills.find(0, 5, "a cube")
+    until(lambda: any(e.get("message") == "nothing like it was found" and e["frame"] == 5 for e in heard))
+    assert len(shot.state.prompts) == 1 and not list((shot.folder / "stills").glob(".*"))
+    for words in ("", "  ", "x" * 300):
+        with pytest.raises(UsageError, match="say in 1 to 200"):
+            shot.stills.find(0, 5, words)
+    with pytest.raises(UsageError, match="no subject 7"):
+        shot.stills.find(7, 5, "the disc")
 
 
 def test_tracking_gives_the_mattes_of_a_run(shot: Shot, clip: Path, tmp_path: Path) -> None:

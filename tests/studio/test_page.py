@@ -5,12 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shlex
-import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -26,12 +22,11 @@ import av
 import cv2
 import httpx
 import numpy as np
-from playwright import sync_api as playwright
 
 from mam_video import Settings, load_model, matte_frames, open_clip
 from mam_video.cli.main import main
 from mam_video.studio.project import folder_of
-from tests.report.browser import CHROMIUM
+from mam_video.testing.studio_page import BROWSERS, StudioPage, browser_program, opened_studio
 
 SAMPLE = Path(__file__).resolve().parents[2] / "samples" / "rabbit.mp4"
 FRAMES = 10
@@ -39,14 +34,14 @@ BOX = (84, 11, 174, 178)  # of the rabbit in the small copy
 SIZE = (200, 356)  # (H, W) of the copy
 
 
-def small_copy(path: Path) -> Path:
-    """Write ten frames of the sample in small, so that the test is quick."""
+def small_copy(path: Path, count: int = FRAMES) -> Path:
+    """Write frames of the sample in small, so that the test is quick."""
     with av.open(str(SAMPLE)) as source, av.open(str(path), "w") as target:
         stream: Any = target.add_stream("libx264", rate=25, options={"crf": "8", "g": "5"})
         stream.height, stream.width = SIZE
         stream.pix_fmt = "yuv420p"
         for k, frame in enumerate(source.decode(video=0)):
-            if k == FRAMES:
+            if k == count:
                 break
             picture = frame.reformat(SIZE[1], SIZE[0], "yuv420p")
             picture.pts, picture.time_base = k, Fraction(1, 25)
@@ -55,84 +50,29 @@ def small_copy(path: Path) -> Path:
     return path
 
 
-class Opened:
-    """A page in a browser, its server, and what the test does with them."""
-
-    def __init__(self, page: Any, clip: Path, server: int) -> None:
-        self.page, self.clip, self.server = page, clip, server
-
-    def value(self, expression: str) -> Any:
-        return self.page.evaluate(expression)
-
-    def until(self, expression: str, seconds: float = 240) -> None:
-        """Wait for an expression to be true. (The page's policy forbids Playwright's own way, which is eval.)"""
-        end = time.monotonic() + seconds
-        while not self.value(f"Boolean({expression})"):
-            assert time.monotonic() < end, f"{expression}: {self.page.locator('#banner').text_content()}"
-            time.sleep(0.03)
-
-    def screen(self, x: float, y: float) -> tuple[float, float]:
-        """Where a pixel of the plate is on the screen."""
-        left, top, scale, px, py = self.value(
-            "(() => { const r = document.getElementById('picture').getBoundingClientRect(); const p = studio.place;"
-            " return [r.left, r.top, p.scale, p.x, p.y]; })()"
-        )
-        return left + px + x * scale, top + py + y * scale
-
-    def drag(self, x0: float, y0: float, x1: float, y1: float) -> None:
-        mouse, end = self.page.mouse, self.screen(x1, y1)
-        mouse.move(*self.screen(x0, y0))
-        mouse.down()
-        mouse.move(end[0] - 20, end[1] - 20)
-        mouse.move(*end)
-        mouse.up()
-
-    def go(self, frame: int) -> None:
-        self.page.fill("#frame", str(frame))
-        self.page.press("#frame", "Enter")
-        self.page.locator("#picture").focus()
-        self.until(f"studio.data.frame === {frame} && studio.ready()")
-
-    def matte(self, frame: int, query: str = "") -> np.ndarray:
-        """The matte as the browser gets it, (H, W) uint8."""
-        data = self.value(
-            f"fetch('/api/0/matte/{frame}?size=full{query}').then((a) => a.arrayBuffer())"
-            ".then((b) => Array.from(new Uint8Array(b)))"
-        )
-        picture = cv2.imdecode(np.array(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        assert picture.shape == (*SIZE, 4)
-        return np.asarray(picture[..., 3])
+def matte(studio: StudioPage, frame: int, query: str = "", shot: int = 0) -> np.ndarray:
+    """The matte as the browser gets it, (H, W) uint8."""
+    data = studio.value(
+        f"fetch('/api/{shot}/matte/{frame}?size=full{query}').then((a) => a.arrayBuffer())"
+        ".then((b) => Array.from(new Uint8Array(b)))"
+    )
+    picture = cv2.imdecode(np.array(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert picture.shape == (*SIZE, 4)
+    return np.asarray(picture[..., 3])
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
-    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if program is None:
-        pytest.skip(f"no Chromium here: none of {', '.join(CHROMIUM)} is on the PATH")
-    folder = tmp_path_factory.mktemp("page")
-    clip = small_copy(folder / "plate.mp4")
-    command = [sys.executable, "-m", "mam_video", "studio", str(clip), "--no-browser"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    found = re.search(r"http://\S+", server.stdout.readline())
-    assert found is not None
-    errors: list[str] = []
-    try:
-        with playwright.sync_playwright() as playing:
-            browser = playing.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
-            page = browser.new_context(viewport={"width": 1280, "height": 720}).new_page()
-            page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-            page.on("pageerror", lambda error: errors.append(str(error)))
-            page.goto(found[0])
-            whole = Opened(page, clip, server.pid)
-            whole.until("window.studio && studio.ready()")
-            yield whole
-            browser.close()
-    finally:
-        server.terminate()
-        server.wait(20)
-        server.stdout.close()
-    assert errors == []
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_copy(tmp_path_factory.mktemp("page") / "plate.mp4")
+
+
+@pytest.fixture(scope="module")
+def opened(clip: Path) -> Iterator[StudioPage]:
+    if browser_program() is None:
+        pytest.skip(f"no Chromium here: none of {', '.join(BROWSERS)} is on the PATH")
+    with opened_studio(clip) as studio:
+        yield studio
+        assert studio.complaints == []
 
 
 def alpha_of(clip: Path, frame: int, prompt: Any, change: Callable[[Settings], Settings] = lambda s: s) -> np.ndarray:
@@ -147,16 +87,16 @@ def alpha_of(clip: Path, frame: int, prompt: Any, change: Callable[[Settings], S
 # The tests follow each other on one page, as an artist's work does.
 
 
-def test_a_box_is_matted_and_tracked(opened: Opened) -> None:
-    page, clip = opened.page, opened.clip
+def test_a_box_is_matted_and_tracked(opened: StudioPage, clip: Path) -> None:
+    page = opened.page
     assert "Drag a box" in page.locator("#hint").text_content()
     assert page.locator("#track").is_disabled() and page.url.endswith("/")  # the token is not in the address
 
-    opened.drag(*BOX)
+    opened.drag(BOX)
     opened.until("studio.data.stills.get(0) === 1 && studio.ready()")
     box = tuple(opened.value("studio.data.at.state.prompts[0].box"))
     assert np.abs(np.subtract(box, BOX)).max() < 1.5
-    seen, right = opened.matte(0), alpha_of(clip, 0, box)
+    seen, right = matte(opened, 0), alpha_of(clip, 0, box)
     assert np.abs(seen.astype(int) - right).max() <= 1 and seen.max() == 255
 
     page.click("#track")
@@ -164,10 +104,10 @@ def test_a_box_is_matted_and_tracked(opened: Opened) -> None:
     opened.until(f"studio.data.records.size === {FRAMES}")
 
 
-def test_a_correction_is_compared_and_taken_back(opened: Opened) -> None:
-    page, tracked = opened.page, opened.matte(6)
+def test_a_correction_is_compared_and_taken_back(opened: StudioPage) -> None:
+    page, tracked = opened.page, matte(opened, 6)
     opened.go(6)
-    before = {k: opened.matte(k) for k in (0, 3, 9)}
+    before = {k: matte(opened, k) for k in (0, 3, 9)}
     page.keyboard.down("Alt")
     page.mouse.click(*opened.screen(130, 160))
     page.keyboard.up("Alt")
@@ -178,31 +118,33 @@ def test_a_correction_is_compared_and_taken_back(opened: Opened) -> None:
     page.click("#track")
     opened.until("studio.data.at.version?.number === 2 && !studio.data.at.running")
     opened.until(f"studio.data.records.size === {FRAMES}")
-    np.testing.assert_array_equal(opened.matte(0, "&version=2"), before[0])
+    np.testing.assert_array_equal(matte(opened, 0, "&version=2"), before[0])
 
     page.select_option("#compare", "1")
     opened.until("studio.ready()")
-    np.testing.assert_array_equal(opened.matte(6, "&version=1"), tracked)
+    np.testing.assert_array_equal(matte(opened, 6, "&version=1"), tracked)
     page.select_option("#compare", "")
 
     page.click("#undo")
     opened.until("studio.data.at.version?.number === 1")
     page.click("#undo")
     opened.until("studio.data.at.state.prompts.length === 1 && studio.data.at.version.current")
-    np.testing.assert_array_equal(opened.matte(6), tracked)
+    np.testing.assert_array_equal(matte(opened, 6), tracked)
     page.click("#redo")
     page.click("#redo")
     opened.until("studio.data.at.version?.number === 2 && studio.data.at.version.current")
 
 
-def test_a_run_gives_the_bytes_of_its_command_line(opened: Opened, capsys: pytest.CaptureFixture[str]) -> None:
-    page, clip = opened.page, opened.clip
+def test_a_run_gives_the_bytes_of_its_command_line(
+    opened: StudioPage, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = opened.page
     page.click("#tab-finish")
-    plain = opened.matte(3)
+    plain = matte(opened, 3)
     page.fill("#edge-choke", "2")
     page.press("#edge-choke", "Enter")
     opened.until("studio.data.at.state.values.finish?.choke === 2")
-    assert opened.matte(3).astype(int).sum() < plain.astype(int).sum()
+    assert matte(opened, 3).astype(int).sum() < plain.astype(int).sum()
 
     page.click("#tab-run")
     page.click("#run")
@@ -229,7 +171,7 @@ def test_a_run_gives_the_bytes_of_its_command_line(opened: Opened, capsys: pytes
     assert digests[0] == digests[1]
 
 
-def test_a_page_that_is_opened_again_shows_the_same(opened: Opened) -> None:
+def test_a_page_that_is_opened_again_shows_the_same(opened: StudioPage) -> None:
     before = opened.value("JSON.stringify(studio.data.at)")
     opened.page.reload()
     opened.until("window.studio && studio.ready()")
@@ -237,7 +179,7 @@ def test_a_page_that_is_opened_again_shows_the_same(opened: Opened) -> None:
     assert after == known
 
 
-def test_keys_move_and_look(opened: Opened) -> None:
+def test_keys_move_and_look(opened: StudioPage) -> None:
     page = opened.page
     page.locator("#picture").focus()
     for key, frame in (("End", FRAMES - 1), ("Home", 0), ("ArrowRight", 1), ("Shift+ArrowRight", 9), ("ArrowLeft", 8)):
@@ -259,12 +201,12 @@ def test_keys_move_and_look(opened: Opened) -> None:
     assert page.locator("#timeline").get_attribute("aria-valuenow") == "2"
 
 
-def test_pixels_are_told_as_the_plate_has_them(opened: Opened) -> None:
+def test_pixels_are_told_as_the_plate_has_them(opened: StudioPage, clip: Path) -> None:
     opened.go(0)
     opened.page.mouse.move(*opened.screen(120.5, 60.5))
     opened.until("document.getElementById('pixel').textContent.startsWith('x 120 y 60')")
     told = opened.page.locator("#pixel").text_content()
-    with open_clip(opened.clip) as reader:
+    with open_clip(clip) as reader:
         (frame,) = reader.frames(0, 1)
     most = 255 if frame.rgb.dtype == np.uint8 else 65535
     assert " ".join(f"{v / most:.3f}" for v in frame.rgb[60, 120]) in told and " A " in told
@@ -282,13 +224,13 @@ def workers_of(server: int) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to find the workers in")
-def test_a_killed_model_is_told_and_survived(opened: Opened) -> None:
+def test_a_killed_model_is_told_and_survived(opened: StudioPage) -> None:
     known = opened.value("studio.data.at.state")
     opened.go(4)
-    killed = workers_of(opened.server)
+    killed = workers_of(opened.server.pid)
     assert len(killed) == 2
     opened.page.click("#tab-point")
-    opened.drag(BOX[0], BOX[1] + 8, BOX[2], BOX[3])
+    opened.drag((BOX[0], BOX[1] + 8, BOX[2], BOX[3]))
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
     opened.until("studio.data.stills.get(4) >= 1")
@@ -296,8 +238,8 @@ def test_a_killed_model_is_told_and_survived(opened: Opened) -> None:
         opened.page.mouse.click(*opened.screen(130, 100))
         opened.until("studio.data.stills.get(4) >= 2 && studio.ready()")
     prompt = opened.value("studio.data.at.state.prompts.find((p) => p.frame === 4)")
-    assert opened.matte(4).max() == 255 and prompt["box"]
-    assert not set(workers_of(opened.server)) & set(killed)
+    assert matte(opened, 4).max() == 255 and prompt["box"]
+    assert not set(workers_of(opened.server.pid)) & set(killed)
     for _ in range(4):
         if opened.value("studio.data.at.state") != known:
             opened.page.click("#undo")
@@ -305,7 +247,7 @@ def test_a_killed_model_is_told_and_survived(opened: Opened) -> None:
     assert opened.value("studio.data.at.state") == known
 
 
-def test_every_control_has_a_name(opened: Opened) -> None:
+def test_every_control_has_a_name(opened: StudioPage) -> None:
     nameless = opened.value(
         "[...document.querySelectorAll('button, input, select, canvas, progress')].filter((e) => "
         "!(e.getAttribute('aria-label') || e.labels?.length || e.textContent.trim() || e.title))"
@@ -314,7 +256,7 @@ def test_every_control_has_a_name(opened: Opened) -> None:
     assert nameless == []
 
 
-def test_nothing_is_asked_of_elsewhere(opened: Opened) -> None:
+def test_nothing_is_asked_of_elsewhere(opened: StudioPage, clip: Path) -> None:
     asked: list[str] = []
     opened.page.on("request", lambda request: asked.append(request.url))
     opened.page.reload()
@@ -328,4 +270,4 @@ def test_nothing_is_asked_of_elsewhere(opened: Opened) -> None:
     assert "open the address" in stranger.content()
     stranger.close()
     assert httpx.get(f"{base}/api/0/state").status_code == 403
-    assert folder_of(opened.clip).is_dir()
+    assert folder_of(clip).is_dir()

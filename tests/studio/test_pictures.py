@@ -17,8 +17,9 @@ import cv2
 import numpy as np
 
 from mam_video.core.errors import UsageError
-from mam_video.core.settings import SmoothSettings
+from mam_video.core.settings import Settings, SmoothSettings
 from mam_video.media import open_clip
+from mam_video.media.background import load_background
 from mam_video.media.movie.reader import MovieReader
 from mam_video.studio.caches import BoundedCache
 from mam_video.studio.command import command_of, default_outputs
@@ -29,7 +30,7 @@ from mam_video.studio.pictures import VIEW_WIDTH, alpha_of_png, codes_png, view_
 from mam_video.studio.serve import clips_in
 from mam_video.studio.state import Output, State
 from tests.clips import make_clip, soft_disc
-from tests.studio.conftest import FRAMES, Served
+from tests.studio.conftest import FRAMES, SIZE, Served
 from tests.synthetic import disc, picture
 
 
@@ -171,3 +172,37 @@ def test_the_sample_has_a_quick_way() -> None:
         views = reader.views(640, 360, 0, 1)
         assert views is not None and container.streams.video[0].width == 1280
         assert next(iter(views))[1].shape == (360, 640, 3)
+
+
+def test_backgrounds_lie_as_behind_a_written_preview(clip: Path, tmp_path: Path) -> None:
+    behind = make_clip(tmp_path / "behind.mov", [np.full((40, 96, 3), 60 * k, np.uint8) for k in range(4)])
+    wall = np.zeros((30, 30, 3), np.uint8)
+    wall[:, 15:] = 200
+    cv2.imwrite(str(tmp_path / "wall.png"), wall)
+    desk = Desk([str(clip)], backgrounds=[str(tmp_path / "wall.png"), str(behind)])
+    try:
+        assert desk.entry()["backgrounds"] == [
+            {"name": "wall.png", "moves": False}, {"name": "behind.mov", "moves": True},
+        ]  # fmt: skip
+        shown = decoded(desk.backdrops.picture(0, 5, SIZE))
+        assert shown.shape == (*SIZE, 3) and shown[:, :40].max() < 12 and shown[:, 60:].min() > 188
+        values = [decoded(desk.backdrops.picture(1, k, SIZE)).mean() for k in (3, 0, 1, 11)]
+        right = load_background(str(behind), *SIZE, open_clip)
+        wanted = [right.picture(k).mean() / 257 for k in (3, 0, 1, 11)]
+        right.close()
+        assert np.abs(np.subtract(values, wanted)).max() < 2 and wanted[0] == wanted[3]  # the last one stays
+        shot = desk.shot(0)
+        shot.act("set_background", {"background": 1})
+        settings = Settings.load(str(shot.folder / "settings.toml"))
+        assert settings.output.background == str(behind) and settings == shot.state.settings()
+        for number in (2, -1, True, "1", str(behind)):
+            with pytest.raises(UsageError):
+                shot.act("set_background", {"background": number})
+        with pytest.raises(UsageError, match="no such background"):
+            desk.backdrops.picture(2, 0, SIZE)
+        shot.act("set_background", {"background": None})
+        assert shot.state.settings() == Settings()
+    finally:
+        desk.close()
+    with pytest.raises(UsageError, match="cannot be read"):
+        Desk([str(clip)], backgrounds=[str(tmp_path / "none.png")])

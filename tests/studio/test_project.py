@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import random
-import re
-import signal
-import subprocess
-import sys
-import threading
-import time
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-for package in ("httpx", "starlette", "uvicorn", "websockets"):
-    pytest.importorskip(package)
-
-import httpx
 
 from mam_video.core.errors import UsageError
 from mam_video.core.settings import Settings
@@ -70,7 +56,7 @@ def test_a_point_on_the_subject_widens_the_box_and_a_correction_starts_from_what
     assert played.state.prompts[0].box == (20, 20, 70, 60) and len(played.state.prompts[0].points) == 2
     played.act("remove_point", subject=0, frame=5, point=0)
     played.act("set_box", subject=0, frame=5, box=None)
-    assert not played.state.prompts[0].shows and played.state.several == []
+    assert not played.state.prompts[0].shows and played.state.prompted == {}
     played.act("remove_point", subject=0, frame=5, point=0)
     assert played.state.prompts == ()
 
@@ -123,7 +109,7 @@ def test_the_plain_files_are_those_of_the_command_line(clip: Path, played: Playe
     with Project(folder_of(clip), played.info) as project:
         project.act(played.state, "all")
     entries = read_entries(folder_of(clip) / "prompts.toml", PromptClip(SIZE, int, FRAMES))
-    assert list(by_subject(entries).values()) == played.state.several
+    assert list(by_subject(entries).values()) == played.state.several(folder_of(clip) / "masks")
     assert Settings.load(str(folder_of(clip) / "settings.toml")) == played.state.settings()
 
 
@@ -186,63 +172,3 @@ def test_a_cut_journal_keeps_what_is_whole(clip: Path, played: Played) -> None:
     journal.write_bytes(journal.read_bytes()[:-7])
     with Project(folder_of(clip), played.info) as project:
         assert project.undoes == "box 1"
-
-
-def start_studio(clip: Path) -> tuple[subprocess.Popen[str], httpx.Client]:
-    """Start `mam-video studio` and a client with its cookie."""
-    command = [sys.executable, "-m", "mam_video", "studio", str(clip), "--no-browser"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    found = re.search(r"http://\S+", process.stdout.readline())
-    assert found is not None
-    client = httpx.Client(base_url=found[0].partition("/?")[0], timeout=30)
-    client.headers["Origin"] = str(client.base_url).rstrip("/")
-    for _ in range(100):
-        try:
-            assert client.get(found[0]).status_code == 303
-            break
-        except httpx.ConnectError:
-            time.sleep(0.05)
-    return process, client
-
-
-def killed_and_reopened(clip: Path, moment: float, known: dict[str, Any]) -> None:
-    """Start the server, act until it is killed after `moment` seconds, and note the last acknowledged state."""
-    process, client = start_studio(clip)
-    with closing(client):
-        assert client.get("/api/0/state").json()["state"] == known["state"] or "sent" in known
-        timer = threading.Timer(moment, os.kill, (process.pid, signal.SIGKILL))
-        timer.start()
-        k = 0
-        try:
-            while True:
-                k += 1
-                box = [5, 5, 30 + k % 60, 40 + known["kills"]]
-                body = (
-                    {"act": "add_subject"} if k == 1 else {"act": "set_box", "subject": 0, "frame": k % 12, "box": box}
-                )
-                known["state"] = client.post("/api/0/act", json=body).json().get("state", known["state"])
-        except httpx.HTTPError:
-            pass
-        timer.join()
-    process.wait(20)
-    assert process.stdout is not None
-    process.stdout.close()
-
-
-@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
-def test_what_was_acknowledged_survives_kill_9(clip: Path, played: Played, kills: int) -> None:
-    """The last act may have been saved and not acknowledged: then the state is one act further."""
-    chance = random.Random(kills)
-    known: dict[str, Any] = {"state": State().as_dict(), "kills": 0}
-    for _ in range(kills):
-        known["kills"] += 1
-        killed_and_reopened(clip, chance.uniform(0.05, 0.8), known)
-        with Project(folder_of(clip), played.info) as project:
-            lately = [state.as_dict() for _, state in project.history[-2:]]
-            assert State.of_dict(known["state"]) in [State.of_dict(each) for each in lately]
-            known["state"] = State.of_dict(project.state.as_dict()).as_dict()
-            entries = (folder_of(clip) / "prompts.toml").read_text(encoding="utf-8")
-            assert entries.startswith("version = 1")
-        known["sent"] = True

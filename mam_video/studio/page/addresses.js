@@ -3,6 +3,12 @@ import { data, promptsAt, state } from '/page/store.js';
 
 export const plate = (frame, full) => `/api/${data.clip.shot}/frame/${frame}${full ? '?size=full' : ''}`;
 
+// What lies behind a frame, of the backgrounds that the command line named.
+export const background = (frame, number) => `/api/${data.clip.shot}/background/${number}/${data.desk.backgrounds[number].moves ? frame : 0}`;
+
+// The number of the background that is chosen; null: it is a colour or the checker.
+export const chosenBackground = () => (data.backdrop.startsWith('file:') ? Number(data.backdrop.slice(5)) : null);
+
 // The matte of a frame. who: id of a subject, or null for all; version: '' for what the state shows.
 export function matte(frame, who, version, full) {
   const given = new URLSearchParams();

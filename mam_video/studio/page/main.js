@@ -3,13 +3,13 @@ import * as addresses from '/page/addresses.js';
 import { drawHints } from '/page/hints.js';
 import * as knobs from '/page/knobs.js';
 import { byId, make } from '/page/make.js';
-import { events, send, table } from '/page/net.js';
+import { events, send, sendFile, table } from '/page/net.js';
 import * as pictures from '/page/pictures.js';
 import { attachPointer, readAgain } from '/page/pointer.js';
 import * as point from '/page/point.js';
 import * as run from '/page/run.js';
 import { attachKeys } from '/page/keys.js';
-import { called, changed, count, data, flaggedFrames, listen, promptsAt, recordsChanged, state } from '/page/store.js';
+import { called, changed, chosen, count, data, flaggedFrames, listen, promptsAt, recordsChanged, state } from '/page/store.js';
 import * as timeline from '/page/timeline.js';
 import * as view from '/page/view.js';
 
@@ -18,11 +18,26 @@ const AHEAD = 12;
 // Acts
 
 async function act(name, given = {}) {
-  if (name === 'set_box' || name === 'add_point' || name === 'remove_point') data.making.add(given.frame);
+  if (name === 'set_box' || name === 'add_point' || name === 'remove_point' || name === 'find') data.making.add(given.frame);
   try {
     took(await send(`/api/${data.clip.shot}/act`, { act: name, ...given }));
   } catch (error) {
     data.making.delete(given.frame);
+    note(error.message);
+    changed();
+  }
+}
+
+// A picture from the artist's disk shows the subject on this frame.
+async function sendMask(file) {
+  if (!file) return;
+  const { frame } = data;
+  data.making.add(frame);
+  changed();
+  try {
+    took(await sendFile(`/api/${data.clip.shot}/mask/${frame}?subject=${chosen().id}`, file));
+  } catch (error) {
+    data.making.delete(frame);
     note(error.message);
     changed();
   }
@@ -134,6 +149,7 @@ function addressesOf(frame, full) {
   const add = (viewed, version) => {
     if (viewed !== 'alpha') found.push(addresses.plate(frame, full));
     if (viewed === 'alpha' || viewed === 'over') found.push(addresses.matte(frame, null, version, full));
+    if (viewed === 'over' && addresses.chosenBackground() !== null) found.push(addresses.background(frame, addresses.chosenBackground()));
     if (viewed === 'outline') for (const s of state().subjects) found.push(addresses.matte(frame, s.id, version, full));
   };
   add(data.view, '');
@@ -316,6 +332,13 @@ function attach() {
   press('in', () => setSpan('in')); press('out', () => setSpan('out'));
   press('span-clear', () => act('set_span', { span: null }));
   press('add-subject', async () => { await act('add_subject'); choose(state().subjects.at(-1).id); });
+  press('add-mask', () => byId('mask-file').click());
+  byId('mask-file').addEventListener('change', (event) => { sendMask(event.target.files[0]); event.target.value = ''; });
+  byId('words').addEventListener('keydown', (event) => {
+    if (event.key !== 'Enter' || !event.target.value.trim()) return;
+    act('find', { subject: chosen().id, frame: data.frame, words: event.target.value });
+    event.target.blur();
+  });
   press('track', () => act('track')); press('stop', () => act('stop'));
   press('run', () => runShot({ shot: data.clip.shot })); press('run-all', () => runShot({ all: true }));
   press('copy', () => navigator.clipboard?.writeText(data.at.command));
@@ -372,6 +395,8 @@ async function begin() {
   Object.assign(data, lists);
   const select = byId('shots');
   select.replaceChildren(...desk.shots.map((name, k) => make('option', { value: k, textContent: name })));
+  byId('backdrop').querySelector('[value="colour"]').before(...desk.backgrounds.map(({ name }, k) => make('option', { value: `file:${k}`, textContent: name })));
+  byId('words').hidden = !desk.words;
   select.hidden = byId('run-all').hidden = desk.shots.length < 2;
   attach();
   attachPointer({ act, note });

@@ -14,6 +14,13 @@ export async function send(path, body) {
   return answer.json();
 }
 
+// Send a file as it is.
+export async function sendFile(path, file) {
+  const answer = await fetch(path, { method: 'POST', headers: { 'Content-Type': file.type }, body: file });
+  if (!answer.ok) throw new Error(await reasonOf(answer));
+  return answer.json();
+}
+
 async function reasonOf(answer) {
   const text = await answer.text();
   try { return JSON.parse(text).error ?? text; } catch { return text || `the server answers ${answer.status}`; }

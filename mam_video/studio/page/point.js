@@ -39,7 +39,7 @@ function drawPrompts(act, go, choose) {
     const subject = state().subjects.find((s) => s.id === prompt.subject);
     const on = prompt.points.filter((p) => p[2]).length;
     const off = prompt.points.length - on;
-    const parts = [prompt.box ? 'box' : '', on ? `${on} on the subject` : '', off ? `${off} on the background` : ''].filter(Boolean);
+    const parts = [prompt.mask ? 'mask' : '', prompt.box ? 'box' : '', on ? `${on} on the subject` : '', off ? `${off} on the background` : ''].filter(Boolean);
     return make('li', { className: prompt.frame === data.frame ? 'chosen' : '' },
       make('button', {
         className: 'quiet grow', title: 'Go to this frame',

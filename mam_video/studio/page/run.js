@@ -37,6 +37,7 @@ export function draw(act, stopRun) {
     const all = [...plain(), { name: `${stem}.look.mp4`, kind: 'preview', place: outputs[0].place }];
     act('set_outputs', { outputs: all });
   };
+  drawBehind(act, outputs);
   byId('replace').checked = state().values.output?.overwrite ?? false;
   byId('command').textContent = data.at.command;
   const waiting = data.desk.runs.some((run) => run.shot === data.clip.shot && ['waiting', 'running', 'stopping'].includes(run.how));
@@ -51,13 +52,48 @@ export function draw(act, stopRun) {
   drawQueue(stopRun);
 }
 
+// What previews are written over: the default colour, what the settings say, or a file that the command line named.
+function drawBehind(act, outputs) {
+  byId('behind-row').hidden = !outputs.some((output) => output.kind === 'preview');
+  const standard = data.knobs.find((knob) => knob.key === 'output.background').default;
+  const now = state().values.output?.background ?? standard;
+  const files = data.desk.backgrounds.map(({ name }, number) => ({ name, number, here: now.endsWith(`/${name}`) || now.endsWith(`\\${name}`) }));
+  const plain = [...new Set([standard, 'checker', '#000000', '#ffffff', ...(files.some((f) => f.here) ? [] : [now])])];
+  const select = byId('behind');
+  if (select === document.activeElement) return;
+  select.replaceChildren(
+    ...plain.map((value) => make('option', { value, textContent: value, selected: value === now })),
+    ...files.map(({ name, number, here }) => make('option', { value: `file:${number}`, textContent: name, selected: here })));
+  select.onchange = () => {
+    const { value } = select;
+    select.blur();
+    if (value.startsWith('file:')) act('set_background', { background: Number(value.slice(5)) });
+    else act('set_setting', { key: 'output.background', value });
+  };
+}
+
+// What a run does now, in words.
+function stageOf({ done, total, tracked, eta, fps }) {
+  if (done === undefined) return 'reading the clip, loading the model…';
+  if (tracked !== undefined) return `tracking between the prompts: ${tracked} steps`;
+  if (done === total) return 'closing and checking the files…';
+  return `matting: ${done} of ${total ?? '?'} frames, ${fps.toFixed(1)} a second, ${timeText(eta)} left`;
+}
+
+// How the work is shared out among the stages, the largest shares first.
+function sharesOf(stages) {
+  const whole = Object.values(stages).reduce((sum, seconds) => sum + seconds, 0);
+  if (whole <= 0) return '';
+  return Object.entries(stages).slice(0, 5).map(([name, seconds]) => `${name} ${Math.round(100 * seconds / whole)} %`).join(', ');
+}
+
 function drawQueue(stopRun) {
   fill(byId('queue'), data.desk.runs.slice(0, 30).map((run) => {
-    const { done, total, eta, fps } = run.progress;
+    const { done, total, tracked } = run.progress;
     const live = run.how === 'running' || run.how === 'stopping';
     const said = {
       waiting: 'waiting', stopping: 'stopping…', stopped: 'stopped', failed: 'failed',
-      running: done === undefined ? 'starting…' : `${done} of ${total ?? '?'} frames, ${fps} a second, ${timeText(eta)} left`,
+      running: stageOf(run.progress),
       done: `done: ${done} frames in ${timeText(run.seconds)}`,
       flagged: `done: ${done} frames in ${timeText(run.seconds)}; some are flagged`,
     }[run.how];
@@ -66,7 +102,8 @@ function drawQueue(stopRun) {
       make('span', { className: 'grow', textContent: run.name }),
       make('span', { className: `small ${tone}`, textContent: said }),
       live || run.how === 'waiting' ? make('button', { textContent: 'Stop', 'aria-label': `Stop ${run.name}`, onclick: () => stopRun(run.number) }) : null,
-      live ? make('progress', { max: total ?? 1, value: done ?? 0, 'aria-label': `Progress of ${run.name}` }) : null,
+      live ? make('progress', { max: total ?? 1, value: Math.min(done || tracked || 0, total ?? 1), 'aria-label': `Progress of ${run.name}` }) : null,
+      live && run.progress.stages ? make('p', { className: 'small dim stages', textContent: sharesOf(run.progress.stages) }) : null,
       run.message ? make('p', { className: 'small dim', textContent: run.message }) : null,
       run.how === 'stopped' && run.command.includes('--resume') ? make('p', { className: 'small dim', textContent: 'Run goes on where it stopped.' }) : null);
   }), 'empty');

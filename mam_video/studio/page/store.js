@@ -34,7 +34,7 @@ export const state = () => data.at.state;
 export const count = () => Math.max(data.at.count, 1);
 export const chosen = () => state().subjects.find((s) => s.id === data.subject) ?? state().subjects[0];
 export const promptsAt = (frame) => state().prompts.filter((p) => p.frame === frame);
-export const shows = (p) => p.box !== null || p.points.some((point) => point[2]);
+export const shows = (p) => p.box !== null || Boolean(p.mask) || p.points.some((point) => point[2]);
 
 // What was found in a frame: of the version that is being made where it has come so far, else of the one that is shown.
 export function recordAt(frame) { return data.live.get(frame) ?? data.records.get(frame); }

@@ -6,7 +6,7 @@ import { data, promptsAt, state } from '/page/store.js';
 const canvas = document.getElementById('picture');
 const context = canvas.getContext('2d', { alpha: false });
 const layer = document.createElement('canvas').getContext('2d');   // for composites, as large as the window
-const rim = document.createElement('canvas').getContext('2d');
+const [rim, tint, rimOwn, tintOwn] = Array.from({ length: 4 }, () => document.createElement('canvas').getContext('2d'));
 
 export const place = { scale: 1, x: 0, y: 0, fitted: true };       // screen = image * scale + (x, y), in CSS pixels
 let ratio = 1;
@@ -14,7 +14,7 @@ let ratio = 1;
 export function resize() {
   ratio = window.devicePixelRatio || 1;
   const { clientWidth: w, clientHeight: h } = canvas;
-  for (const each of [canvas, layer.canvas, rim.canvas]) {
+  for (const each of [canvas, layer.canvas, rim.canvas, tint.canvas]) {
     const [width, height] = [Math.max(Math.round(w * ratio), 1), Math.max(Math.round(h * ratio), 1)];
     if (each.width !== width || each.height !== height) { each.width = width; each.height = height; }
   }
@@ -99,26 +99,48 @@ function cutOut(frame, version) {
   return true;
 }
 
-// A rim of two pixels around a matte, in a colour, and a faint tint of it.
+// A rim around a matte in a colour, and a faint tint of it. In its own pixels where they are about as large as those of
+// the screen: copies that are not scaled are several times quicker. Enlarged, the rim stays thin on the screen.
 function outline(frame, subject, version) {
   const alpha = matteOf(frame, subject.id, version);
   if (!alpha) return;
-  const wide = Math.max(1.25 * ratio, 1);
-  cleared(rim);
-  for (const [dx, dy] of [[wide, 0], [-wide, 0], [0, wide], [0, -wide]]) put(rim, alpha, dx, dy);
-  rim.globalCompositeOperation = 'destination-out';
-  put(rim, alpha);
-  rim.globalCompositeOperation = 'source-in';
-  rim.fillStyle = subject.colour;
-  rim.fillRect(0, 0, rim.canvas.width, rim.canvas.height);
-  context.drawImage(rim.canvas, 0, 0);
-  cleared(rim);
-  put(rim, alpha);
-  rim.globalCompositeOperation = 'source-in';
-  rim.fillRect(0, 0, rim.canvas.width, rim.canvas.height);
-  context.globalAlpha = 0.12;
-  context.drawImage(rim.canvas, 0, 0);
-  context.globalAlpha = 1;
+  const size = data.clip.width * place.scale * ratio / alpha.width;   // pixels of the screen for one of the matte
+  if (size > 2) {
+    drawRim(rim, tint, (target, dx, dy) => put(target, alpha, dx, dy), Math.max(1.25 * ratio, 1), subject.colour);
+    context.drawImage(rim.canvas, 0, 0);
+    return;
+  }
+  for (const each of [rimOwn, tintOwn]) {
+    if (each.canvas.width !== alpha.width || each.canvas.height !== alpha.height) {
+      each.canvas.width = alpha.width; each.canvas.height = alpha.height;
+    }
+  }
+  const wide = Math.max(Math.round(1.25 * ratio / size), 1);
+  drawRim(rimOwn, tintOwn, (target, dx, dy) => target.drawImage(alpha, dx, dy), wide, subject.colour);
+  put(context, rimOwn.canvas);
+}
+
+// Draw rim and tint onto `target`. copy(canvas, dx, dy) draws the matte.
+function drawRim(target, filled, copy, wide, colour) {
+  cleared(filled);
+  copy(filled, 0, 0);
+  filled.globalCompositeOperation = 'source-in';
+  filled.fillStyle = colour;
+  filled.fillRect(0, 0, filled.canvas.width, filled.canvas.height);
+  cleared(target);
+  for (const [dx, dy] of [[wide, 0], [-wide, 0], [0, wide], [0, -wide]]) target.drawImage(filled.canvas, dx, dy);
+  target.globalCompositeOperation = 'destination-out';
+  copy(target, 0, 0);
+  target.globalCompositeOperation = 'destination-over';
+  target.globalAlpha = 0.12;
+  target.drawImage(filled.canvas, 0, 0);
+}
+
+function drawBackdrop(frame) {
+  const number = addresses.chosenBackground();
+  const behind = number === null ? null : picture(addresses.background(frame, number));
+  if (behind) put(context, behind);
+  else fillPicture(context, number !== null ? '#222' : data.backdrop === 'checker' ? checker() : data.backdrop);
 }
 
 function look(frame, view, version) {
@@ -130,7 +152,7 @@ function look(frame, view, version) {
     return;
   }
   if (view === 'over') {
-    fillPicture(context, data.backdrop === 'checker' ? checker() : data.backdrop);
+    drawBackdrop(frame);
     if (cutOut(frame, version)) context.drawImage(layer.canvas, 0, 0);
     return;
   }
