@@ -206,6 +206,12 @@ class TrackSettings(Section, section="track"):
         low=0, high=1,
     )  # fmt: skip
     search: bool = knob(True, help="Search the whole frame for a subject that was lost.")
+    check: bool = knob(
+        True, help="Track every 8 frames back, and flag those whose mask does not lead back to the subject."
+    )
+    review_return: float = knob(
+        0.65, help="Below this IoU with the mask tracked back the frames are uncertain.", low=0, high=1
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -141,6 +141,18 @@ class Model(MaskModel, MatteModel, Protocol):
     """
 
 
+@runtime_checkable
+class Recogniser(Protocol):
+    """A mask model that recognises a subject: it finds it from its references, without box and previous mask."""
+
+    def recognise(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
+        """Return the masks of picture `index` that the references alone lead to; the rest of the prompt is ignored.
+
+        The scores tell how sure the model is that it is the subject, about 0..1.
+        """
+        ...
+
+
 class VideoSession(Protocol):
     """The memory of one clip in a `VideoModel`. It does not grow with the clip."""
 
@@ -193,6 +205,11 @@ def at_plate_size(model: MatteModel) -> bool:
 def video_model_of(model: MaskModel) -> VideoModel | None:
     """Return the model as one with a memory of its own; None if it has none."""
     return cast(VideoModel, model) if getattr(model, "in_memory", False) else None
+
+
+def recogniser_of(model: MaskModel) -> Recogniser | None:
+    """Return the model as one that recognises subjects; None if it cannot."""
+    return model if isinstance(model, Recogniser) else None
 
 
 def wants_references(model: MaskModel) -> int:

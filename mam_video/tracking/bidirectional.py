@@ -43,6 +43,7 @@ from mam_video.runtime.streams import ahead
 from mam_video.tracking.mask_ops import agreement
 from mam_video.tracking.references import anchor_capacity
 from mam_video.tracking.shots import Shots, with_cut, without_prompt
+from mam_video.tracking.track_back import checked
 from mam_video.tracking.track_file import packed, unpacked
 from mam_video.tracking.tracker import reference_of, track
 from mam_video.tracking.types import MaskObservation, TrackStart
@@ -215,7 +216,7 @@ class BidirectionalTracker:
                 ]
                 self._track_pass(
                     shots.take(end), place, near, self.logs.forward, before=before, recent=recent,
-                    begun=self.known.get(place),
+                    begun=self.known.get(place), confirm=end is None,
                 )  # fmt: skip
                 while shots.next is not None and (end is None or shots.next[0].index < end):
                     begin = shots.next[0].index
@@ -256,10 +257,13 @@ class BidirectionalTracker:
         before: MaskObservation | None = None,
         recent: Sequence[Reference] = (),
         begun: MaskObservation | None = None,
+        confirm: bool = False,
     ) -> None:
         """Track from the prompt on frame `place` into `log`.
 
-        `near` are the other prompted frames that may be anchors, most telling first.
+        Args:
+            near: the other prompted frames that may be anchors, most telling first.
+            confirm: check the pass by tracking back; where two passes meet they check each other.
         """
         settings = self.settings
         known = [other for other in near if self.logs.forward_at(other).record.state is State.PROMPTED]
@@ -268,6 +272,8 @@ class BidirectionalTracker:
             moved, self.model, self.prompts[place], settings=settings.track, view=settings.view, batch=self.batch,
             start=TrackStart(anchors, before, recent, begun),
         )  # fmt: skip
+        if confirm:
+            tracked_frames = checked(tracked_frames, self.model, settings)
         with closing(tracked_frames):
             for tracked in tracked_frames:
                 log.append(packed(tracked.observation))

@@ -41,6 +41,7 @@ from mam_video.models.registry import load_model
 from mam_video.motion.flow import with_motion
 from mam_video.prompts.prompt import Prompt, Prompts
 from mam_video.tracking.bidirectional import track_prompts
+from mam_video.tracking.track_back import checked
 from mam_video.tracking.tracker import track
 from mam_video.tracking.types import TrackedFrame
 
@@ -95,7 +96,7 @@ def evaluate(folder: Path, model: Model, settings: Settings, sheet: Path | None)
         view=settings.view,
         batch=settings.model.batch or 1,
     )
-    for tracked, truth in zip(follow, truths, strict=True):
+    for tracked, truth in zip(checked(follow, model, settings), truths, strict=True):
         paused = time.perf_counter()
         mask = mask_of(tracked.logits, tracked.crop, tracked.frame.size)
         results.append(region_j(mask, truth))
