@@ -4,7 +4,7 @@ Every `WINDOW` frames the last mask is tracked back to where the window began, a
 another mask, the window is tracked back frame by frame. If the masks still differ, the link between the window's ends
 is broken: its frames and what follows may be something else. They are uncertain until, at the end of a window whose
 link holds, the model recognises the subject: asked with the prompted frame alone, without box and previous mask, it
-finds the same mask.
+finds the same mask. After lost frames it has to be recognised too.
 
 No mask changes. The flags of a frame are known when its window ends, so up to `WINDOW` frames are held. Windows fall on
 absolute frame numbers. A model that cannot recognise a subject (`models/base.py`) is not checked.
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import torch
 
@@ -64,7 +64,7 @@ def checked(found: Iterable[TrackedFrame], model: Model, settings: Settings) -> 
 class TrackBack:
     """What is known of one subject's track, window by window.
 
-    broken  the IoU of the worst link since the subject was last recognised; None where all links hold
+    broken  the IoU of the worst link since the subject was last recognised, 0 after lost frames; None where all hold
     """
 
     def __init__(self, model: Model, recogniser: Recogniser, settings: Settings) -> None:
@@ -88,20 +88,27 @@ class TrackBack:
             self._last = _small(begin)
             return list(frames)
         self._last = _small(frames[-1])
-        seen = [item for item in (begin, *frames) if not item.observation.lost]
-        lost = len(seen) < len(frames) + 1
-        if len(seen) < 2:
-            self.broken = 0.0 if lost else self.broken
-            return list(frames)
+        out: list[TrackedFrame] = []
+        before = begin
+        for lost, run in groupby(frames, key=lambda item: item.observation.lost):
+            part = list(run)
+            out += part if lost else self._found(None if before.observation.lost else before, part)
+            before = part[-1]
+        return out
+
+    def _found(self, before: TrackedFrame | None, part: Sequence[TrackedFrame]) -> list[TrackedFrame]:
+        """Check neighbouring frames in which something was found; `before` is None after lost frames."""
         bound = self.settings.track.review_return
-        link = 0.0 if lost else self._link(seen, bound)
+        link = self._link([before, *part], bound) if before is not None else 1.0
+        if before is None and self.broken is None:
+            self.broken = 0.0
         if link < bound:
             self.broken = min(link, self.broken) if self.broken is not None else link
-        elif self.broken is not None and self._recognised(seen[-1]):
+        elif self.broken is not None and self._recognised(part[-1]):
             self.broken = None
         if self.broken is None:
-            return list(frames)
-        return [item.with_record(unconfirmed(item.record, self.broken, bound)) for item in frames]
+            return list(part)
+        return [item.with_record(unconfirmed(item.record, self.broken, bound)) for item in part]
 
     def _link(self, seen: Sequence[TrackedFrame], bound: float) -> float:
         """Return the least IoU of the masks with those tracked back from the last one."""
