@@ -71,7 +71,7 @@ class TrackBack:
         self.model, self.recogniser, self.settings = model, recogniser, settings
         self.broken: float | None = None
         self._prompted: Reference | None = None
-        self._last: TrackedFrame | None = None  # the last frame of the window before, with its 8-bit picture alone
+        self._last: TrackedFrame | None = None  # where the next link begins; None after lost frames
 
     def window(self, frames: Sequence[TrackedFrame]) -> list[TrackedFrame]:
         """Check the next frames, and return them with their records."""
@@ -80,35 +80,46 @@ class TrackBack:
                 self._prompted = reference_of(item.frame, item.observation, self.model)
                 self._last, self.broken = None, None
                 return [*frames[: place + 1], *self._checked(item, frames[place + 1 :])]
-        return self._checked(self._last, frames) if self._last is not None else list(frames)
+        return self._checked(self._last, frames) if self._prompted is not None else list(frames)
 
-    def _checked(self, begin: TrackedFrame, frames: Sequence[TrackedFrame]) -> list[TrackedFrame]:
-        """Check the frames after `begin`, which belongs to the window before or is prompted."""
-        if self._prompted is None or not frames:
-            self._last = _small(begin)
-            return list(frames)
-        self._last = _small(frames[-1])
+    def _checked(self, begin: TrackedFrame | None, frames: Sequence[TrackedFrame]) -> list[TrackedFrame]:
+        """Check the frames after `begin`, the last one before them that a link may begin at."""
         out: list[TrackedFrame] = []
-        before = begin
         for lost, run in groupby(frames, key=lambda item: item.observation.lost):
             part = list(run)
-            out += part if lost else self._found(None if before.observation.lost else before, part)
-            before = part[-1]
+            if lost:
+                out, begin = out + part, None
+            else:
+                found, begin = self._found(begin, part)
+                out += found
+        self._last = begin and _small(begin)
         return out
 
-    def _found(self, before: TrackedFrame | None, part: Sequence[TrackedFrame]) -> list[TrackedFrame]:
-        """Check neighbouring frames in which something was found; `before` is None after lost frames."""
+    def _found(
+        self, begin: TrackedFrame | None, part: Sequence[TrackedFrame]
+    ) -> tuple[list[TrackedFrame], TrackedFrame | None]:
+        """Check neighbouring frames in which something was found.
+
+        A frame that has findings of its own, as of a subject that is half hidden, is neither end of a link.
+
+        Args:
+            begin: where the link begins; None after lost frames.
+        Returns the frames, and where the next link begins.
+        """
         bound = self.settings.track.review_return
-        link = self._link([before, *part], bound) if before is not None else 1.0
-        if before is None and self.broken is None:
+        end = max((place for place, item in enumerate(part) if not item.record.findings), default=None)
+        if begin is None and self.broken is None:
             self.broken = 0.0
-        if link < bound:
-            self.broken = min(link, self.broken) if self.broken is not None else link
-        elif self.broken is not None and self._recognised(part[-1]):
-            self.broken = None
+        if end is not None:
+            link = self._link([begin, *part[: end + 1]], bound) if begin is not None else 1.0
+            if link < bound:
+                self.broken = min(link, self.broken) if self.broken is not None else link
+            elif self.broken is not None and self._recognised(part[end]):
+                self.broken = None
+            begin = part[end]
         if self.broken is None:
-            return list(part)
-        return [item.with_record(unconfirmed(item.record, self.broken, bound)) for item in part]
+            return list(part), begin
+        return [item.with_record(unconfirmed(item.record, self.broken, bound)) for item in part], begin
 
     def _link(self, seen: Sequence[TrackedFrame], bound: float) -> float:
         """Return the least IoU of the masks with those tracked back from the last one."""
