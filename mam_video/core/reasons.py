@@ -36,6 +36,7 @@ class Reason(StrEnum):
     NO_PROMPT_IN_SHOT = "no_prompt_in_shot"  # value: index of the shot's first frame
     TRACKED_THROUGH_CUT = "tracked_through_cut"
     PASSES_DIFFER = "passes_differ"  # value: IoU of the masks tracked from the prompts before and after
+    NOT_CONFIRMED = "not_confirmed"  # value: IoU of the mask tracked back and the one it came from
     MEETS_SUBJECT = "meets_subject"  # other: the name of the subject it may have been swapped with
     SHARES_PIXELS = "shares_pixels"  # value: share of the smaller mask; other: the subject whose mask holds them too
     OTHER = "other"  # text: a sentence of a track file that holds no codes

@@ -210,6 +210,16 @@ class TrackSettings(Section, section="track"):
         low=0, high=1,
     )  # fmt: skip
     search: bool = knob(True, help="Search the whole frame for a subject that was lost.")
+    passes: int = knob(
+        1, help="2: track also back from the last confirmed frame to the prompt, and take the better mask of each "
+        "frame. For one subject; a range then differs from the same frames of a whole run.", low=1, high=2,
+    )  # fmt: skip
+    check: bool = knob(
+        True, help="Track every 8 frames back, and flag those whose mask does not lead back to the subject."
+    )
+    review_return: float = knob(
+        0.65, help="Below this IoU with the mask tracked back the frames are uncertain.", low=0, high=1
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

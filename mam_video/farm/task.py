@@ -219,7 +219,7 @@ def _source(plan: JobPlan, reader: Reader) -> Iterator[MaskSource]:
     files = plan.files
     with mask_source(
         list(plan.prompts) or None, reader.info, plan.part, backward=plan.backward, track=files.get("track"),
-        masks=files.get("masks"), trimaps=files.get("trimaps"),
+        masks=files.get("masks"), trimaps=files.get("trimaps"), passes=plan.settings.track.passes,
     ) as source:  # fmt: skip
         yield source
 

@@ -48,6 +48,7 @@ def mask_source(
     masks: str | Path | None = None,
     trimaps: str | Path | None = None,
     masks_of: FrameRange | None = None,
+    passes: int = 1,
 ) -> MaskSource:
     """Make the mask source of a run, from a prompt, a track file, masks or trimaps; or from a track and prompts.
 
@@ -57,6 +58,7 @@ def mask_source(
         frames: the range of the run; None: the whole clip.
         backward: track back from the first prompt to the first frame.
         masks_of: the range that masks are of where their numbers do not say it; None: `frames`.
+        passes: `track.passes`.
     Raises: UsageError, nothing was given or two things, or what was given cannot be for this clip and range.
     """
     prompt = as_prompt(prompt)
@@ -77,7 +79,9 @@ def mask_source(
     _check_names([prompts.subject for prompts in several])
     if track is not None:
         return CorrectedTracks(track, several, info, frames) if several else SavedTrack(track, info, frames)
-    if all(prompts.frames == (first,) for prompts in several):
+    if passes > 1 and len(several) > 1:
+        raise UsageError("track.passes = 2 works with one subject: matte one after the other, or set track.passes=1")
+    if passes == 1 and all(prompts.frames == (first,) for prompts in several):
         return FirstFramePrompt({prompts.subject: prompts[first] for prompts in several}, info, first)
     return MultiFramePrompts(several, info, frames or FrameRange(), backward=backward)
 

@@ -104,7 +104,7 @@ def matte_clip(
             source = stack.enter_context(open_clip(source, settings.input))
         where = mask_source(
             prompt, source.info, part, backward=backward, track=track_from, masks=masks, trimaps=trimaps,
-            masks_of=masks_of,
+            masks_of=masks_of, passes=settings.track.passes,
         )  # fmt: skip
         stack.enter_context(where)
         settings = edge_ops_of_subject(settings, where.subjects)

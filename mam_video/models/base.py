@@ -144,6 +144,18 @@ class Model(MaskModel, MatteModel, Protocol):
     """
 
 
+@runtime_checkable
+class Recogniser(Protocol):
+    """A mask model that recognises a subject: it finds it from its references, without box and previous mask."""
+
+    def recognise(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
+        """Return the masks of picture `index` that the references alone lead to; the rest of the prompt is ignored.
+
+        The scores tell how sure the model is that it is the subject, about 0..1.
+        """
+        ...
+
+
 class VideoSession(Protocol):
     """The memory of one clip in a `VideoModel`. It does not grow with the clip."""
 
@@ -201,6 +213,11 @@ def video_model_of(model: MaskModel) -> VideoModel | None:
 def takes_tensors(model: MaskModel | MatteModel) -> bool:
     """Return whether `embed` takes pictures that are on the model's device; False if it has no such attribute."""
     return bool(getattr(model, "takes_tensors", False))
+
+
+def recogniser_of(model: MaskModel) -> Recogniser | None:
+    """Return the model as one that recognises subjects; None if it cannot."""
+    return model if isinstance(model, Recogniser) else None
 
 
 def wants_references(model: MaskModel) -> int:

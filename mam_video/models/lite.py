@@ -126,6 +126,10 @@ class LiteModel:
             found = self._query(embedding, index, again)
         return found
 
+    def recognise(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
+        """See `models/base.Recogniser`. One look: further ones would compare the mask with itself."""
+        return self._query(embedding, index, ViewPrompt(references=prompt.references))
+
     def matte(self, embedding: Embedding, logits: np.ndarray) -> Tensor:
         batch: _Batch = embedding.data
         masks = upload(logits.astype(np.float32), self.device, "masks")[:, None]

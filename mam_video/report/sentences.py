@@ -108,6 +108,11 @@ def _measured(reason: Reason, low: float, high: float, bound: float | None) -> s
                 "tracking from the prompts before and after differs here, a prompt near this frame helps: overlap "
                 f"{_span(low, high)}{least}"
             )
+        case Reason.NOT_CONFIRMED:
+            return (
+                "tracked back, the mask does not lead to the prompted subject: check that it has not slipped to "
+                f"something else: overlap {_span(low, high)}{least}"
+            )
     return str(reason).replace("_", " ")
 
 

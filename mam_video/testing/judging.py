@@ -17,6 +17,7 @@ from mam_video.models.base import Model
 from mam_video.motion.flow import with_motion
 from mam_video.prompts.prompt import Prompt
 from mam_video.testing.scripted_clips import Script, Shot
+from mam_video.tracking.track_back import checked
 from mam_video.tracking.tracker import track
 from mam_video.tracking.types import TrackedFrame
 
@@ -109,7 +110,7 @@ def followed(script: Script, model: Model, settings: Settings) -> Iterator[tuple
     moved = with_motion(script.frames(), settings.motion)
     prompt = Prompt(tight_box(first.seen))
     found = track(moved, model, prompt, settings=settings.track, view=settings.view, batch=settings.model.batch or 1)
-    for tracked, shot in zip(found, script.shots(), strict=True):
+    for tracked, shot in zip(checked(found, model, settings), script.shots(), strict=True):
         mask = mask_of(tracked)
         other = region_j(mask, shot.other) if shot.other.any() else 0.0
         record = tracked.record

@@ -3,7 +3,7 @@
 A prompt restarts the tracker on its frame. The frames between two prompts are tracked in two passes: forwards from the
 earlier prompt and backwards from the later one. Each frame gets the more plausible of the two masks (`blend_passes`),
 so a correction improves the frames before it as well as those after it. Frames before the first prompt are tracked
-backwards.
+backwards. With `track.passes` 2 the frames after the last prompt get a second pass too (`track_return`).
 
     frame      0 . . . . . . . . 120 . . . . . . . . 200 . . .
     forwards   P > > > > > > > >  P  > > > > > > > >  P  > > >
@@ -36,13 +36,14 @@ from mam_video.core.settings import Settings
 from mam_video.models.base import Model, Reference, wants_references
 from mam_video.motion.flow import Motion, with_motion
 from mam_video.motion.shot_detection import SEEN_AFTER, CutFinder
-from mam_video.prompts.prompt import Prompts
+from mam_video.prompts.prompt import Prompt, Prompts
 from mam_video.runtime.append_log import AppendLog
 from mam_video.runtime.stage_timer import StageTimer
 from mam_video.runtime.streams import ahead
 from mam_video.tracking.mask_ops import agreement
 from mam_video.tracking.references import anchor_capacity
 from mam_video.tracking.shots import Shots, with_cut, without_prompt
+from mam_video.tracking.track_back import checked
 from mam_video.tracking.track_file import packed, unpacked
 from mam_video.tracking.tracker import reference_of, track
 from mam_video.tracking.types import MaskObservation, TrackStart
@@ -106,6 +107,8 @@ def track_prompts(
             tracker.find_early_cuts(first)
             tracker.track_forwards(stop)
             tracker.track_backwards(first)
+            if settings.track.passes == 2:
+                track_return(tracker)
             yield from tracker.blended(first)
         finally:
             tracker.close()
@@ -215,7 +218,7 @@ class BidirectionalTracker:
                 ]
                 self._track_pass(
                     shots.take(end), place, near, self.logs.forward, before=before, recent=recent,
-                    begun=self.known.get(place),
+                    begun=self.known.get(place), confirm=end is None,
                 )  # fmt: skip
                 while shots.next is not None and (end is None or shots.next[0].index < end):
                     begin = shots.next[0].index
@@ -238,13 +241,17 @@ class BidirectionalTracker:
         for low, place in zip(lowest, self.prompted, strict=False):
             low = max([low, *self._cuts_between(low - 1, place)])
             if low < place:
-                begin = len(self.logs.backward)
-                frames = ahead(self.clock.timed(backwards(self.frames_of, low, place), "decode"), 1, "decode")
-                moved = with_motion(frames, self.settings.motion, clock=self.clock)
-                near = sorted(self.prompted, key=lambda other: (other != low - 1, abs(other - place)))
-                near = [other for other in near if other != place and not self._different_shots(other, place)]
-                self._track_pass(moved, place, near, self.logs.backward, begun=self.logs.forward_at(place))
-                self.logs.backward_place.update((index, begin + place - index) for index in range(low, place))
+                self.track_gap(low, place, self.logs.forward_at(place))
+
+    def track_gap(self, low: int, place: int, begun: MaskObservation) -> None:
+        """Track from frame `place`, where `begun` was found, back to frame `low`."""
+        begin = len(self.logs.backward)
+        frames = ahead(self.clock.timed(backwards(self.frames_of, low, place), "decode"), 1, "decode")
+        moved = with_motion(frames, self.settings.motion, clock=self.clock)
+        near = sorted(self.prompted, key=lambda other: (other != low - 1, abs(other - place)))
+        near = [other for other in near if other != place and not self._different_shots(other, place)]
+        self._track_pass(moved, place, near, self.logs.backward, begun=begun)
+        self.logs.backward_place.update((index, begin + place - index) for index in range(low, place))
 
     def _track_pass(
         self,
@@ -256,10 +263,13 @@ class BidirectionalTracker:
         before: MaskObservation | None = None,
         recent: Sequence[Reference] = (),
         begun: MaskObservation | None = None,
+        confirm: bool = False,
     ) -> None:
         """Track from the prompt on frame `place` into `log`.
 
-        `near` are the other prompted frames that may be anchors, most telling first.
+        Args:
+            near: the other prompted frames that may be anchors, most telling first.
+            confirm: check the pass by tracking back; where two passes meet they check each other.
         """
         settings = self.settings
         known = [other for other in near if self.logs.forward_at(other).record.state is State.PROMPTED]
@@ -268,6 +278,8 @@ class BidirectionalTracker:
             moved, self.model, self.prompts[place], settings=settings.track, view=settings.view, batch=self.batch,
             start=TrackStart(anchors, before, recent, begun),
         )  # fmt: skip
+        if confirm:
+            tracked_frames = checked(tracked_frames, self.model, settings)
         with closing(tracked_frames):
             for tracked in tracked_frames:
                 log.append(packed(tracked.observation))
@@ -352,6 +364,30 @@ class BidirectionalTracker:
 
     def close(self) -> None:
         self.logs.close()
+
+
+def track_return(tracker: BidirectionalTracker) -> None:
+    """Track back from the last confirmed frame to the last prompt, as if the confirmed frame were prompted.
+
+    The frames between are then blended as between two prompts. A pass that does not arrive at the prompt's mask is not
+    used.
+    """
+    logs, last = tracker.logs, tracker.prompted[-1]
+    turn = last
+    for index in range(last + 1, logs.first_prompted + len(logs.forward)):
+        state = logs.forward_at(index).record.state
+        if state is State.CUT:
+            break
+        turn = index if state is State.TRACKED else turn
+    if turn < last + 2:
+        return
+    found = logs.forward_at(turn)
+    entries, prompted = tracker.prompts, tracker.prompted
+    tracker.prompts = Prompts.of({**dict(entries.entries), turn: Prompt(found.record.box)}, entries.subject)
+    tracker.prompted = tracker.prompts.frames
+    tracker.track_gap(last + 1, turn, found.with_record(replace(found.record, state=State.PROMPTED, findings=())))
+    if logs.overlap_at(last + 1) < tracker.settings.track.review_return:
+        tracker.prompts, tracker.prompted = entries, prompted
 
 
 def blend_passes(

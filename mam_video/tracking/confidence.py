@@ -8,8 +8,9 @@ with a good mask, a static component that is removed again, and a distractor con
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from mam_video.core.frames import Record, State
 from mam_video.core.reasons import Finding, Reason
 from mam_video.core.settings import TrackSettings
 
@@ -90,6 +91,22 @@ def outline_findings(stability: float) -> tuple[Finding, ...]:
     `stability` is `mask_ops.mask_stability`.
     """
     return (Finding(Reason.VAGUE_OUTLINE, stability, _LEAST_STABILITY),) if stability < _LEAST_STABILITY else ()
+
+
+def unconfirmed(record: Record, overlap: float, bound: float) -> Record:
+    """Make a tracked frame uncertain, since its mask does not lead back; other states stay. See `track_back.py`."""
+    if record.state is not State.TRACKED:
+        return record
+    finding = Finding(Reason.NOT_CONFIRMED, overlap, bound)
+    return replace(record, state=State.UNCERTAIN, findings=(*record.findings, finding))
+
+
+def before_check(record: Record) -> Record:
+    """Return the record as the tracker made it, without what `unconfirmed` added."""
+    if all(finding.reason is not Reason.NOT_CONFIRMED for finding in record.findings):
+        return record
+    findings = tuple(finding for finding in record.findings if finding.reason is not Reason.NOT_CONFIRMED)
+    return replace(record, state=State.TRACKED, findings=findings)
 
 
 def safe_to_learn(findings: Iterable[Finding]) -> bool:

@@ -21,6 +21,7 @@ from mam_video.runtime.stage_timer import StageTimer
 from mam_video.runtime.streams import closing_iter
 from mam_video.tracking.multi_subject import track_subjects
 from mam_video.tracking.shots import in_first_shot, with_cuts
+from mam_video.tracking.track_back import checked
 from mam_video.tracking.track_file import Track, TrackWriter, saved
 from mam_video.tracking.track_log import TrackLog
 from mam_video.tracking.tracker import track
@@ -77,15 +78,16 @@ class TrackPrompts:
                     yield from map_columns(rows, [partial(_named, name=name) for name in self.prompts])
             return
         if len(self.prompts) > 1:
-            yield from track_subjects(
+            rows = track_subjects(
                 moving, model, self.prompts, settings=settings.track, view=settings.view, batch=self.batch
             )
+            yield from map_columns(rows, [partial(checked, model=model, settings=settings)] * len(self.prompts))
             return
         (prompt,) = self.prompts.values()
         known = self.logs[0] if self.logs else ()
         found = track(moving, model, prompt, settings=settings.track, view=settings.view, batch=self.batch, known=known)
-        with closing(found):
-            for item in found:
+        with closing(checked(found, model, settings)) as confirmed:
+            for item in confirmed:
                 yield (item,)
 
 

@@ -57,7 +57,7 @@ from mam_video.models.resident import embed_views
 from mam_video.motion.flow import Motion
 from mam_video.prompts.prompt import Prompt
 from mam_video.runtime.streams import closing_iter
-from mam_video.tracking.confidence import outline_findings, safe_to_learn
+from mam_video.tracking.confidence import before_check, outline_findings, safe_to_learn
 from mam_video.tracking.embeddings import DeferredEmbedding, FrameEmbedding, GroupEmbeddings
 from mam_video.tracking.mask_ops import (
     BACKGROUND_LOGIT,
@@ -168,7 +168,8 @@ def _replay_group(
 ) -> Iterator[TrackedFrame]:
     """Take over the known frames of one group, without the model."""
     start = 0
-    for place, (step, found) in enumerate(zip(group, known, strict=True)):
+    for place, (step, checked) in enumerate(zip(group, known, strict=True)):
+        found = checked.with_record(before_check(checked.record))
         prediction = tracker.predict(step)
         previous, crop = tracker.held_crop, tracker.hold_crop(prediction, step.frame.size)
         elsewhere = found.crop != crop

@@ -41,8 +41,9 @@ from mam_video.models.registry import load_model
 from mam_video.motion.flow import with_motion
 from mam_video.prompts.prompt import Prompt, Prompts
 from mam_video.tracking.bidirectional import track_prompts
+from mam_video.tracking.track_back import checked
 from mam_video.tracking.tracker import track
-from mam_video.tracking.types import TrackedFrame
+from mam_video.tracking.types import MaskObservation, TrackedFrame
 
 CLIPS = Path(__file__).resolve().parents[3] / "shared" / "data" / "dev" / "davis"
 
@@ -78,6 +79,21 @@ def region_j(mask: np.ndarray, truth: np.ndarray) -> float:
     return float((mask & truth).sum()) / union if union else 1.0
 
 
+def _found(frames: list[Path], prompt: Prompt, model: Model, settings: Settings) -> Iterator[MaskObservation]:
+    """Track a clip from the prompt on its first frame, as `mam-video matte` does."""
+    batch = settings.model.batch or 1
+    if settings.track.passes == 1:
+        moved = with_motion(read_frames(frames), settings.motion)
+        follow = track(moved, model, prompt, settings=settings.track, view=settings.view, batch=batch)
+        yield from (tracked.observation for tracked in checked(follow, model, settings))
+        return
+    with tempfile.TemporaryDirectory() as kept:
+        prompts = Prompts.of({0: prompt})
+        yield from track_prompts(
+            lambda start, stop: read_frames(frames[:stop], start), prompts, model, settings, Path(kept), batch=batch
+        )
+
+
 def evaluate(folder: Path, model: Model, settings: Settings, sheet: Path | None) -> dict[str, Any]:
     """One clip. Returns J by frame, states, and frames a second (decoding, flow and tracking)."""
     frames, masks = read_clip(folder)
@@ -87,21 +103,16 @@ def evaluate(folder: Path, model: Model, settings: Settings, sheet: Path | None)
     pictures: list[np.ndarray] = []
     started = time.perf_counter()
     inspecting = 0.0
-    follow = track(
-        with_motion(read_frames(frames), settings.motion),
-        model,
-        Prompt(tight_box(truths[0])),
-        settings=settings.track,
-        view=settings.view,
-        batch=settings.model.batch or 1,
-    )
-    for tracked, truth in zip(follow, truths, strict=True):
+    for found, path, truth in zip(
+        _found(frames, Prompt(tight_box(truths[0])), model, settings), frames, truths, strict=True
+    ):
         paused = time.perf_counter()
-        mask = mask_of(tracked.logits, tracked.crop, tracked.frame.size)
+        mask = mask_of(found.logits, found.crop, truth.shape)
         results.append(region_j(mask, truth))
-        states.append(tracked.record.state.value)
+        states.append(found.record.state.value)
         if sheet is not None:
-            pictures.append(drawn(tracked, mask, truth, results[-1]))
+            frame = next(read_frames([path]))
+            pictures.append(drawn(TrackedFrame(frame, None, found), mask, truth, results[-1]))
         inspecting += time.perf_counter() - paused
     seconds = time.perf_counter() - started - inspecting
     if sheet is not None:

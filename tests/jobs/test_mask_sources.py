@@ -38,6 +38,7 @@ def test_prompts_on_other_frames_need_two() -> None:
     assert isinstance(several, MultiFramePrompts) and several.prompted == (5, 8)
     assert several.fingerprint()["prompt"].count("box=20,20,60,60") == 3
     assert isinstance(mask_source(Prompts.of({5: BOX}), CLIP, None, backward=True), MultiFramePrompts)
+    assert isinstance(mask_source(BOX, CLIP, None, passes=2), MultiFramePrompts)  # tracked ahead
 
 
 @pytest.mark.parametrize(("prompt", "frames", "more", "says"), [
@@ -48,6 +49,7 @@ def test_prompts_on_other_frames_need_two() -> None:
     (Prompt(Box(200, 20, 260, 60)), None, {}, "lies outside the frame"),
     (Prompts.of({3: BOX}), None, {}, "the first prompt is on frame 3 (by index): add one for frame 0"),
     (Prompts.of({0: BOX, 9: BOX}), FrameRange(0, 9), {}, "prompt on frame 9: lies outside the range 0-8"),
+    ([Prompts.of({0: BOX}, "a"), Prompts.of({0: BOX}, "b")], None, {"passes": 2}, "works with one subject"),
     ([Prompts.of({0: BOX}, "a"), Prompts.of({0: BOX}, "a")], None, {}, "two subjects have one name"),
     ([Prompts.of({0: BOX}, "a"), Prompts.of({2: BOX}, "b")], None, {}, "subject 'b': the first prompt is on frame 2"),
 ])  # fmt: skip

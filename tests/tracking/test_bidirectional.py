@@ -9,6 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -404,3 +405,43 @@ def test_movies_are_read_backwards_exactly(tmp_path: Path) -> None:
         back = list(backwards(reader.frames, 0, 8))
     assert [(f.index, f.pts) for f in reversed(back)] == [(f.index, f.pts) for f in forth]
     assert all(np.array_equal(b.rgb8, f.rgb8) for b, f in zip(reversed(back), forth, strict=True))
+
+
+class Taking(Drifting):
+    """Takes ground as well on a marked frame, while the clip is read for the first time; with `ever` from then on."""
+
+    def __init__(self, clip: Clip, ever: bool) -> None:
+        super().__init__()
+        self.clip, self.ever, self.slipped = clip, ever, False
+
+    def segment(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
+        offered = ColourModel.segment(self, embedding, index, prompt)
+        marked = bool(self.marks[id(embedding)][1][index]) and len(self.clip.asked) == 1
+        self.slipped |= marked and self.ever
+        if not (marked or self.slipped):
+            return offered
+        return Candidates(cv2.dilate(offered.logits[0], np.ones((5, 5)))[None], offered.scores)
+
+
+LAX = {"review_return": 0.85, "min_similarity": 0.2, "review_similarity": 0.3}  # ground in the mask is not flagged
+
+
+def found_in_passes(count: int, folder: Path, ever: bool) -> list[MaskObservation]:
+    settings = Settings().with_values({"track": {"passes": count, **LAX}}, "test")
+    clip = Clip(20, lambda i: marked(i, 9, -1))
+    (folder / str(count)).mkdir()
+    return found_of(clip, prompts_on(0), folder / str(count), Taking(clip, ever), settings)
+
+
+def test_a_second_pass_from_the_end_mends_what_the_first_one_missed(tmp_path: Path) -> None:
+    one, two = found_in_passes(1, tmp_path, False), found_in_passes(2, tmp_path, False)
+    assert iou(one[9]) < 0.85 < 0.9 < iou(two[9])
+    assert [found.record.index for found in two] == list(range(20))
+    assert two[19].record.state is State.TRACKED and np.array_equal(two[19].logits, one[19].logits)
+
+
+def test_a_second_pass_that_does_not_arrive_at_the_prompt_is_not_used(tmp_path: Path) -> None:
+    one, two = found_in_passes(1, tmp_path, True), found_in_passes(2, tmp_path, True)
+    assert iou(one[15]) < 0.85 and one[15].record.state is State.TRACKED
+    assert [found.record for found in one] == [found.record for found in two]
+    assert all(np.array_equal(a.logits, b.logits) for a, b in zip(one, two, strict=True))
