@@ -15,10 +15,9 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import groupby
-from typing import Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import numpy as np
-import torch
 
 from mam_video.core.errors import UsageError
 from mam_video.core.frames import Frame, Matted, as_frames
@@ -32,17 +31,20 @@ from mam_video.matting.temporal_filter import MovingMatte, smooth
 from mam_video.matting.upsample import refine
 from mam_video.models.base import Candidates, Embedding, MatteModel, Model, ViewPrompt, at_plate_size, matte_model_of
 from mam_video.models.batches import naming_device_failures
-from mam_video.models.merge import compose_alpha
 from mam_video.models.registry import load_model
 from mam_video.motion.flow import with_motion
 from mam_video.motion.shot_detection import CutFinder
 from mam_video.prompts.prompt import Prompt, one_prompt
+from mam_video.runtime.cores import worker_count
 from mam_video.runtime.rows import map_columns
 from mam_video.runtime.stage_timer import StageTimer
-from mam_video.runtime.streams import ahead, closing_iter, ordered_map, worker_count
+from mam_video.runtime.streams import ahead, closing_iter, ordered_map
 from mam_video.tracking.stage import FollowTracks, TrackedRow, TrackPrompts, TrackStage
 from mam_video.tracking.track_file import Track
 from mam_video.tracking.types import TrackedFrame
+
+if TYPE_CHECKING:  # PyTorch is loaded where the first frame is computed: a join needs none
+    import torch
 
 _DECODED_AHEAD = 4  # frames; each queue holds a few, so that memory does not grow with the clip
 _MATTED_AHEAD = 2
@@ -214,6 +216,10 @@ def matte(
     tracked: Iterable[TrackedFrame], model: Model, settings: Settings, clock: StageTimer
 ) -> Generator[CropMatte, None, None]:
     """Estimate the alpha of each crop; batches fall on absolute frame numbers."""
+    import torch
+
+    from mam_video.models.merge import compose_alpha
+
     size, mattes = batch_size(model, settings), matte_model_of(model)
     fitted = tracked if mattes is model else (_fitted(each, mattes) for each in tracked)
     for (_, view), group in groupby(fitted, key=lambda t: (t.frame.index // size, t.crop)):

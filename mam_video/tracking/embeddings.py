@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 
 from mam_video.core.crop import Crop
 from mam_video.core.frames import Frame
@@ -54,6 +53,8 @@ class DeferredReference:
 
 def embed(model: Model, pictures: Sequence[np.ndarray]) -> Embedding:
     """Embed pictures, (h, w, 3) uint8 each, as one batch without gradients."""
+    import torch
+
     with torch.inference_mode():
         return model.embed(pictures)
 
