@@ -15,7 +15,7 @@ from mam_video.cli.matte import MatteOptions, add_shot, add_talk, check_options,
 from mam_video.cli.on_engine import shot_of, show_jobs
 from mam_video.cli.parser import Parser
 from mam_video.cli.progress import print_line
-from mam_video.cli.prompts import prompts_of
+from mam_video.cli.prompts import entries_of
 from mam_video.cli.say import say
 from mam_video.core.errors import UsageError
 from mam_video.core.tables import check_keys, read_toml
@@ -79,10 +79,14 @@ def _run(options: argparse.Namespace) -> int:
     except OSError as error:
         raise UsageError(f"--report {folder}: cannot be made ({error.strerror or error})") from None
     workers = default_workers(engine_options.workers)
-    batch = Batch(shots, folder, workers=workers, threads=share_of_cores(workers), chunk=engine_options.chunk)
+    threads = engine_options.threads or share_of_cores(workers)
+    batch = Batch(shots, folder, workers=workers, threads=threads, chunk=engine_options.chunk)
     talks = not options.quiet and options.progress == "bar"
     try:
-        with closing(open_engine(name, workers)) as engine, show_jobs(options.progress, quiet=options.quiet) as shown:
+        with (
+            closing(open_engine(name, workers, threads=threads)) as engine,
+            show_jobs(options.progress, quiet=options.quiet) as shown,
+        ):
             rows = batch.run(engine, on_row=None if options.quiet else _teller(options), on_progress=shown)
     except KeyboardInterrupt:
         done = totals(batch.rows)
@@ -162,9 +166,9 @@ def _reader_of(where: str, table: dict[str, Any]) -> Callable[[], Shot]:
             raise UsageError(f"{where}: {error}") from None
         with open_clip(job.input, job.settings.input) as reader:
             frames = frames_of(job, reader.info)
-            prompts = prompts_of(job.subject, reader, frames.start if frames is not None else 0, job.settings)
-            check_shot_names(job, reader.info, frames, [each.subject for each in prompts])
-        return shot_of(job, frames, prompts)
+            entries = entries_of(job.subject, reader, frames.start if frames is not None else 0, job.settings)
+            check_shot_names(job, reader.info, frames, list(dict.fromkeys(each.subject for each in entries)))
+            return shot_of(job, reader.info, frames, entries)
 
     return read
 

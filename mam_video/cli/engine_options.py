@@ -1,4 +1,4 @@
-"""The options that share a shot out: which engine, how many workers, how many frames a task."""
+"""The options that share a shot out: which engine, how many workers and threads, how many frames a task."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ class EngineOptions:
     name     of the engine; None: one process does it all
     workers  tasks that run at once; None: as many as there are GPUs, or cores
     chunk    frames of a task; None: some four tasks a worker
+    threads  and so cores of a worker; None: its share of this machine's
     """
 
     name: str | None = None
     workers: int | None = None
     chunk: int | None = None
+    threads: int | None = None
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> EngineOptions:
@@ -28,8 +30,10 @@ class EngineOptions:
             name=getattr(options, "engine", None),
             workers=getattr(options, "workers", None),
             chunk=getattr(options, "chunk", None),
+            threads=getattr(options, "threads", None),
         )
-        for flag, value in (("--workers", found.workers), ("--chunk", found.chunk)):
+        given = {"--workers": found.workers, "--threads": found.threads, "--chunk": found.chunk}
+        for flag, value in given.items():
             if value is not None and value < 1:
                 raise UsageError(f"{flag} must be 1 at least, is {value}")
             if value is not None and found.name is None and hasattr(options, "engine"):
@@ -38,7 +42,7 @@ class EngineOptions:
 
 
 def add_engine(group: argparse._ActionsContainer, default: str | None = None) -> None:
-    """Add --engine, --workers and --chunk."""
+    """Add --engine, --workers, --threads and --chunk."""
     group.add_argument(
         "--engine",
         metavar="NAME",
@@ -48,6 +52,12 @@ def add_engine(group: argparse._ActionsContainer, default: str | None = None) ->
     )
     group.add_argument(
         "--workers", type=int, metavar="N", help="workers at once (default: one for each GPU, or for each core)"
+    )
+    group.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="threads, and so cores, of each worker (default: this machine's cores / workers)",
     )
     add_chunk(group)
 

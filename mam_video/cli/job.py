@@ -11,7 +11,7 @@ from mam_video.cli.matte import MatteOptions, add_shot, check_options, check_sho
 from mam_video.cli.on_engine import shot_of
 from mam_video.cli.options import add_debug
 from mam_video.cli.parser import Parser
-from mam_video.cli.prompts import prompts_of
+from mam_video.cli.prompts import entries_of
 from mam_video.cli.say import say
 from mam_video.core.errors import UsageError
 
@@ -48,6 +48,7 @@ def configure(parser: Parser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from mam_video.farm.job_files import MANAGERS, job_file
+    from mam_video.farm.plan import chunks_of
     from mam_video.farm.start import check_outputs
     from mam_video.farm.task import make_plan
     from mam_video.media import open_clip
@@ -60,12 +61,12 @@ def _run(options: argparse.Namespace) -> int:
     check_options(job)
     with open_clip(job.input, job.settings.input) as reader:
         frames = frames_of(job, reader.info)
-        prompts = prompts_of(job.subject, reader, frames.start if frames is not None else 0, job.settings)
-        check_shot_names(job, reader.info, frames, [each.subject for each in prompts])
-        plan = make_plan(
-            shot_of(job, frames, prompts), reader, workers=8, chunk=job.engine.chunk, threads=options.threads
-        )
+        entries = entries_of(job.subject, reader, frames.start if frames is not None else 0, job.settings)
+        check_shot_names(job, reader.info, frames, list(dict.fromkeys(each.subject for each in entries)))
+        shot = shot_of(job, reader.info, frames, entries)
+        plan = make_plan(shot, reader, workers=8, chunk=job.engine.chunk, threads=options.threads)
         check_outputs(plan, reader)
-    say(f"{Path(job.input).name}: {len(plan.chunks)} chunks of {plan.chunk} frames at most", file=sys.stderr)
+    chunks = len(chunks_of(plan.frames, plan.chunk))
+    say(f"{Path(job.input).name}: {chunks} chunks of {plan.chunk} frames at most", file=sys.stderr)
     print(job_file(plan, options.manager, job.strict), end="")
     return 0

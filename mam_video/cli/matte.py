@@ -295,7 +295,7 @@ def _matte_opened(job: MatteOptions, reader: Reader) -> int:
         )
     report.command = list(job.command)
     if thumbnails is not None:
-        report.rerun = rerun_of(job.command, job.parser, job.subject, entries, report)
+        report.repeated_by(rerun_of(job.command, job.parser, job.subject, entries, info))
         save_report(report, thumbnails, Path(job.report or ""))
     if job.talks:
         print_end(report, job.report, printed, verbose=job.verbose)

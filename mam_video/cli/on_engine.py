@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     from mam_video.farm.folder import JobFolder
     from mam_video.farm.scheduler import JobRun, Progress
     from mam_video.farm.task import Shot
-    from mam_video.media import Reader
+    from mam_video.media import ClipInfo, Reader
     from mam_video.prompts.parse import PromptEntry
-    from mam_video.prompts.prompt import Prompts
 
 _LINE_SECONDS = 1.0  # between two lines of --progress json
 _TEXT_SECONDS = 10.0  # between two lines where the output is no terminal
 
 
-def shot_of(job: MatteOptions, frames: FrameRange | None, prompts: list[Prompts]) -> Shot:
+def shot_of(job: MatteOptions, info: ClipInfo, frames: FrameRange | None, entries: list[PromptEntry]) -> Shot:
     """Return what the user asks for, as the farm takes it."""
     from mam_video.farm.task import Shot
+    from mam_video.prompts.parse import by_subject
 
     given = {name.removeprefix("--"): path for name, path in job.subject.files.items() if path is not None}
     return Shot(
         source=job.input,
         outputs=job.outputs,
-        prompts=tuple(prompts),
+        prompts=tuple(by_subject(entries).values()) if entries else (),
         settings=job.settings,
         part=frames,
         backward=job.backward,
@@ -45,6 +45,7 @@ def shot_of(job: MatteOptions, frames: FrameRange | None, prompts: list[Prompts]
         save_track=job.save_track,
         report=job.report,
         command=job.command,
+        rerun=rerun_of(job.command, job.parser, job.subject, entries, info),
     )
 
 
@@ -53,41 +54,50 @@ def matte_on_engine(
 ) -> int:
     """Matte an opened clip on an engine; print what came of it. Return the exit code."""
     from mam_video.farm.engine import default_workers, open_engine, share_of_cores
-    from mam_video.farm.scheduler import JobRun, run_jobs
-    from mam_video.farm.start import start_job
-    from mam_video.farm.task import cached_model, make_plan
     from mam_video.prompts.parse import by_subject
 
     started = time.perf_counter()
     prompts = list(by_subject(entries).values()) if entries else []
     name, device = job.engine.name or "local", job.settings.model.device
     workers = default_workers(job.engine.workers, device)
-    plan = make_plan(
-        shot_of(job, frames, prompts), reader, workers=workers, chunk=job.engine.chunk, threads=share_of_cores(workers)
-    )
-    cached_model.cache_clear()  # it was loaded for its hashes; workers load their own
-    folder = start_job(plan, reader, resume=job.resume)
-    printed: list[str] = []
-    if job.talks:
-        printed = print_start(job, reader.info, plan.frames.start, count, prompts)
-        say(f"engine {name}: {len(plan.chunks)} chunks on {workers} worker{'s' if workers > 1 else ''}")
-        if job.resume:
-            left = sum((each.stop or 0) - each.start for each in folder.missing)
-            say(f"resuming: {(plan.frames.count(None) or 0) - left} frames are done")
-    run = JobRun(folder)
-    with (
-        _tell_how_to_go_on(folder),
-        closing(open_engine(name, workers, device)) as engine,
-        show_jobs(job.progress, quiet=job.quiet) as shown,
-    ):
-        run_jobs([run], engine, on_progress=shown)
+    threads = job.engine.threads or share_of_cores(workers)
+    with closing(open_engine(name, workers, device, threads, tasks=_least_chunks(job, count, workers))) as engine:
+        from mam_video.farm.scheduler import JobRun, run_jobs  # workers start meanwhile
+        from mam_video.farm.start import start_job
+        from mam_video.farm.task import draft_plan
+
+        shot = shot_of(job, reader.info, frames, entries)
+        draft = draft_plan(shot, reader, workers=workers, chunk=job.engine.chunk, threads=threads)
+        plan = engine.fingerprint(draft)
+        folder = start_job(plan, reader, resume=job.resume)
+        printed: list[str] = []
+        if job.talks:
+            printed = print_start(job, reader.info, plan.frames.start, count, prompts)
+            say(f"engine {name}: {len(plan.chunks)} chunks on {workers} worker{'s' if workers > 1 else ''}")
+            if job.resume:
+                left = sum((each.stop or 0) - each.start for each in folder.missing)
+                say(f"resuming: {(plan.frames.count(None) or 0) - left} frames are done")
+        run = JobRun(folder)
+        with (
+            _tell_how_to_go_on(folder),
+            closing(engine),  # workers end before the folder is looked at
+            show_jobs(job.progress, quiet=job.quiet) as shown,
+        ):
+            run_jobs([run], engine, on_progress=shown)
     if run.joined is None:
         raise run.failure() if run.error else UsageError(f"{folder.main}: this job was joined already")
     folder.discard()
-    return _end(job, run, entries, printed, time.perf_counter() - started)
+    return _end(job, run, printed, time.perf_counter() - started)
 
 
-def _end(job: MatteOptions, run: JobRun, entries: list[PromptEntry], printed: list[str], seconds: float) -> int:
+def _least_chunks(job: MatteOptions, count: int | None, workers: int) -> int:
+    """Return how many chunks the shot will have, where that is known; else 1."""
+    from mam_video.farm.plan import aligned, default_chunk
+
+    return 1 if count is None else -(-count // aligned(job.engine.chunk or default_chunk(count, workers)))
+
+
+def _end(job: MatteOptions, run: JobRun, printed: list[str], seconds: float) -> int:
     """Print and save what came of a job; return the exit code."""
     from mam_video.report.page import save_report
 
@@ -96,7 +106,6 @@ def _end(job: MatteOptions, run: JobRun, entries: list[PromptEntry], printed: li
     report.wall = seconds
     report.notes += run.again
     if job.report:
-        report.rerun = rerun_of(job.command, job.parser, job.subject, entries, report)
         save_report(report, run.joined.thumbnails, Path(job.report))
     if job.talks:
         print_end(report, job.report, printed, verbose=job.verbose)

@@ -1,4 +1,4 @@
-"""Take a command of `matte` apart, so that its report can propose it again with corrections."""
+"""Take a command of `matte` or `job` apart, so that its report can propose it again with corrections."""
 
 from __future__ import annotations
 
@@ -10,40 +10,33 @@ from mam_video.cli.parser import Parser
 
 if TYPE_CHECKING:
     from mam_video.cli.subject import SubjectOptions
+    from mam_video.media import ClipInfo
     from mam_video.prompts.parse import PromptEntry
     from mam_video.report.rerun import Rerun
-    from mam_video.report.run import RunReport
 
 _PROMPTING = ("--box", "--point", "--text", "--mask", "--prompt", "--prompts", "--track")
 
 
 def rerun_of(
-    command: Sequence[str], parser: Parser, subject: SubjectOptions, entries: Sequence[PromptEntry], report: RunReport
+    command: Sequence[str], parser: Parser, subject: SubjectOptions, entries: Sequence[PromptEntry], clip: ClipInfo
 ) -> Rerun:
-    """Return the parts of a command that was run.
+    """Return the parts of a command. Where it follows a saved track, the finished run adds prompts.
 
     Args:
-        command: program, `matte`, arguments.
+        command: program, `matte` or `job`, arguments.
         parser: that of the command.
         subject: what it says of the subject; `entries`: its prompts.
-        report: the finished run.
     """
-    from mam_video.prompts.prompt import DEFAULT_SUBJECT
-    from mam_video.report.rerun import GivenPrompt, Rerun, prompts_of_track, toml_of
+    from mam_video.report.rerun import GivenPrompt, Rerun, toml_of
 
-    folder, clip = str(Path.cwd()), report.clip
+    folder = str(Path.cwd())
     for option in ("masks", "trimaps"):
         if option in subject.named:
             return Rerun(refused=f"The masks of this run came from --{option}: correct them there.")
-    head = command.index("matte") + 1
+    head = next(k for k, word in enumerate(command) if word in ("matte", "job")) + 1
     kept = (*command[:head], *parser.without(command[head:], _PROMPTING))
     if subject.track is not None:
-        columns = list(zip(*report.parts, strict=True)) or [tuple(report.records)]
-        names = [column[0].subject or DEFAULT_SUBJECT for column in columns]
-        numbers = [clip.frame_number(record.index) for record in report.records]
-        prompts, backward = prompts_of_track(columns, names, numbers, clip.size)
-        more = ("--backward",) if backward and "--backward" not in kept else ()
-        return Rerun(kept, tuple(names), tuple(prompts), more=more, folder=folder)
+        return Rerun(kept, folder=folder, of_track=True)
     names = list(dict.fromkeys(entry.subject for entry in entries))
     typed = len(entries) - len(subject.prompts)  # those of --prompt are the last ones
     given = tuple(

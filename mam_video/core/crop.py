@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from mam_video.core.arrays import RGB8
 from mam_video.core.geometry import Box
+
+if TYPE_CHECKING:  # PyTorch takes seconds to load, and not every process computes with it
+    import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,8 @@ class Crop:
         Enlarged to the square first where smaller, then cropped to the content, then resized to (N, C, height, width):
         the order of SAM's and MAM's own post-processing, bilinear with half-pixel centres and no antialias.
         """
+        import torch.nn.functional as F
+
         if maps.shape[-1] != self.size:
             maps = F.interpolate(maps, size=(self.size, self.size), mode="bilinear", align_corners=False)
         h, w = self.content

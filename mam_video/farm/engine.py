@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import re
+import sys
 from dataclasses import dataclass
-from typing import Final, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
 
 from mam_video.core.errors import UsageError, need_extra
 from mam_video.core.tables import suggestion
-from mam_video.farm.folder import JobFolder
-from mam_video.farm.task import Task
+from mam_video.runtime.cores import cores
+
+if TYPE_CHECKING:  # an engine starts before the caller loads PyTorch, which takes seconds
+    from mam_video.farm.folder import JobFolder
+    from mam_video.farm.plan import JobPlan
+    from mam_video.farm.task import Task
 
 ENGINES: Final = {
     "local": "worker processes on this machine",
     "ray": "Ray on this machine; ray://HOST:PORT is a cluster's head (needs the extra: ray)",
 }
+_GPU_FILES: Final = ("nvidia*", "nvhost*", "nvmap", "kfd", "dxg")  # in /dev, where CUDA or ROCm finds a device
 _HEAD: Final = re.compile(r"ray://(?P<host>[^:/\s]+|\[[^\]]+\]):(?P<port>\d{1,5})")
 
 
@@ -41,6 +47,10 @@ class Engine(Protocol):
 
     workers: int
 
+    def fingerprint(self, draft: JobPlan) -> JobPlan:
+        """Complete the plan of a job before its first task: see `farm.task.fingerprinted`."""
+        ...
+
     def start(self, key: int, folder: JobFolder, task: Task) -> None:
         """Begin a task; at most `workers` at once. `key` names it in `wait`."""
         ...
@@ -54,15 +64,10 @@ class Engine(Protocol):
         ...
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(len(os.sched_getaffinity(0)), 1)
-    return os.cpu_count() or 1
-
-
 def gpus() -> int:
-    """Return how many CUDA devices this machine has."""
+    """Return how many CUDA devices this machine has. Where its system shows none PyTorch is not asked."""
+    if sys.platform == "linux" and not any(any(Path("/dev").glob(name)) for name in _GPU_FILES):
+        return 0
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -84,25 +89,30 @@ def check_engine(name: str) -> None:
         raise UsageError(f"--engine {name}: no such engine; {hint}choose one of: {', '.join(ENGINES)}, ray://HOST:PORT")
 
 
-def open_engine(name: str, workers: int | None, device: str = "auto") -> Engine:
+def open_engine(
+    name: str, workers: int | None, device: str = "auto", threads: int | None = None, *, tasks: int = 0
+) -> Engine:
     """Start an engine.
 
     Args:
         workers: None: as many as this machine has GPUs, or cores.
         device: of the model; with `cpu` GPUs are not shared out.
+        threads: of a worker; None: its share of this machine's cores.
+        tasks: that there will be at least: local workers for them start to load at once.
     Raises: UsageError, the engine is unknown, not installed, or `workers` is less than 1; MediaError, its head does not
         answer.
     """
     check_engine(name)
     count = default_workers(workers, device)
+    threads = threads or share_of_cores(count)
     if name == "local":
         from mam_video.farm.local_engine import LocalEngine
 
-        return LocalEngine(count, 0 if device == "cpu" else gpus())
+        return LocalEngine(count, threads, 0 if device == "cpu" else gpus(), ready=min(tasks, count))
     from mam_video.farm.ray_engine import RayEngine
 
     head = _HEAD.fullmatch(name)
-    return RayEngine(count, share_of_cores(count), None if head is None else (head["host"], int(head["port"])), device)
+    return RayEngine(count, threads, None if head is None else (head["host"], int(head["port"])), device)
 
 
 def default_workers(workers: int | None, device: str = "auto") -> int:

@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 
 from mam_video.core.errors import UsageError
 from mam_video.core.tables import suggestion
-from mam_video.farm.plan import JobPlan
+from mam_video.farm.plan import JobPlan, chunks_of
 from mam_video.farm.task import JOIN, MATTE, TRACK
 
 _INLINE: Final = "data:"  # before a plan that is given in place of its file's name
@@ -115,7 +115,8 @@ def _step(name: str, arguments: list[str], plan: JobPlan, text: str, after: str 
 def slurm_script(plan: JobPlan, at_end: list[str]) -> str:
     """Return a shell script that submits the job to Slurm."""
     gpu = " --gpus=1" if plan.settings.model.device == "cuda" else ""
-    chunks = " ".join(plan.called(each) for each in plan.chunks)
+    ranges = chunks_of(plan.frames, plan.chunk)  # of one size: none begins before the track is whole
+    chunks = " ".join(plan.called(each) for each in ranges)
     name, threads = shlex.quote(_job_name(plan)), plan.threads
     more = "".join(f" {each}" for each in at_end)
     track = (
@@ -141,7 +142,7 @@ END_OF_PLAN
 plan=$(printf %q "$plan")
 chunks="{chunks}"
 {track}matte=$(sbatch --parsable --job-name={name}-matte --cpus-per-task={threads}{gpu} --requeue $after \\
-  --kill-on-invalid-dep=yes --array=0-{len(plan.chunks) - 1} --output="$logs/matte-%A-%a.log" \\
+  --kill-on-invalid-dep=yes --array=0-{len(ranges) - 1} --output="$logs/matte-%A-%a.log" \\
   --wrap "set -- $chunks; shift \\$SLURM_ARRAY_TASK_ID; exec $program task $plan matte \\$1")
 join=$(sbatch --parsable --job-name={name}-join --cpus-per-task={threads} --requeue --dependency=afterok:$matte \\
   --kill-on-invalid-dep=yes --output="$logs/join-%j.log" --wrap "exec $program task $plan join{more}")

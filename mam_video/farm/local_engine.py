@@ -11,12 +11,18 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from mam_video.farm.engine import Ended, share_of_cores
-from mam_video.farm.folder import JobFolder
-from mam_video.farm.task import Task
-from mam_video.farm.worker import request_of
+from mam_video.core import errors
+from mam_video.core.errors import MediaError
+from mam_video.farm.engine import Ended
+from mam_video.farm.worker import PLAN, request_of
+
+if TYPE_CHECKING:
+    from mam_video.farm.folder import JobFolder
+    from mam_video.farm.plan import JobPlan
+    from mam_video.farm.task import Task
 
 _GRACE = 3.0  # seconds that a worker has to end by itself
 
@@ -34,12 +40,20 @@ class _Slot:
 class LocalEngine:
     """Processes that stay for many tasks. One that dies is replaced when the next task needs it."""
 
-    def __init__(self, workers: int, gpus: int = 0) -> None:
-        """`gpus`: devices that workers take in turn; 0: they compute on the CPU."""
+    def __init__(self, workers: int, threads: int, gpus: int = 0, *, ready: int = 0) -> None:
+        """Start the engine.
+
+        Args:
+            threads: of a worker.
+            gpus: devices that workers take in turn; 0: they compute on the CPU.
+            ready: workers that are started at once, so that they load what they need while the caller does the same.
+        """
         self.workers, self._gpus = workers, gpus
-        self._threads = share_of_cores(workers)
+        self._threads = threads
         self._slots = [_Slot(number) for number in range(workers)]
         self._events: queue.SimpleQueue[tuple[_Slot, subprocess.Popen[str], str | None]] = queue.SimpleQueue()
+        for slot in self._slots[:ready]:
+            slot.process = self._spawn(slot)
 
     def start(self, key: int, folder: JobFolder, task: Task) -> None:
         slot = next(each for each in self._slots if each.key is None)
@@ -51,6 +65,31 @@ class LocalEngine:
         with suppress(OSError):  # it died: its end is reported by `wait`
             slot.process.stdin.write(json.dumps(request_of(folder.plan.text(), task.step, chunk)) + "\n")
             slot.process.stdin.flush()
+
+    def fingerprint(self, draft: JobPlan) -> JobPlan:
+        """Let a worker complete the plan of a job, so that this process loads no model. Before the first task.
+
+        Raises: what `farm.task.fingerprinted` raises; MediaError, the worker is gone.
+        """
+        slot = self._slots[0]
+        process = slot.process = slot.process or self._spawn(slot)
+        assert process.stdin is not None
+        with suppress(OSError):
+            process.stdin.write(json.dumps(request_of(draft.text(), PLAN, None)) + "\n")
+            process.stdin.flush()
+        while True:
+            try:
+                _, own, line = self._events.get(timeout=1.0)  # short: Ctrl-C must get through
+            except queue.Empty:
+                continue
+            answer = None if own is not process or line is None else json.loads(line)
+            if own is process and answer is None:
+                raise MediaError(f"cannot plan the job: {_how_it_ended(process.wait())}")
+            if answer is None or "ready" in answer:
+                continue
+            if "error" in answer:
+                raise getattr(errors, answer["kind"], errors.MamVideoError)(answer["error"])
+            return replace(draft, fingerprint=answer["fingerprint"])
 
     def _spawn(self, slot: _Slot) -> subprocess.Popen[str]:
         own = {"OMP_NUM_THREADS": str(self._threads), "MKL_NUM_THREADS": str(self._threads)}

@@ -29,6 +29,7 @@ from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import Settings
 from mam_video.core.untrusted import parse_json
 from mam_video.prompts.prompt import Prompt, Prompts
+from mam_video.report.rerun import Rerun
 from mam_video.runtime.os_errors import reason
 
 VERSION: Final = 1  # of the plan's form
@@ -54,6 +55,7 @@ class JobPlan:
     first_number what users call the first frame of `frames`, where they count on from there; None: its index
     fingerprint  what the result depends on, see `jobs.checkpoint.run_fingerprint`
     command      the command line that made the plan
+    rerun        how to repeat it with corrections, for the report; None: it was made from Python
     """
 
     source: str
@@ -71,6 +73,7 @@ class JobPlan:
     fingerprint: Mapping[str, Any]
     command: tuple[str, ...] = ()
     first_number: int | None = None
+    rerun: Rerun | None = None
 
     def __post_init__(self) -> None:
         if self.frames.stop is None:
@@ -91,15 +94,21 @@ class JobPlan:
     def depends_on(self) -> dict[str, Any]:
         """What makes it another job. Other chunks give the same frames, and each machine has its own device."""
         content = self.as_dict()
-        for free in ("command", "chunk", "report", "settings"):  # the fingerprint has those settings that matter
+        for free in (
+            "command",
+            "rerun",
+            "chunk",
+            "report",
+            "settings",
+        ):  # the fingerprint has those settings that matter
             del content[free]
         content["fingerprint"].pop("device", None)
         return content
 
     @property
     def chunks(self) -> list[FrameRange]:
-        """The frames of each matte task, in order."""
-        return chunks_of(self.frames, self.chunk)
+        """The frames of each matte task, in order. While one worker tracks, small chunks at first let others begin."""
+        return chunks_of(self.frames, self.chunk, first=2 * ALIGNED if self.tracks else self.chunk)
 
     @property
     def tracks(self) -> bool:
@@ -154,6 +163,7 @@ class JobPlan:
             "fingerprint": json.loads(json.dumps(self.fingerprint)),
             "command": list(self.command),
             "first_number": self.first_number,
+            "rerun": None if self.rerun is None else self.rerun.as_plain(),
         }
 
     def text(self) -> str:
@@ -206,6 +216,7 @@ class JobPlan:
             fingerprint=dict(content["fingerprint"]),
             command=tuple(str(word) for word in content["command"]),
             first_number=None if number is None else int(number),
+            rerun=None if content.get("rerun") is None else Rerun.of_plain(content["rerun"]),
         )
 
     @classmethod
@@ -219,10 +230,21 @@ class JobPlan:
             raise UsageError(f"{path}: cannot read this job file ({reason(error)})") from None
 
 
-def chunks_of(frames: FrameRange, size: int) -> list[FrameRange]:
-    """Cut a range into chunks of `size` frames that begin at multiples of it, but for the first."""
+def chunks_of(frames: FrameRange, size: int, first: int | None = None) -> list[FrameRange]:
+    """Cut a range into chunks of `size` frames that begin at multiples of it, but for the first.
+
+    `first`: frames of the first chunk, where fewer. Each next one then has twice as many until they have `size`, and
+    they begin at multiples of 8.
+    """
     assert frames.stop is not None
-    starts = [frames.start, *range((frames.start // size + 1) * size, frames.stop, size)]
+    starts = [frames.start]
+    if first is not None and ALIGNED <= first < size:
+        while first < size and starts[-1] + first < frames.stop:
+            starts.append((starts[-1] + first) // ALIGNED * ALIGNED)
+            first *= 2
+        starts += range(starts[-1] + size, frames.stop, size)
+    else:
+        starts += range((frames.start // size + 1) * size, frames.stop, size)
     return [FrameRange(a, b) for a, b in zip(starts, [*starts[1:], frames.stop], strict=True)]
 
 

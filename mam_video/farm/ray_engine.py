@@ -7,13 +7,17 @@ import socket
 from collections.abc import MutableMapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mam_video.core.errors import MediaError
-from mam_video.farm.engine import Ended, cores
-from mam_video.farm.folder import JobFolder
-from mam_video.farm.task import Task
+from mam_video.farm.engine import Ended
 from mam_video.farm.worker import request_of, run_request
+from mam_video.runtime.cores import cores
+
+if TYPE_CHECKING:
+    from mam_video.farm.folder import JobFolder
+    from mam_video.farm.plan import JobPlan
+    from mam_video.farm.task import Task
 
 _ANSWERS_IN = 5.0  # seconds that a head has to answer
 
@@ -49,6 +53,15 @@ class RayEngine:
             num_cpus=1 if wants_gpu else threads, num_gpus=1 if wants_gpu else 0, max_retries=0
         )(run_request)  # fmt: skip
         self._tasks: dict[Any, int] = {}
+
+    def fingerprint(self, draft: JobPlan) -> JobPlan:
+        from mam_video.farm.task import cached_model, fingerprinted
+        from mam_video.media import open_clip
+
+        with open_clip(draft.source, draft.settings.input) as reader:
+            plan = fingerprinted(draft, reader)
+        cached_model.cache_clear()  # it was loaded for its hashes; workers load their own
+        return plan
 
     def start(self, key: int, folder: JobFolder, task: Task) -> None:
         chunk = None if task.chunk is None else (task.chunk.start, task.chunk.stop)

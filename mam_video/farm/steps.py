@@ -243,6 +243,7 @@ def join(job: MatteJob, folder: JobFolder, on_frame: OnFrame) -> Joined:
     if job.settings.output.verify:
         job.verify()
     report.command = list(plan.command)
+    report.repeated_by(plan.rerun)
     report.wall = sum(report.frame_seconds) + float(facts.get("seconds", 0)) + time.perf_counter() - start
     report.seconds = job.clock.seconds
     return Joined(report, thumbnails, sorted(hosts.names))

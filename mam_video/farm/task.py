@@ -11,7 +11,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
+import cv2
 
 from mam_video.core.errors import MissingFileError, UsageError
 from mam_video.core.ranges import FrameRange
@@ -33,6 +33,8 @@ from mam_video.media.sequence.pattern import is_sequence
 from mam_video.models.base import Model
 from mam_video.models.registry import load_model
 from mam_video.prompts.prompt import Prompts
+from mam_video.report.rerun import Rerun
+from mam_video.runtime.cores import at_most
 
 TRACK, MATTE, JOIN = "track", "matte", "join"
 STEPS = (TRACK, MATTE, JOIN)
@@ -65,16 +67,22 @@ class Shot:
     save_track: str | None
     report: str | None
     command: tuple[str, ...] = ()
+    rerun: Rerun | None = None
 
 
 def make_plan(shot: Shot, reader: Reader, *, workers: int, chunk: int | None, threads: int) -> JobPlan:
-    """Make the plan of a shot: paths become absolute, weights are hashed, prompts and outputs are checked.
+    """Make the plan of a shot: a `draft_plan` whose weights are hashed, and whose prompts and outputs are checked."""
+    return fingerprinted(draft_plan(shot, reader, workers=workers, chunk=chunk, threads=threads), reader)
+
+
+def draft_plan(shot: Shot, reader: Reader, *, workers: int, chunk: int | None, threads: int) -> JobPlan:
+    """Make the plan of a shot without its fingerprint: no model is loaded, nor PyTorch. Paths become absolute.
 
     Args:
         workers: that the shot is shared out to, where `chunk` is not given.
         chunk: frames of a matte task; None: some four tasks a worker.
         threads: of a task's model.
-    Raises: UsageError, as `matte_clip`, or the number of frames is not known.
+    Raises: UsageError, the number of frames is not known.
     """
     info = reader.info
     part = shot.part or FrameRange()
@@ -82,8 +90,7 @@ def make_plan(shot: Shot, reader: Reader, *, workers: int, chunk: int | None, th
     frames = FrameRange(part.start, None if count is None else part.start + max(count, 1))
     numbers = info.numbers
     counts_on = numbers is not None and numbers[-1] - numbers[0] == len(numbers) - 1 and part.start < len(numbers)
-    torch.set_num_threads(threads)
-    plan = JobPlan(
+    return JobPlan(
         source=_absolute(shot.source),
         outputs=tuple(_absolute_output(output) for output in shot.outputs),
         frames=frames,
@@ -98,8 +105,16 @@ def make_plan(shot: Shot, reader: Reader, *, workers: int, chunk: int | None, th
         settings=shot.settings,
         fingerprint={},
         command=shot.command,
+        rerun=shot.rerun,
         first_number=numbers[part.start] if counts_on and numbers is not None else None,
     )
+
+
+def fingerprinted(plan: JobPlan, reader: Reader) -> JobPlan:
+    """Return a draft with its fingerprint, its prompts and outputs checked. Raises: UsageError, as `matte_clip`."""
+    import torch
+
+    torch.set_num_threads(plan.threads)
     with _source(plan, reader) as source:
         job = _job(plan, reader, source)
         return replace(plan, fingerprint=_fingerprint(job, plan, source, cached_model(plan.settings.model)))
@@ -122,10 +137,11 @@ def run_task(plan: JobPlan, task: Task, on_frame: steps.OnFrame | None = None) -
     Returns: of `join` what came of the job; None where that was joined before.
     Raises: UsageError, this machine has other versions, weights or files than the plan says; else as `matte_clip`.
     """
-    _check_versions(plan)
+    _check_versions(plan, task)
     check_visible(plan)
-    torch.set_num_threads(plan.threads)
     with ExitStack() as stack:
+        if task.step != JOIN:  # the join encodes with every core, as a run on one machine does
+            stack.enter_context(_on_its_cores(plan.threads))
         reader = stack.enter_context(open_clip(plan.source, plan.settings.input))
         folder = JobFolder.of(plan, reader.info, outputs_of(plan).names)
         if folder.joined:
@@ -140,6 +156,8 @@ def run_task(plan: JobPlan, task: Task, on_frame: steps.OnFrame | None = None) -
         model: Model | None = None
         if task.step != JOIN:
             model = cached_model(plan.settings.model)
+            if device_of(model) != "cpu" and plan.threads == 1:  # a GPU must not wait for pictures
+                stack.enter_context(at_most(2))
             _check_fingerprint(plan, _fingerprint(job, plan, source, model))
         folder.claim()
         with folder.beat(task.name(plan)) as beat:
@@ -159,6 +177,21 @@ def run_task(plan: JobPlan, task: Task, on_frame: steps.OnFrame | None = None) -
                 assert task.chunk is not None
                 steps.matte(job, folder, model, task.chunk, count)
     return None
+
+
+@contextmanager
+def _on_its_cores(count: int) -> Iterator[None]:
+    """Hold PyTorch, OpenCV, the codecs and the stages to `count` cores; the next task sets them anew."""
+    import torch
+
+    torch.set_num_threads(count)
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(count)
+    try:
+        with at_most(count):
+            yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 @lru_cache(maxsize=1)
@@ -189,8 +222,12 @@ def _not_seen(path: str, what: str) -> MissingFileError:
     )
 
 
-def _check_versions(plan: JobPlan) -> None:
-    own = {"version of mam-video": version("mam-video"), "version of torch": torch.__version__}
+def _check_versions(plan: JobPlan, task: Task) -> None:
+    own = {"version of mam-video": version("mam-video")}
+    if task.step != JOIN:  # which computes nothing, and so loads no PyTorch
+        import torch
+
+        own["version of torch"] = torch.__version__
     _check_fingerprint(replace(plan, fingerprint={name: plan.fingerprint.get(name) for name in own}), own)
 
 

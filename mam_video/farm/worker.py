@@ -16,6 +16,8 @@ from typing import Any
 from mam_video.core.errors import MamVideoError
 from mam_video.core.untrusted import line_of
 
+PLAN = "plan"  # the step that makes the fingerprint of a draft
+
 
 def main() -> None:
     """Run tasks until there are no more."""
@@ -29,17 +31,34 @@ def main() -> None:
         os._exit(1)
 
     threading.Thread(target=listen, daemon=True).start()
-    import cv2
-
-    cv2.setNumThreads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     print(json.dumps({"ready": os.getpid()}), file=answers, flush=True)
+    import mam_video.farm.task  # noqa: F401  # PyTorch takes seconds, and the first task may not be there yet
+
     while True:
         print(json.dumps(_answer(json.loads(lines.get()))), file=answers, flush=True)
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    if request["step"] == PLAN:
+        return _answer_to_plan(request["plan"])
     error = run_request(request)
     return {} if error is None else {"error": error}
+
+
+def _answer_to_plan(text: str) -> dict[str, Any]:
+    """Return the fingerprint of a draft, {"fingerprint": ...}; or {"error": a line, "kind": of `core.errors`}."""
+    from mam_video.farm.plan import JobPlan
+    from mam_video.farm.task import fingerprinted
+    from mam_video.media import open_clip
+
+    try:
+        plan = JobPlan.from_text(text, "the job's plan")
+        with open_clip(plan.source, plan.settings.input) as reader:
+            return {"fingerprint": dict(fingerprinted(plan, reader).fingerprint)}
+    except MamVideoError as error:
+        return {"error": line_of(str(error)), "kind": type(error).__name__}
+    except Exception as error:  # noqa: BLE001  # whatever it is, the program that asked must hear of it
+        return {"error": line_of(f"unexpected {type(error).__name__}: {error}"), "kind": "MamVideoError"}
 
 
 def run_request(request: dict[str, Any]) -> str | None:

@@ -30,8 +30,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, NamedTuple, Self
 
-import torch
-
 from mam_video.core.errors import UsageError
 from mam_video.core.frames import Matted, Record
 from mam_video.core.ranges import FrameRange
@@ -206,6 +204,8 @@ def run_fingerprint(
         masks: the fingerprint of the mask source.
         by_hand: garbage mattes by name; None: not given.
     """
+    import torch
+
     chosen = settings.as_dict()
     for free in ("overwrite", "verify"):
         del chosen["output"][free]

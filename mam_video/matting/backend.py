@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import numpy as np
-import torch
 
 from mam_video.core.frames import Frame, Matted
 from mam_video.core.planes import PlaneRecipe
@@ -20,6 +19,9 @@ from mam_video.core.settings import SmoothSettings
 from mam_video.matting.temporal_filter import AnyMatte, Moving, Neighbours
 from mam_video.motion.flow import Motion
 from mam_video.tracking.types import TrackedFrame
+
+if TYPE_CHECKING:
+    import torch
 
 C = TypeVar("C")  # a tracked frame with the alpha of its crop
 M = TypeVar("M", bound=AnyMatte)  # a frame with its alpha

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 
 from mam_video.core.frames import Frame, Matted
 from mam_video.core.settings import Settings, SmoothSettings
@@ -19,11 +18,13 @@ from mam_video.matting.foreground import with_foreground
 from mam_video.matting.quality import agreement, measure_flicker
 from mam_video.matting.temporal_filter import MovingMatte, Neighbours, averaged
 from mam_video.matting.upsample import refine
-from mam_video.models.merge import compose_alpha
 from mam_video.motion.flow import Motion
+from mam_video.runtime.cores import worker_count
 from mam_video.runtime.stage_timer import StageTimer
-from mam_video.runtime.streams import worker_count
 from mam_video.tracking.types import TrackedFrame
+
+if TYPE_CHECKING:
+    import torch
 
 
 class CropMatte(NamedTuple):
@@ -48,6 +49,10 @@ class OpenCVBackend:
     def crops(
         self, batch: Sequence[TrackedFrame], levels: torch.Tensor | None, logits: np.ndarray
     ) -> Generator[CropMatte, None, None]:
+        import torch
+
+        from mam_video.models.merge import compose_alpha
+
         for k, (item, mask) in enumerate(zip(batch, logits, strict=True)):
             with self.clock.stage("merge"), torch.inference_mode():
                 if levels is not None and (mask > 0).any():

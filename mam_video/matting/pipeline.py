@@ -15,10 +15,9 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import groupby
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
-import torch
 
 from mam_video.core.errors import DeviceError, UsageError
 from mam_video.core.frames import Frame, Matted, as_frames
@@ -26,7 +25,6 @@ from mam_video.core.geometry import Box
 from mam_video.core.ranges import FrameRange
 from mam_video.core.settings import Settings, SmoothSettings, checked_settings
 from mam_video.matting.backend import Backend, C, Delivered, M, Wanted
-from mam_video.matting.device.backend import TorchBackend
 from mam_video.matting.edge_ops import NOT_FORCED, Overrides
 from mam_video.matting.opencv_backend import OpenCVBackend
 from mam_video.matting.temporal_filter import Moving, smooth_by
@@ -37,12 +35,16 @@ from mam_video.models.resident import embed_views
 from mam_video.motion.flow import with_motion
 from mam_video.motion.shot_detection import CutFinder
 from mam_video.prompts.prompt import Prompt, one_prompt
+from mam_video.runtime.cores import worker_count
 from mam_video.runtime.rows import map_columns
 from mam_video.runtime.stage_timer import StageTimer
-from mam_video.runtime.streams import ahead, closing_iter, ordered_map, worker_count
+from mam_video.runtime.streams import ahead, closing_iter, ordered_map
 from mam_video.tracking.stage import FollowTracks, TrackedRow, TrackPrompts, TrackStage
 from mam_video.tracking.track_file import Track
 from mam_video.tracking.types import TrackedFrame
+
+if TYPE_CHECKING:  # PyTorch is loaded where the first frame is computed: a join needs none
+    import torch
 
 _DECODED_AHEAD = 4  # frames; each queue holds a few, so that memory does not grow with the clip
 _MATTED_AHEAD = 2
@@ -97,12 +99,16 @@ class Run:
 
 def backend_of(model: Model, settings: Settings, overrides: Overrides, clock: StageTimer) -> Backend[Any, Any]:
     """Choose what computes the stages after the model: PyTorch where that is on a GPU or it is set, else OpenCV."""
-    device = torch.device(device_of(cast(Model, matte_model_of(model))))
-    where = settings.model.stages
-    if where == "device" and device.type == "mps":
+    device = device_of(cast(Model, matte_model_of(model)))
+    kind, where = device.partition(":")[0], settings.model.stages
+    if where == "device" and kind == "mps":
         raise DeviceError("model.stages = device: MPS has no float64, which refining needs; use host")
-    if where == "device" or (where == "auto" and device.type == "cuda"):
-        return TorchBackend(device, settings, overrides, clock)
+    if where == "device" or (where == "auto" and kind == "cuda"):
+        import torch
+
+        from mam_video.matting.device.backend import TorchBackend
+
+        return TorchBackend(torch.device(device), settings, overrides, clock)
     return OpenCVBackend(settings, overrides, clock)
 
 
@@ -225,6 +231,8 @@ def matte(
     tracked: Iterable[TrackedFrame], model: Model, settings: Settings, backend: Backend[C, Any]
 ) -> Generator[C, None, None]:
     """Estimate the alpha of each crop; batches fall on absolute frame numbers."""
+    import torch
+
     size, mattes = batch_size(model, settings), matte_model_of(model)
     fitted = tracked if mattes is model else (_fitted(each, mattes) for each in tracked)
     for _, group in groupby(fitted, key=lambda t: (t.frame.index // size, t.crop)):

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
-
-import torch
+from typing import TYPE_CHECKING, TypeVar
 
 from mam_video.core.errors import DeviceError
+
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 
@@ -37,6 +38,8 @@ class ComputeParts:
 
         Raises: DeviceError, the device has not enough memory for a single picture.
         """
+        import torch
+
         done: list[T] = []
         start = 0
         while start < count:
@@ -66,6 +69,8 @@ def limit_memory(device: torch.device, gib: float | None) -> None:
 
     Raises: DeviceError, the device is a CPU, whose memory is not limited here.
     """
+    import torch
+
     if gib is None:
         return
     if device.type == "cuda":
@@ -83,6 +88,8 @@ def naming_device_failures(device: str) -> Iterator[None]:
 
     Raises: DeviceError, for what PyTorch says about the device itself; other errors pass.
     """
+    import torch
+
     try:
         yield
     except torch.OutOfMemoryError:

@@ -6,8 +6,6 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
 from mam_video.core.errors import UsageError
 
 RANDOM = "random"  # instead of a path: random:SEED gives untrained weights
@@ -24,6 +22,8 @@ def seeded(source: str | Path) -> Iterator[None]:
 
     Raises: UsageError, the seed is no whole number.
     """
+    import torch
+
     text = str(source).partition(":")[2] or "0"
     if not text.isdecimal():
         raise UsageError(f"{source}: the seed must be a whole number, as in {RANDOM}:0")

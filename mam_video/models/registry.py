@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
-
-import torch
+from typing import TYPE_CHECKING, cast
 
 from mam_video.core.errors import UsageError, WeightsError, need_extra
 from mam_video.core.settings import ModelSettings, Settings
 from mam_video.models.base import MaskModel, MatteModel, Model
-from mam_video.models.batches import limit_memory
 from mam_video.models.catalogue import MODELS, Part, parse_model
-from mam_video.models.devices import keep_memory, resolve_device
-from mam_video.models.pair import NoMaskModel, NoMatteModel, PairedModel
 from mam_video.models.random_source import is_random
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["MODELS", "licences", "load_model", "weight_files"]
 
@@ -30,6 +28,10 @@ def load_model(settings: ModelSettings | Settings | str | None = None) -> Model:
             default model.
     Raises: UsageError, the name is unknown; WeightsError; DeviceError, the device or precision is not available.
     """
+    from mam_video.models.batches import limit_memory
+    from mam_video.models.devices import keep_memory, resolve_device
+    from mam_video.models.pair import NoMatteModel, PairedModel
+
     if settings is None or isinstance(settings, str):
         settings = ModelSettings() if settings is None else ModelSettings(name=settings)
     elif isinstance(settings, Settings):
@@ -61,6 +63,8 @@ def _load(part: Part, settings: ModelSettings, device: torch.device) -> MaskMode
 
         return ClassicModel()
     if name == "masks":
+        from mam_video.models.pair import NoMaskModel
+
         return NoMaskModel()
     if name == "fake-colour":
         from mam_video.models.colour_model import ColourModel

@@ -8,18 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from mam_video.core.arrays import RGB8
 from mam_video.core.crop import Crop
 from mam_video.core.frames import Frame
 from mam_video.models.base import Embedding, MaskModel, MatteModel, takes_tensors
-from mam_video.models.taps import resized_as_pillow
-from mam_video.models.transfers import Ready
+
+if TYPE_CHECKING:  # PyTorch takes seconds to load, and not every process computes with it
+    from torch import Tensor
+
+    from mam_video.models.transfers import Ready
 
 
 class ResidentMotion(NamedTuple):
@@ -65,6 +66,8 @@ class ResidentFrame(Frame):
     @property
     def values(self) -> Tensor:
         """(3, H, W) float32, a new tensor: the plate's codes or floats."""
+        import torch
+
         return plate_values(self.plate).permute(2, 0, 1).clone(memory_format=torch.contiguous_format)
 
     def wait(self) -> None:
@@ -76,6 +79,8 @@ class ResidentFrame(Frame):
 
 def views_of(model: MatteModel | MaskModel, frames: Sequence[Frame], crop: Crop) -> Sequence[np.ndarray | Tensor]:
     """Cut the pictures of a crop, (h, w, 3) uint8 each: on the model's device where all are there, else on the CPU."""
+    import torch
+
     resident = [frame for frame in frames if isinstance(frame, ResidentFrame)]
     if takes_tensors(model) and len(resident) == len(frames):
         with torch.inference_mode():
@@ -85,12 +90,16 @@ def views_of(model: MatteModel | MaskModel, frames: Sequence[Frame], crop: Crop)
 
 def embed_views(model: MatteModel | MaskModel, frames: Sequence[Frame], crop: Crop) -> Embedding:
     """Embed a crop of frames as one batch, without gradients."""
+    import torch
+
     with torch.inference_mode():
         return model.embed(views_of(model, frames, crop))
 
 
 def _cut(frame: ResidentFrame, crop: Crop) -> Tensor:
     """Return the crop's picture (h, w, 3) uint8, bit for bit that of `Crop.cut`."""
+    from mam_video.models.taps import resized_as_pillow
+
     frame.ready.wait(frame.picture)
     part = frame.picture[crop.y0 : crop.y0 + crop.height, crop.x0 : crop.x0 + crop.width]
     return resized_as_pillow(part, crop.content)
@@ -98,6 +107,8 @@ def _cut(frame: ResidentFrame, crop: Crop) -> Tensor:
 
 def plate_values(plate: Tensor) -> Tensor:
     """Return the numbers of uploaded pixels as float32: int16 holds the bits of uint16."""
+    import torch
+
     if plate.dtype == torch.int16:
         return (plate.int() & 0xFFFF).float()
     return plate.float()

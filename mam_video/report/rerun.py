@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from mam_video.core.frames import Record, State
@@ -44,6 +44,7 @@ class Rerun:
     more      options that corrections need
     folder    where the command was started: its file names begin there
     refused   why no correction can be made with a prompt; empty: one can
+    of_track  whether the run follows a saved track: its prompts are made of what it found, see `with_track`
     """
 
     command: tuple[str, ...] = ()
@@ -53,6 +54,26 @@ class Rerun:
     more: tuple[str, ...] = ()
     folder: str = ""
     refused: str = ""
+    of_track: bool = False
+
+    def with_track(self, columns: Sequence[Sequence[Record]], numbers: Sequence[int], size: tuple[int, int]) -> Rerun:
+        """Return it with the subjects and prompts of a saved track; arguments as of `prompts_of_track`."""
+        names = tuple(column[0].subject or DEFAULT_SUBJECT for column in columns)
+        prompts, backward = prompts_of_track(columns, names, numbers, size)
+        more = ("--backward",) if backward and "--backward" not in self.command else ()
+        return replace(self, subjects=names, prompts=tuple(prompts), more=more, of_track=False)
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return plain values, which a job's file carries; `of_plain` reads them."""
+        return dict(json.loads(json.dumps(asdict(self))))
+
+    @classmethod
+    def of_plain(cls, content: Mapping[str, Any]) -> Rerun:
+        """Read what `as_plain` gave. Raises: KeyError or TypeError, it is damaged."""
+        lists = {name: tuple(map(str, content[name])) for name in ("command", "subjects", "file", "more")}
+        prompts = tuple(GivenPrompt(**{**each, "options": tuple(each["options"])}) for each in content["prompts"])
+        folder, refused = str(content["folder"]), str(content["refused"])
+        return cls(prompts=prompts, folder=folder, refused=refused, of_track=bool(content["of_track"]), **lists)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for the page."""

@@ -231,6 +231,14 @@ class RunReport:
         """Seconds by stage so far, summed over threads, the largest first; empty before the first frame."""
         return dict(sorted(self._seconds_before.items(), key=lambda item: -item[1]))
 
+    def repeated_by(self, rerun: Rerun | None) -> None:
+        """Take how the finished run is repeated with corrections."""
+        if rerun is not None and rerun.of_track:
+            columns = list(zip(*self.parts, strict=True)) or [tuple(self.records)]
+            numbers = [self.clip.frame_number(record.index) for record in self.records]
+            rerun = rerun.with_track(columns, numbers, self.clip.size)
+        self.rerun = rerun
+
     def flag_back(self, stand: int) -> None:
         """Flag the frames that hold a static part which was removed later; `stand` is `track.stand`."""
         columns = list(zip(*self.parts, strict=True)) or [tuple(self.records)]

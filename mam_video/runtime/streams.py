@@ -3,11 +3,13 @@
 An error in a producer is raised in the consumer. A consumer that stops early, fails or is interrupted stops its
 producers. A thread ends with the generator that started it. If it is in the middle of long work, such as a large model
 on a CPU, it is waited for at most a few seconds, and ends when that work is done.
+
+Where the process has a share of one core (`runtime/cores.py`) there are no threads: items are produced when they are
+asked for.
 """
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections import deque
@@ -16,24 +18,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
+from mam_video.runtime.cores import one_thread
+
 T = TypeVar("T")
 R = TypeVar("R")
 
 _POLL = 0.1  # seconds between two checks whether the other side has ended
 _PATIENCE = 5.0  # seconds to wait for a thread
-_MOST_WORKERS = 8  # each holds frames of its own
-
-
-def worker_count() -> int:
-    """Count the threads for work that goes frame by frame: half of the cores that the process may use, 8 at most.
-
-    The model and the codecs have threads of their own.
-    """
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # only Linux knows it
-        cores = os.cpu_count() or 1
-    return max(min(cores // 2, _MOST_WORKERS), 1)
 
 
 @contextmanager
@@ -59,6 +50,10 @@ def ahead(items: Iterable[T], depth: int, name: str) -> Generator[T, None, None]
 
     An exception of `items` is raised here; closing this generator closes `items` in its thread.
     """
+    if one_thread():
+        with closing_iter(items) as source:
+            yield from source
+        return
     box: queue.Queue[T | type[_End]] = queue.Queue(maxsize=depth)
     stop = threading.Event()
     failure: list[BaseException] = []
@@ -105,6 +100,10 @@ def ordered_map(
 
     name  what the threads' names begin with
     """
+    if one_thread():
+        with closing_iter(items) as source:
+            yield from map(work, source)
+        return
     pending: deque[Future[R]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix=name) as pool, closing_iter(items) as source:
         try:

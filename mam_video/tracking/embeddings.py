@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 
 from mam_video.core.crop import Crop
 from mam_video.core.frames import Frame
@@ -109,6 +108,8 @@ class SharedEmbeddings:
     def embed_rest(self, crop: Crop, place: int) -> Embedding:
         """Embed all frames of the group from `place` on in `crop`."""
         if (crop, place) not in self._embeddings:
+            import torch
+
             views = views_of(self._model, [step.frame for step in self._group[place:]], crop)
             arrays = [(place + k, view) for k, view in enumerate(views) if isinstance(view, np.ndarray)]
             self._pictures.update(((crop, k), view) for k, view in arrays)

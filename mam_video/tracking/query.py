@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 
 from mam_video.core.crop import Crop
 from mam_video.models.base import Candidates, Model, Reference, ViewPrompt, wants_motion
@@ -30,6 +29,8 @@ class Query:
 
 def segment(model: Model, source: FrameEmbedding, prompt: ViewPrompt) -> Candidates:
     """Run the segmenter on an embedded frame, without gradients."""
+    import torch
+
     with torch.inference_mode():
         return model.segment(source.embedding, source.index, prompt)
 

@@ -19,8 +19,6 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby, pairwise
 
-import torch
-
 from mam_video.core.frames import Frame, State
 from mam_video.core.settings import Settings
 from mam_video.models.base import Model, Recogniser, Reference, ViewPrompt, recogniser_of
@@ -147,6 +145,8 @@ class TrackBack:
         """Return whether the prompted frame alone leads to the mask of a frame."""
         assert self._prompted is not None
         embedding = embed_views(self.model, [item.frame], item.crop)
+        import torch
+
         with torch.inference_mode():
             again = self.recogniser.recognise(embedding, 0, ViewPrompt(references=(self._prompted,)))
         overlap = agreement(again.logits[0], item.crop, item.logits, item.crop)

@@ -62,7 +62,10 @@ def test_the_table_is_right_and_a_second_call_does_what_is_missing(
     )
     page = (tmp_path / "r/index.html").read_text()
     assert page.count("<tr>") == 6 and 'href="lost/report.html"' in page
-    assert (tmp_path / "r/lost/report.html").exists()
+    lost = (tmp_path / "r/lost/report.html").read_text()
+    _, _, data = lost.partition('"rerun":')
+    assert '"mam-video", "matte"' in data and f"--output={tmp_path}/out/lost.mov" in data and "--overwrite" in data
+    assert f'"--box", "{BOX}"' in data and '"--model' in data  # the prompt apart, the rest as the list has it
 
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()}
     write_movie(tmp_path / "broken.mov", COUNT, lambda i: picture(disc((96, 128), (48, 48), 21)))

@@ -19,9 +19,10 @@ import pytest
 from mam_video.cli import main
 from mam_video.farm.engine import Ended
 from mam_video.farm.folder import JobFolder
+from mam_video.farm.plan import JobPlan
 from mam_video.farm.scheduler import JobRun, run_jobs
 from mam_video.farm.start import start_job
-from mam_video.farm.task import MATTE, Task, run_task
+from mam_video.farm.task import MATTE, Task, fingerprinted, run_task
 from mam_video.media import open_clip
 from tests.farm.shots import contents, plan_of, plate_in, single_run
 
@@ -76,6 +77,28 @@ def test_a_killed_worker_s_chunk_is_done_again(tmp_path: Path, engine: str) -> N
     assert contents(tmp_path / "many") == contents(tmp_path / "one")
 
 
+def test_the_program_that_shares_a_shot_out_loads_no_pytorch(tmp_path: Path) -> None:
+    """A worker completes the plan, workers compute, and the join of a movie and a sequence needs no model."""
+    outputs = ["-o", f"{tmp_path}/m.mov", "-o", f"{tmp_path}/m.%04d.png", "--report", f"{tmp_path}/r"]
+    shared = ["--engine", "local", "--workers", "1", "--threads", "1"]
+    command = ["matte", str(plate_in(tmp_path)), *COMMON, "--range", "0-7", *outputs, *shared]
+    program = f"import sys; from mam_video.cli import main; print(main({command!r}), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert done.stdout.splitlines()[-1:] == ["0 False"], done.stdout + done.stderr
+    assert (tmp_path / "m.mov").exists() and len(list(tmp_path.glob("m.*.png"))) == 8
+
+
+def test_what_a_worker_finds_wrong_with_a_plan_is_said_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAM_VIDEO_WEIGHTS", str(tmp_path / "none"))
+    plate = str(plate_in(tmp_path))
+    matte = ["matte", plate, "--box", BOX, "--model", "mam-vit-b", "-o", f"{tmp_path}/m.mov", "--quiet"]
+    alone = refused(capsys, matte)
+    assert refused(capsys, [*matte, "--engine", "local", "--workers", "1"]) == alone and "sam-vit-b" in alone
+    assert not list(tmp_path.glob(".*"))
+
+
 class Here:
     """An engine that runs tasks in this process, one at a time; `fails` says what becomes of each."""
 
@@ -83,6 +106,10 @@ class Here:
 
     def __init__(self, fails: Any = None) -> None:
         self._fails, self._ended, self.started = fails, list[Ended](), list[Task]()
+
+    def fingerprint(self, draft: JobPlan) -> JobPlan:
+        with open_clip(draft.source) as reader:
+            return fingerprinted(draft, reader)
 
     def start(self, key: int, folder: JobFolder, task: Task) -> None:
         self.started.append(task)
@@ -161,6 +188,8 @@ def test_engines_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "--engine rai: no such engine; did you mean 'ray'? choose one of: local, ray" in line
     assert "a head is written ray://HOST:PORT" in refused(capsys, [*matte, "--engine", "ray://head"])
     assert "--workers must be 1 at least" in refused(capsys, [*matte, "--engine", "local", "--workers", "0"])
+    assert "--threads must be 1 at least" in refused(capsys, [*matte, "--engine", "local", "--threads", "0"])
+    assert "--threads shares a shot out; give --engine too" in refused(capsys, [*matte, "--threads", "1"])
     assert "give --engine too" in refused(capsys, [*matte, "--chunk", "8"])
     monkeypatch.setattr("mam_video.core.errors.find_spec", lambda name: None)
     assert "pip install 'mam-video[ray]'" in refused(capsys, [*matte, "--engine", "ray"])

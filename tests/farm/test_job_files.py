@@ -22,6 +22,7 @@ from mam_video.farm.plan import VERSION, JobPlan, chunks_of
 from mam_video.farm.task import JOIN, MATTE, TRACK, Task, run_task
 from mam_video.media import open_clip
 from mam_video.prompts.prompt import Prompt, Prompts
+from mam_video.report.page import save_report
 from tests.farm.shots import contents, plan_of, plate_in, settings_of, single_run, two
 from tests.farm.test_engines import COMMON, refused
 from tests.synthetic import disc, picture
@@ -46,6 +47,43 @@ def test_chunks_begin_at_multiples_of_their_size() -> None:
     assert [str(each) for each in chunks_of(FrameRange(3, 21), 8)] == ["3-7", "8-15", "16-20"]
     assert [str(each) for each in chunks_of(FrameRange(8, 16), 8)] == ["8-15"]
     assert [str(each) for each in chunks_of(FrameRange(0, 5), 240)] == ["0-4"]
+
+
+def test_chunks_grow_while_one_worker_tracks(tmp_path: Path) -> None:
+    """Others begin after 16 frames, and not after a whole chunk; a script of Slurm, whose tasks wait, has even ones."""
+    grown = [str(each) for each in chunks_of(FrameRange(0, 300), 120, first=16)]
+    assert grown == ["0-15", "16-47", "48-111", "112-231", "232-299"]
+    assert [str(each) for each in chunks_of(FrameRange(3, 60), 24, first=16)] == ["3-15", "16-39", "40-59"]
+    assert [str(each) for each in chunks_of(FrameRange(0, 16), 24, first=16)] == ["0-15"]
+    assert chunks_of(FrameRange(0, 24), 8, first=16) == chunks_of(FrameRange(0, 24), 8)
+    plan = plan_of(plate_in(tmp_path), [f"{tmp_path}/m.mov"], chunk=24)
+    assert [str(each) for each in plan.chunks] == ["0-15", "16-23"]
+    assert 'chunks="0-23"' in job_file(plan, "slurm")
+    assert [str(each) for each in replace(plan, files={"track": "t.track"}).chunks] == ["0-23"]
+
+
+@pytest.mark.parametrize("by_track", [False, True])
+def test_the_report_of_a_job_has_a_command_for_corrections(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], by_track: bool
+) -> None:
+    """It is the command that made the job, its prompts apart; of a saved track they are the boxes that were found."""
+    plate, track = plate_in(tmp_path), tmp_path / "t.track"
+    single_run(plate, [f"{tmp_path}/first.mov"], track_to=track)
+    subject = ["--track", str(track), *COMMON[2:]] if by_track else [*COMMON]
+    more = ["-o", f"{tmp_path}/m.mov", "--report", f"{tmp_path}/r", "--for", "slurm", "--threads", "1"]
+    given = ["job", str(plate), *subject, *more]
+    assert main(given) == 0
+    text = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("{"))
+    plan = JobPlan.from_text(text, "the script")
+    for task in [*([] if by_track else [Task(TRACK)]), *(Task(MATTE, each) for each in plan.chunks), Task(JOIN)]:
+        joined = run_task(plan, task)
+    assert joined is not None and joined.report.rerun is not None
+    rerun = joined.report.rerun
+    assert rerun.command == ("mam-video", "job", str(plate), *COMMON[2:], *more) and rerun.folder == str(Path.cwd())
+    (prompt,) = rerun.prompts
+    assert prompt.index == 0 and prompt.options[0] == ("--prompt" if by_track else "--box")
+    save_report(joined.report, joined.thumbnails, tmp_path / "r")
+    assert '"--for", "slurm"' in (tmp_path / "r/report.html").read_text()
 
 
 def openjd(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import threading
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from mam_video.core.geometry import Box
 from mam_video.core.ranges import FrameRange
@@ -20,6 +22,7 @@ from mam_video.jobs.matte_clip import matte_clip
 from mam_video.media import open_clip
 from mam_video.prompts.prompt import Prompt, Prompts
 from mam_video.report.thumbnails import Thumbnails
+from mam_video.runtime import cores
 from tests.farm.shots import PROMPTS, contents, plan_of, plate_in, settings_of, single_run, two
 from tests.synthetic import disc
 
@@ -134,6 +137,22 @@ def test_chunks_are_matted_while_tracking_goes_on(tmp_path: Path) -> None:
     for path in (tmp_path / "many").glob(".*.job/*"):
         path.unlink()
     assert contents(tmp_path / "many") == contents(tmp_path / "one")
+
+
+def test_a_task_of_one_thread_uses_no_other(tmp_path: Path) -> None:
+    """PyTorch, OpenCV and every stage keep to the plan's cores in track and matte, and have theirs back afterwards."""
+    plan = plan_of(plate_in(tmp_path), [f"{tmp_path}/m.%04d.png", f"{tmp_path}/m.mov"])
+    before, seen = cv2.getNumThreads(), list[tuple[int, int, int, set[str]]]()
+    stages = {"decode", "motion", "track", "model", "refine", "smooth", "convert"}
+
+    def look(_: int | None) -> None:
+        names = {thread.name.partition("_")[0] for thread in threading.enumerate()}
+        seen.append((torch.get_num_threads(), cv2.getNumThreads(), cores.cores(), names & stages))
+
+    run_task(plan, Task(TRACK), look)
+    run_task(plan, Task(MATTE, plan.chunks[1]), look)
+    assert len(seen) == 24 + 8 and all(each == (1, 1, 1, set()) for each in seen), seen[:3]
+    assert cv2.getNumThreads() == before and not cores.one_thread()
 
 
 def test_tasks_may_be_run_again_and_twice(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import av
 import pytest
 
 from mam_video.core.errors import MediaError, UsageError
@@ -104,6 +106,45 @@ def test_a_run_is_resumed_where_frames_stand_alone(tmp_path: Path, row: OutputFo
     assert expected is not None
     checks = verify_output(writer.path, expected, alphas(row, COUNT))
     assert all(check.good for check in checks), [str(check) for check in checks]
+
+
+def packets(path: Path) -> list[tuple[object, ...]]:
+    """Times, key and bytes of every packet of a movie, in the file's order."""
+    with av.open(str(path)) as movie:
+        each = [packet for packet in movie.demux(video=0) if packet.size]
+        return [(p.pts, p.dts, p.duration, p.is_keyframe, bytes(p)) for p in each]
+
+
+@pytest.mark.parametrize("row", [row for row in kinds() if row.writer == "movie"], ids=lambda row: row.name)
+@pytest.mark.parametrize("rate", [None, "60"])
+def test_frames_packed_by_other_writers_make_the_same_movie(
+    tmp_path: Path, row: OutputFormat, rate: str | None
+) -> None:
+    """Any number of writers pack frames in any order; pictures that stand alone are encoded by then."""
+    for name in ("one", "two", "packs", "more"):
+        (tmp_path / name).mkdir()
+    with writer_of(row, tmp_path / "one", rate=rate) as one:
+        for k in range(COUNT):
+            one.write(matte(k))
+    packers = [writer_of(row, tmp_path / name, rate=rate) for name in ("packs", "more")]
+    with ThreadPoolExecutor(2) as pool:
+
+        def packed(k: int) -> bytes:
+            return packers[k % 2].packed(packers[0].convert(matte(k)))
+
+        data = list(pool.map(packed, reversed(range(COUNT))))[::-1]
+    for packer in packers:
+        packer.abort()
+    assert all(part.startswith(b"encoded") == row.resumable for part in data)
+    with writer_of(row, tmp_path / "two", rate=rate) as two:
+        for part in data:
+            two.encode(two.unpacked(part))
+    assert packets(two.path) == packets(one.path)
+    assert two.expected() == one.expected()
+    for part in data:
+        if row.resumable:
+            with pytest.raises(MediaError, match="damaged"):
+                two.unpacked(part[:20])
 
 
 def test_a_group_is_a_writer_of_all_formats_at_once(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +41,10 @@ def taken_apart(plate: Path, *given: str, records: Sequence[Record] = ()) -> Rer
     with open_clip(plate) as reader:
         entries = entries_of(subject, reader, 0, Settings())
         report = RunReport(reader.info, "fake", {}, "cpu", Settings(), [], records=list(records))
-    return rerun_of(["mam-video", *arguments], options.parser, subject, entries, report)
+        report.repeated_by(rerun_of(["mam-video", *arguments], options.parser, subject, entries, reader.info))
+    assert report.rerun is not None
+    assert Rerun.of_plain(json.loads(json.dumps(report.rerun.as_plain()))) == report.rerun
+    return report.rerun
 
 
 @pytest.mark.parametrize("given", [
@@ -88,9 +92,9 @@ def test_words_are_replaced_by_the_box_that_they_found(plate: Path) -> None:
     options = build_parser().parse_args(arguments)
     prompt = Prompt(Box(10, 14, 30.5, 34), (Point(20, 24),), placed=True)
     with open_clip(plate) as reader:
-        report = RunReport(reader.info, "fake", {}, "cpu", Settings(), [])
+        info = reader.info
     entry = PromptEntry("--text and --point of the first frame", 0, prompt)
-    found = rerun_of(["mam-video", *arguments], options.parser, SubjectOptions.of(options), [entry], report)
+    found = rerun_of(["mam-video", *arguments], options.parser, SubjectOptions.of(options), [entry], info)
     assert found.command == ("mam-video", "matte", str(plate), "-o", "m.mov")
     assert found.prompts[0].options == ("--box", "10,14,30.5,34", "--point", "20,24")
 

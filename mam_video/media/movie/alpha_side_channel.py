@@ -10,6 +10,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from mam_video.core.errors import MediaError
+from mam_video.runtime.cores import codec_threads
 
 _WITH_ALPHA_BESIDE: Final = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # codecs, and the decoders that read that alpha
 
@@ -37,5 +38,5 @@ def alpha_decoder(path: Path, stream: VideoStream) -> VideoCodecContext | None:
     assert isinstance(decoder, VideoCodecContext)
     if stream.codec_context.extradata:
         decoder.extradata = stream.codec_context.extradata
-    decoder.thread_count = 0  # as many as there are processors
+    decoder.thread_count = codec_threads()
     return decoder

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import av
 from av.container import OutputContainer
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from mam_video.core.errors import MediaError
@@ -76,20 +77,13 @@ def _add_pictures(path: Path, container: OutputContainer, header: MovieHeader) -
     except ValueError as error:
         raise MediaError(f"{path}: cannot be written ({reason(error)})") from error
     assert isinstance(stream, VideoStream)
-    stream.height, stream.width = header.size
-    stream.pix_fmt = codec.pixel_format
     context = stream.codec_context
-    context.time_base = header.unit
+    set_up(context, header)
     stream.time_base = header.unit
-    context.sample_aspect_ratio = header.aspect
-    context.color_range, context.colorspace, context.color_primaries, context.color_trc = tag_numbers(codec.colour)
     context.thread_type = "AUTO"
     context.thread_count = 0
     if codec.pixel_format == "yuva420p":
         stream.metadata["alpha_mode"] = "1"
-    stream.options.update(codec.options)
-    if "420" in codec.pixel_format:
-        stream.options["chroma_sample_location"] = "left"  # as `pixel_formats.yuv420` makes it
     if info.timecode is not None:
         stream.metadata["timecode"] = str(_writable(info.timecode, info.rate))
     if info.reel:
@@ -97,6 +91,19 @@ def _add_pictures(path: Path, container: OutputContainer, header: MovieHeader) -
     if info.created:
         container.metadata["creation_time"] = info.created
     return stream
+
+
+def set_up(context: VideoCodecContext, header: MovieHeader) -> None:
+    """Give an encoder all that decides its bits."""
+    codec = header.codec
+    context.height, context.width = header.size
+    context.pix_fmt = codec.pixel_format
+    context.time_base = header.unit
+    context.sample_aspect_ratio = header.aspect
+    context.color_range, context.colorspace, context.color_primaries, context.color_trc = tag_numbers(codec.colour)
+    context.options.update(codec.options)
+    if "420" in codec.pixel_format:
+        context.options["chroma_sample_location"] = "left"  # as `pixel_formats.yuv420` makes it
 
 
 def _writable(timecode: Timecode, rate: Fraction) -> Timecode:

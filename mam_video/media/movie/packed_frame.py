@@ -1,4 +1,4 @@
-"""A picture in a codec's own pixels as bytes, so that one process converts it and another encodes it."""
+"""A picture in a codec's own pixels as bytes, so that one process converts it and another writes it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,25 @@ from av.video.plane import VideoPlane
 from mam_video.core.errors import MediaError
 from mam_video.core.untrusted import parse_json
 from mam_video.media.base import WholeWriter
+from mam_video.media.movie.encoded_picture import EncodedPicture, Picture, PictureEncoder
 
 _LEVEL = 1  # of zlib: the fastest
 
 
-class FrameWriter(WholeWriter[av.VideoFrame]):
-    """A writer whose converted frames are FFmpeg's pictures."""
+class FrameWriter(WholeWriter[Picture]):
+    """A writer whose converted frames are FFmpeg's pictures, encoded by another process where `_alone` allows it.
 
-    def packed(self, converted: av.VideoFrame) -> bytes:
-        return pack_frame(converted)
+    _alone  encodes single pictures; None: the codec's pictures need each other
+    """
 
-    def unpacked(self, data: bytes) -> av.VideoFrame:
-        return unpack_frame(data)
+    _alone: PictureEncoder | None = None
+
+    def packed(self, converted: Picture) -> bytes:
+        assert isinstance(converted, av.VideoFrame)
+        return pack_frame(converted) if self._alone is None else self._alone.encoded(converted).packed()
+
+    def unpacked(self, data: bytes) -> Picture:
+        return EncodedPicture.of_bytes(data) or unpack_frame(data)
 
 
 def pack_frame(frame: av.VideoFrame) -> bytes:

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from math import floor
-
-import av
+from typing import Generic, TypeVar
 
 from mam_video.core.timecode import nominal_rate
 from mam_video.media.base import ClipInfo
+
+P = TypeVar("P")
 
 
 class Retimer:
@@ -56,7 +57,7 @@ class Retimer:
         return f"at {rate} frames a second: {self.dropped} {frames} dropped, {self.repeated} repeated"
 
 
-class FrameRetimer:
+class FrameRetimer(Generic[P]):
     """Frames at a constant rate: holds the last one, and gives it once for each picture that shows it.
 
     shows  which of the frames handed over each picture shows
@@ -65,19 +66,19 @@ class FrameRetimer:
     def __init__(self, rate: Fraction) -> None:
         self.shows: list[int] = []
         self._retimer = Retimer(rate)
-        self._held: av.VideoFrame | None = None
+        self._held: P | None = None
         self._given = 0
 
-    def add(self, frame: av.VideoFrame, time: Fraction) -> Iterator[tuple[av.VideoFrame, int]]:
+    def add(self, frame: P, time: Fraction) -> Iterator[tuple[P, int]]:
         """Take the frame at `time` seconds; yield the one before with each picture that shows it."""
         yield from self._show(self._retimer.until(time))
         self._held, self._given = frame, self._given + 1
 
-    def end(self, time: Fraction) -> Iterator[tuple[av.VideoFrame, int]]:
+    def end(self, time: Fraction) -> Iterator[tuple[P, int]]:
         """Yield the last frame with each picture that shows it; it is shown until `time` seconds."""
         yield from self._show(self._retimer.end(time))
 
-    def _show(self, pictures: range) -> Iterator[tuple[av.VideoFrame, int]]:
+    def _show(self, pictures: range) -> Iterator[tuple[P, int]]:
         for picture in pictures:
             assert self._held is not None
             yield self._held, picture

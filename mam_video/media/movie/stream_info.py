@@ -29,6 +29,7 @@ from mam_video.media.movie.container_layout import lacks_index
 from mam_video.media.movie.rates import meant_rate
 from mam_video.media.movie.timeline import Timeline
 from mam_video.media.transfers import PRIMARIES
+from mam_video.runtime.cores import codec_threads
 from mam_video.runtime.os_errors import reason
 
 
@@ -89,6 +90,7 @@ class OpenedStream:
         try:
             self._stream = _video_stream(path, self._container)
             self._stream.thread_type = "AUTO"
+            self._stream.codec_context.thread_count = codec_threads()
         except BaseException:
             self._container.close()
             raise

@@ -21,6 +21,7 @@ from mam_video.media.ffmpeg_compat import ticks, writing
 from mam_video.media.formats import OutputRequest
 from mam_video.media.light import write_light
 from mam_video.media.movie.audio import AudioCopy
+from mam_video.media.movie.encoded_picture import EncodedPicture, Picture, PictureEncoder
 from mam_video.media.movie.muxer import MovieHeader, open_container, tag_numbers
 from mam_video.media.movie.output_clock import MATROSKA_SUFFIXES, OutputClock
 from mam_video.media.movie.packed_frame import FrameWriter
@@ -54,7 +55,7 @@ class MovieWriter(FrameWriter):
         self.clock = OutputClock(
             self.path, info, settings.constant_rate, part=request.part, resumable=request.checkpoint is not None
         )
-        self._retimer = None if self.clock.rate is None else FrameRetimer(self.clock.rate)
+        self._retimer = None if self.clock.rate is None else FrameRetimer[Picture](self.clock.rate)
         self.info = self.clock.info
         self._coded = self.codec.size(info.height, info.width)
         self._tags = tag_numbers(self.codec.colour)
@@ -70,13 +71,14 @@ class MovieWriter(FrameWriter):
         self._output = FileOutput(self.path, info.path, settings.overwrite, keep)
         self._log: PacketLog | None = None
         self._container: OutputContainer | None = None
+        header = MovieHeader(self.codec, self.info, self._coded, self.clock.unit, self._aspect)
+        self._alone = PictureEncoder(header) if request.format.resumable else None
         try:
             if keep is not None:
                 self._log = PacketLog(keep / "pictures")
             with writing(self.path):
                 if settings.audio != "none" and info.sound and info.path.is_file():
                     self._sound = AudioCopy(info.path, self.path, settings.audio, info.timeline)
-                header = MovieHeader(self.codec, self.info, self._coded, self.clock.unit, self._aspect)
                 self._container, self._stream = open_container(self.path, self._output.partial, header, self._sound)
         except BaseException:
             self.abort()
@@ -131,7 +133,7 @@ class MovieWriter(FrameWriter):
         picture.duration = self.clock.frame_ticks
         return picture
 
-    def encode(self, converted: av.VideoFrame) -> None:
+    def encode(self, converted: Picture) -> None:
         pts = ticks(converted.pts)
         assert pts is not None
         pts = self.clock.place(pts)
@@ -141,18 +143,22 @@ class MovieWriter(FrameWriter):
         for held, picture in self._retimer.add(converted, pts * self.clock.unit):
             self._encode_at(held, picture * self.clock.frame_ticks)
 
-    def _encode_at(self, frame: av.VideoFrame, pts: int) -> None:
+    def _encode_at(self, frame: Picture, pts: int) -> None:
         frame.pts = pts
         if self._log is None:
             self._copy_sound(pts)
         self._encode(frame)
         self._times.append(pts)
 
-    def _encode(self, frame: av.VideoFrame | None) -> None:
+    def _encode(self, frame: Picture | None) -> None:
         """Encode into the file, or into the log. None: what the encoder still has."""
         assert self._container is not None
         with writing(self.path):
-            for packet in self._stream.encode(frame):
+            if isinstance(frame, EncodedPicture):
+                packets = [frame.packet(self.clock.unit, self._stream)]
+            else:
+                packets = self._stream.encode(frame)
+            for packet in packets:
                 if self._log is None:
                     self._container.mux(packet)
                 else:

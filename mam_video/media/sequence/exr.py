@@ -10,7 +10,6 @@ the error.
 from __future__ import annotations
 
 import ctypes
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -27,6 +26,7 @@ from mam_video.core.errors import MediaError, UsageError
 from mam_video.core.timecode import nominal_rate
 from mam_video.media.base import XYXY
 from mam_video.media.sequence.image_header import ImageHeader, check_size, read_head, refuse, size_of_file
+from mam_video.runtime.cores import cores
 from mam_video.runtime.os_errors import reason
 
 COMPRESSIONS: Final = {
@@ -312,13 +312,13 @@ def exr_label(label: str | None, rate: Fraction) -> str | None:
 
 
 @cache
-def _prepare_library() -> None:
-    """Let the library use the machine's cores, and compress quickly where it can be told so.
+def _prepare_library(threads: int) -> None:
+    """Let the library use so many threads, and compress quickly where it can be told so.
 
     Its default are no threads but the caller's. The level is known to its C interface alone, which not every build of
     the package shows.
     """
-    OpenEXR.set_global_thread_count(os.cpu_count() or 1)
+    OpenEXR.set_global_thread_count(threads)
     with suppress(OSError, AttributeError):
         ctypes.CDLL(OpenEXR.__file__).exr_set_default_zip_compression_level(_ZIP_LEVEL)
 
@@ -340,7 +340,7 @@ def write_exr(path: Path, channels: dict[str, np.ndarray], header: dict[str, Any
         "displayWindow": ((display[0], display[1]), (display[2] - 1, display[3] - 1)),
     }
     planes = {name: np.ascontiguousarray(plane) for name, plane in channels.items()}
-    _prepare_library()
+    _prepare_library(cores())
     try:
         with _utf8_name(path) as name:
             OpenEXR.File(fields, planes).write(name)
