@@ -17,16 +17,9 @@ from mam_video.models import lite
 from mam_video.models.base import Embedding, Model, Reference, ViewPrompt
 from mam_video.models.lite import LiteModel, folded
 from mam_video.models.lite_backbone import ARCHITECTURES, LITE0, LITE2, LiteArchitecture, Stage, architecture_of
-from mam_video.models.lite_net import (
-    FEATURES,
-    LOOK,
-    MATCH_MAPS,
-    PROMPT_MAPS,
-    Features,
-    LiteNet,
-    between,
-    local_colours,
-)
+from mam_video.models.lite_layers import FEATURES, Features
+from mam_video.models.lite_matte import between, local_colours
+from mam_video.models.lite_net import LOOK, MATCH_MAPS, PROMPT_MAPS, LiteNet
 from mam_video.models.lite_prompts import prompt_maps
 from mam_video.training.checkpoints import save_weights
 from tests.numerics import Truth, in_double
@@ -176,7 +169,7 @@ def test_what_lies_in_the_padding_takes_no_work_and_changes_nothing(content: tup
         part, _ = net.matte(picture, f2, f4, net.features(small), logits, content)
     assert part.shape == whole.shape
     torch.testing.assert_close(part[..., :h, :w], whole[..., :h, :w], rtol=1e-5, atol=1e-4)
-    beyond = part[..., h + 13 :, :].flatten().tolist() + part[..., w + 13 :].flatten().tolist()
+    beyond = part[..., h + 29 :, :].flatten().tolist() + part[..., w + 29 :].flatten().tolist()
     assert beyond and max(beyond) == -20
 
 
