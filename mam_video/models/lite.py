@@ -27,7 +27,7 @@ from mam_video.models.batches import ComputeParts
 from mam_video.models.cpu_convolutions import PackedConvolution, SplitConvolution
 from mam_video.models.devices import resolve_device
 from mam_video.models.lite_backbone import ARCHITECTURE_KEY, SameConv, architecture_of
-from mam_video.models.lite_layers import ConvNorm, Features
+from mam_video.models.lite_layers import ConvNorm, Features, halved
 from mam_video.models.lite_net import MATCH_MAPS, RECENT_WEIGHT, Evidence, LiteNet
 from mam_video.models.lite_prompts import prompt_maps
 from mam_video.models.solid import solid
@@ -113,7 +113,7 @@ class LiteModel:
         batch[:, :h, :w] = upload(np.stack(pictures), self.device, "pictures")
         batch[:, :h, :w].div_(127.5).sub_(1)
         batch = batch.permute(0, 3, 1, 2)  # channels-last
-        half = F.avg_pool2d(batch, 2)
+        half = halved(batch)
         maps = self._parts.run(lambda part: self._net.backbone.low(half[part]), len(half))
         f2, f4 = (each[0] if len(each) == 1 else torch.cat(each) for each in zip(*maps, strict=True))
         valid = torch.zeros(1, 1, size, size, device=self.device)

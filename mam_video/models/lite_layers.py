@@ -71,6 +71,12 @@ def up(x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
     return found
 
 
+def halved(picture: Tensor) -> Tensor:
+    """The means of 2x2 pixels of (B, C, H, W), H and W even: many times faster on a CPU than pooling few channels."""
+    rows = picture[:, :, ::2] + picture[:, :, 1::2]
+    return (rows[..., ::2] + rows[..., 1::2]) * 0.25
+
+
 class Attention(nn.Module):
     """Each cell looks at all others, then thinks by itself; both are added to the input. (B, C, h, w) -> the same."""
 

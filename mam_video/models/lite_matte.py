@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mam_video.models.lite_backbone import LITE0, LiteArchitecture
-from mam_video.models.lite_layers import Attention, Block, ConvNorm, Features, joined, of_joined, up
+from mam_video.models.lite_layers import Attention, Block, ConvNorm, Features, halved, joined, of_joined, up
 
 _FEATURE_SCALE = 0.1  # f2 and f4 have a deviation of about 10: brought to that of pictures and masks
 _NO_ALPHA = -20.0  # a logit
@@ -112,7 +112,7 @@ class MatteHead(nn.Module):
         at2, at4, at8 = _extents(picture.shape[-1], content)
         sure = logits.sigmoid()
         mask = 2 * sure - 1
-        quarter = F.avg_pool2d(picture, 4)
+        quarter = halved(halved(picture))
         subject, background = local_colours(quarter, sure)
         apart = (subject - background).pow(2).sum(1, keepdim=True).sqrt()
         share = between(quarter, subject, background)
