@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -63,8 +64,28 @@ def _narrow(maps: Sequence[Tensor]) -> Tensor:
     return torch.cat(list(maps), 1).contiguous(memory_format=torch.channels_last)
 
 
+class _SameLayout(torch.autograd.Function):
+    """The tensor itself, whose gradient gets its memory format.
+
+    The gradient of an enlargement comes contiguous. Where such a one meets a channels-last map, PyTorch's own rule for
+    what ReLU6's gradient looks like differs from what its kernel gives, and a compiled step fails; a plain one is slow.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+        ctx.format = torch.channels_last if last else torch.contiguous_format
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0].contiguous(memory_format=ctx.format)
+
+
 def up(x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
     """Twice the size, bilinear. `size` (h, w): only so many rows and columns of it."""
+    if torch.is_grad_enabled() and x.requires_grad:
+        x = _SameLayout.apply(x)
     if size is None:
         return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
     found: Tensor = torch.ops.aten.upsample_bilinear2d(x, list(size), False, 2.0, 2.0)
