@@ -41,7 +41,7 @@ LOOK = 64  # channels of a look
 # box, is there one, place in it across and down, previous mask, is there one, points on the subject, on the background
 PROMPT_MAPS = 8
 MATCH_MAPS = 7  # inside, outside, is there one: of the prompted frame, then of the recent ones; target of all of them
-_MATCHED_ROWS = 200  # cells compared together on a CPU: their similarities to all others stay in the cache
+_MATCHED_ROWS = 400  # cells compared together on a CPU: their similarities to all others stay in the cache
 _NEGLIGIBLE = 0.003  # a share of a cell so small that the cell is hardly ever the best match
 _MOST_SIMILAR = 1.0001  # keys have length 1; to rounding
 RECENT_WEIGHT = 0.5  # of all recent frames together in the regression, beside 1 for the prompted one
