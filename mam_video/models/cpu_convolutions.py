@@ -87,7 +87,8 @@ def added(conv: nn.Module, x: Tensor, other: Tensor) -> Tensor:
 def available() -> bool:
     """Whether PyTorch's build has these operators."""
     names = ("_convolution_pointwise", "_reorder_convolution_weight")
-    return bool(torch.backends.mkldnn.is_available()) and all(hasattr(torch.ops.mkldnn, name) for name in names)
+    built = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+    return built and all(hasattr(torch.ops.mkldnn, name) for name in names)
 
 
 def _number(padding: int | str) -> int:

@@ -243,12 +243,13 @@ def to_alpha(logits: Tensor) -> Tensor:
 def packed(net: LiteNet) -> LiteNet:
     """The same folded network, its convolutions made ready for a CPU."""
     architecture = net.architecture
-    for parent, name, channels in (
+    split: list[tuple[nn.Module, str, int]] = [
         (net.segmenter, "in8", architecture.wide),
         (net.segmenter, "in4", architecture.middle),
         (net.matte, "in2", net.matte.coarse.in_channels),
-    ):
-        setattr(parent, name, SplitConvolution(getattr(parent, name)[0], channels))
+    ]
+    for half, name, channels in split:
+        setattr(half, name, SplitConvolution(getattr(half, name)[0], channels))
     for parent in list(net.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, ConvNorm):

@@ -45,8 +45,8 @@ def joined(wide: Sequence[Tensor], narrow: Sequence[Tensor]) -> Tensor:
 def of_joined(conv: nn.Module, wide: Tensor, *narrow: Tensor) -> Tensor:
     """What `conv` makes of `joined([wide], narrow)`."""
     if isinstance(conv, SplitConvolution):
-        return conv(conv.first(wide), _narrow(narrow))  # type: ignore[no-any-return]
-    return conv(joined([wide], narrow))  # type: ignore[no-any-return]
+        return conv(conv.first(wide), _narrow(narrow))
+    return conv(joined([wide], narrow))
 
 
 def of_raised(conv: nn.Module, low: Tensor, *maps: Tensor) -> Tensor:
@@ -56,8 +56,8 @@ def of_raised(conv: nn.Module, low: Tensor, *maps: Tensor) -> Tensor:
     """
     like = maps[0].dtype
     if isinstance(conv, SplitConvolution):  # it and the enlargement may change places
-        return conv(up(conv.first(low)), torch.cat(maps, 1))  # type: ignore[no-any-return]
-    return conv(torch.cat([each.to(like) for each in (up(low), *maps)], 1))  # type: ignore[no-any-return]
+        return conv(up(conv.first(low)), torch.cat(maps, 1))
+    return conv(torch.cat([each.to(like) for each in (up(low), *maps)], 1))
 
 
 def _narrow(maps: Sequence[Tensor]) -> Tensor:

@@ -131,7 +131,7 @@ class MatteHead(nn.Module):
         # Channels of `pixels` go colour by colour, the four places of each together.
         pixels = F.pixel_unshuffle(_part(picture, (2 * at2[0], 2 * at2[1])), 2)
         start = up(coarse, at2)
-        apart, subject, background = up(told[:, 1:], at2).split([1, 3, 3], 1)
+        apart, subject, background = torch.split(up(told[:, 1:], at2), [1, 3, 3], 1)
         shares = between(pixels, subject, background)
         x = self.more2(self.body2(of_joined(self.in2, up(x, at2), pixels, start, shares, apart)))
         alpha = up(start) + F.pixel_shuffle(self.fine(x), 2)

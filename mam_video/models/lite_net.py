@@ -201,7 +201,7 @@ def _highest_above(cells: Tensor, others: Tensor, penalties: Tensor, bar: float)
 
 def _best(cells: Tensor, others: Tensor, penalty: Tensor) -> Tensor:
     """(n,) of (KEY, n), (KEY, m) and (m,): some cells at a time, so that their similarities stay in the cache."""
-    return torch.cat([(torch.mm(some, others) + penalty).amax(1) for some in cells.t().split(_MATCHED_ROWS)])
+    return torch.cat([(torch.mm(some, others) + penalty).amax(1) for some in torch.split(cells.t(), _MATCHED_ROWS)])
 
 
 def _joined(*maps: Tensor, like: Tensor) -> Tensor:

@@ -100,8 +100,9 @@ def _extremes(alpha: Tensor, c: int) -> Tensor:
     room = (0, -w % c, 0, -h % c)
     found = []
     for signed, beyond in ((-alpha, -1.0), (alpha, 0.0)):
-        cells = F.pad(signed, room, value=beyond).unflatten(2, (-1, c)).amax(3)
-        found.append(cells.unflatten(3, (-1, c)).amax(4)[:, 0])
+        cells = F.pad(signed, room, value=beyond)
+        cells = cells.view(len(cells), 1, -1, c, cells.shape[-1]).amax(3)
+        found.append(cells.view(len(cells), 1, cells.shape[2], -1, c).amax(4)[:, 0])
     return torch.stack([1 - (1 + found[0]), found[1]])
 
 
