@@ -21,11 +21,14 @@ from safetensors.torch import load as read_safetensors
 from torch import Tensor, nn
 
 from mam_video.core.errors import WeightsError
+from mam_video.models import cpu_convolutions
 from mam_video.models.base import Candidates, Embedding, Reference, ViewPrompt
 from mam_video.models.batches import ComputeParts
+from mam_video.models.cpu_convolutions import PackedConvolution, SplitConvolution
 from mam_video.models.devices import resolve_device
-from mam_video.models.lite_backbone import ARCHITECTURE_KEY, architecture_of
-from mam_video.models.lite_net import MATCH_MAPS, RECENT_WEIGHT, ConvNorm, Evidence, Features, LiteNet
+from mam_video.models.lite_backbone import ARCHITECTURE_KEY, SameConv, architecture_of
+from mam_video.models.lite_layers import ConvNorm, Features, halved
+from mam_video.models.lite_net import MATCH_MAPS, RECENT_WEIGHT, Evidence, LiteNet
 from mam_video.models.lite_prompts import prompt_maps
 from mam_video.models.solid import solid
 from mam_video.models.transfers import download, on_device, upload
@@ -47,7 +50,9 @@ class _Batch:
     f4: Tensor
     valid: Tensor  # (1, 1, S/8, S/8): the share of each cell that is picture
     features: Features | None = None
-    inside: dict[int, tuple[np.ndarray, Tensor]] = field(default_factory=dict)  # what masks of references cover
+    # Of references, with their masks: the share of each cell that the mask covers, and what the regression makes of it.
+    inside: dict[int, tuple[np.ndarray, Tensor]] = field(default_factory=dict)
+    evidence: dict[int, tuple[np.ndarray, Evidence]] = field(default_factory=dict)
 
 
 class LiteModel:
@@ -67,7 +72,8 @@ class LiteModel:
         self.weights = dict(weights or {})
         self._parts = ComputeParts(self.device)
         net = folded(net.eval()).requires_grad_(False)
-        self._net: LiteNet = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._net: LiteNet = packed(net) if self.device.type == "cpu" and cpu_convolutions.available() else net
 
     @classmethod
     def load(cls, path: Path | None = None, device: str | torch.device = "auto") -> Self:
@@ -108,7 +114,7 @@ class LiteModel:
         batch[:, :h, :w] = on_device(pictures, self.device, "pictures")
         batch[:, :h, :w].div_(127.5).sub_(1)
         batch = batch.permute(0, 3, 1, 2)  # channels-last
-        half = F.avg_pool2d(batch, 2)
+        half = halved(batch)
         maps = self._parts.run(lambda part: self._net.backbone.low(half[part]), len(half))
         f2, f4 = (each[0] if len(each) == 1 else torch.cat(each) for each in zip(*maps, strict=True))
         valid = torch.zeros(1, 1, size, size, device=self.device)
@@ -207,9 +213,14 @@ class LiteModel:
         return self._net.segmenter.match(now.key, key, self._inside(reference), then.valid)
 
     def _evidence(self, reference: Reference) -> Evidence:
+        """What the reference says; found once."""
         then: _Batch = reference.embedding.data
-        look = self._features(reference.embedding).pick(reference.index).look
-        return self._net.segmenter.evidence(look, self._inside(reference), then.valid)
+        logits, evidence = then.evidence.get(reference.index, (None, None))
+        if logits is not reference.logits or evidence is None:
+            look = self._features(reference.embedding).pick(reference.index).look
+            evidence = self._net.segmenter.evidence(look, self._inside(reference), then.valid)
+            then.evidence[reference.index] = reference.logits, evidence
+        return evidence
 
     def _inside(self, reference: Reference) -> Tensor:
         """(1, 1, S/8, S/8): the share of each cell that the reference's mask covers; uploaded once."""
@@ -232,6 +243,29 @@ def _metadata(data: bytes) -> dict[str, str]:
 def to_alpha(logits: Tensor) -> Tensor:
     """Alpha in [0, 1] of the matte head's logits; 0 and 1 themselves are reached at about -4.6 and 4.6."""
     return (logits.sigmoid() * 1.02 - 0.01).clamp(0, 1)
+
+
+def packed(net: LiteNet) -> LiteNet:
+    """The same folded network, its convolutions made ready for a CPU."""
+    architecture = net.architecture
+    split: list[tuple[nn.Module, str, int]] = [
+        (net.segmenter, "in8", architecture.wide),
+        (net.segmenter, "in4", architecture.middle),
+        (net.matte, "in2", net.matte.coarse.in_channels),
+    ]
+    for half, name, channels in split:
+        setattr(half, name, SplitConvolution(getattr(half, name)[0], channels))
+    for parent in list(net.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, ConvNorm):
+                conv = child[0]
+                assert isinstance(conv, nn.Conv2d)
+                setattr(parent, name, PackedConvolution(conv, act=len(child) > 2))
+            elif isinstance(child, SameConv):
+                setattr(parent, name, PackedConvolution(child, act=child.act, same=child.same))
+            elif isinstance(child, nn.Conv2d):
+                setattr(parent, name, PackedConvolution(child, act=False))
+    return net
 
 
 @torch.no_grad()

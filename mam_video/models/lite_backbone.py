@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mam_video.models.cpu_convolutions import added
+
 _STRIDES = (1, 2, 2, 2, 1, 2, 1)  # of the stages of every EfficientNet-Lite; the stem has stride 2
 HEAD_CHANNELS = 32  # of an attention's head in the segmenter
 
@@ -153,30 +155,36 @@ FROZEN_STAGES = 2
 
 
 class SameConv(nn.Conv2d):
-    """A convolution that pads as TensorFlow's SAME does: at stride 2 one pixel more to the right and below."""
+    """A convolution and, where `act`, ReLU6. It pads as TensorFlow's SAME does.
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
-        super().__init__(in_channels, out_channels, kernel, stride, 0 if stride > 1 else kernel // 2, groups=groups)
-        # For even sides, as all of ours are.
-        self._same = ((kernel - 2) // 2, (kernel - 1) // 2) * 2 if stride > 1 else None
+    same  at stride 2 the pixels padded to the left, right, top and bottom, for even sides as all of ours are
+    """
+
+    def __init__(
+        self, c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1, *, act: bool = False
+    ) -> None:
+        super().__init__(c_in, c_out, kernel, stride, 0 if stride > 1 else kernel // 2, groups=groups)
+        few, more = (kernel - 2) // 2, (kernel - 1) // 2
+        self.same = (few, more, few, more) if stride > 1 else None
+        self.act = act
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.pad(x, self._same) if self._same else x)
+        y = super().forward(F.pad(x, self.same) if self.same else x)
+        return F.relu6(y, inplace=True) if self.act else y
 
 
 class InvertedResidual(nn.Module):
     def __init__(self, c_in: int, c_out: int, expansion: int, kernel: int, stride: int) -> None:
         super().__init__()
         mid = c_in * expansion
-        self.expand = SameConv(c_in, mid, 1) if expansion > 1 else None
-        self.depthwise = SameConv(mid, mid, kernel, stride, groups=mid)
+        self.expand = SameConv(c_in, mid, 1, act=True) if expansion > 1 else None
+        self.depthwise = SameConv(mid, mid, kernel, stride, mid, act=True)
         self.project = SameConv(mid, c_out, 1)
         self.residual = stride == 1 and c_in == c_out
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
-        y = self.project(F.relu6(self.depthwise(y), inplace=True))
-        return x + y if self.residual else y
+        y = self.depthwise(x if self.expand is None else self.expand(x))
+        return added(self.project, y, x) if self.residual else self.project(y)
 
 
 class Backbone(nn.Module):
@@ -184,7 +192,7 @@ class Backbone(nn.Module):
 
     def __init__(self, architecture: LiteArchitecture = LITE0) -> None:
         super().__init__()
-        self.stem = SameConv(3, 32, 3, 2)
+        self.stem = SameConv(3, 32, 3, 2, act=True)
         stages, channels = [], 32
         for stage, stride in zip(architecture.stages, _STRIDES, strict=True):
             blocks = []
@@ -197,7 +205,7 @@ class Backbone(nn.Module):
 
     def low(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """f2 and f4 of pictures (B, 3, S, S): what never was trained further."""
-        f2 = self.stages[0](F.relu6(self.stem(x), inplace=True))
+        f2 = self.stages[0](self.stem(x))
         return f2, self.stages[1](f2)
 
     def deep(self, f4: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -21,7 +21,7 @@ segmenter's prompt-free features and does not train them: it is trained after th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 
 import torch
@@ -29,10 +29,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mam_video.models.lite_backbone import HEAD_CHANNELS, LITE0, Backbone, LiteArchitecture
+from mam_video.models.lite_layers import Attention, Block, ConvNorm, Features, of_raised, up
+from mam_video.models.lite_matte import MatteHead
 
 SEGMENTER_SIZE = 256
 """S: the side of the square that the segmenter was trained at."""
-_FEATURE_SCALE = 0.1  # f2 and f4 have a deviation of about 10: brought to that of pictures and masks
 KEY = 32  # channels of a key
 LOOK = 64  # channels of a look
 
@@ -40,97 +41,10 @@ LOOK = 64  # channels of a look
 # box, is there one, place in it across and down, previous mask, is there one, points on the subject, on the background
 PROMPT_MAPS = 8
 MATCH_MAPS = 7  # inside, outside, is there one: of the prompted frame, then of the recent ones; target of all of them
-_FINE_REACH = 6  # pixels at V/2 that the fine layers of the matte head see to each side: 3x3, 5x5, 5x5, 3x3
-_NO_ALPHA = -20.0  # a logit
 _MATCHED_ROWS = 400  # cells compared together on a CPU: their similarities to all others stay in the cache
+_NEGLIGIBLE = 0.003  # a share of a cell so small that the cell is hardly ever the best match
+_MOST_SIMILAR = 1.0001  # keys have length 1; to rounding
 RECENT_WEIGHT = 0.5  # of all recent frames together in the regression, beside 1 for the prompted one
-
-
-class ConvNorm(nn.Sequential):
-    """Convolution, batch norm and, unless `act` says no, ReLU6."""
-
-    def __init__(self, c_in: int, c_out: int, kernel: int = 3, *, stride: int = 1, groups: int = 1, act: bool = True):
-        conv = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False)
-        layers: list[nn.Module] = [conv, nn.BatchNorm2d(c_out)]
-        super().__init__(*layers, *([nn.ReLU6(inplace=True)] if act else []))
-
-
-class Block(nn.Module):
-    """5x5 depthwise, then 1x1, added to the input."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.depthwise = ConvNorm(channels, channels, 5, groups=channels)
-        self.mix = ConvNorm(channels, channels, 1, act=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu6(x + self.mix(self.depthwise(x)))
-
-
-def joined(wide: Sequence[Tensor], narrow: Sequence[Tensor]) -> Tensor:
-    """Concatenate along the channels, wide maps first, channels-last as a convolution takes them.
-
-    Narrow maps are joined by themselves first: the two formats mixed are copied once more, at many times the cost.
-    """
-    rest = torch.cat(list(narrow), 1).contiguous(memory_format=torch.channels_last)
-    return torch.cat([*(w.contiguous(memory_format=torch.channels_last) for w in wide), rest], 1)
-
-
-def up(x: Tensor, factor: int = 2) -> Tensor:
-    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
-
-
-class Attention(nn.Module):
-    """Each cell looks at all others, then thinks by itself; both are added to the input. (B, C, h, w) -> the same."""
-
-    def __init__(self, channels: int, heads: int = 4) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm1 = nn.LayerNorm(channels)
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.proj = nn.Linear(channels, channels)
-        self.norm2 = nn.LayerNorm(channels)
-        self.mlp = nn.Sequential(nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        b, c, h, w = x.shape
-        tokens = x.flatten(2).transpose(1, 2)
-        q, k, v = self.qkv(self.norm1(tokens)).view(b, h * w, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-        seen = F.scaled_dot_product_attention(q, k, v)
-        tokens = tokens + self.proj(seen.transpose(1, 2).reshape(b, h * w, c))
-        tokens = tokens + self.mlp(self.norm2(tokens))
-        out = tokens.transpose(1, 2).reshape(b, c, h, w)
-        # The layers that follow compute in the layout of what they get: it stays that of the input.
-        last = x.is_contiguous(memory_format=torch.channels_last)
-        return out.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
-
-
-@dataclass(frozen=True, slots=True)
-class Features:
-    """The prompt-free half of the segmenter, for a batch."""
-
-    l4: Tensor
-    l8: Tensor
-    top: Tensor  # stride 16
-    key: Tensor  # (B, KEY, S/8, S/8), of length 1
-    look: Tensor  # (B, LOOK, S/8, S/8), of length 1
-
-    def pick(self, index: int) -> Features:
-        return self.part(slice(index, index + 1))
-
-    def part(self, some: slice) -> Features:
-        """Those of some pictures of the batch."""
-        return Features(*(getattr(self, k)[some] for k in FEATURES))
-
-    @staticmethod
-    def joined(parts: Sequence[Features]) -> Features:
-        """Those of a batch, of its parts."""
-        if len(parts) == 1:
-            return parts[0]
-        return Features(*(torch.cat([getattr(part, k) for part in parts]) for k in FEATURES))
-
-
-FEATURES = ("l4", "l8", "top", "key", "look")
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,12 +117,11 @@ class Segmenter(nn.Module):
             penalties = [torch.log(share.flatten(1).clamp(1e-4, 1)) * self.cover for share in shares]
             if torch.is_grad_enabled():
                 return torch.stack([_highest(cells, others, p) for p in penalties], 1).view(b, 2, h, w)
-            rows = h * w if key.device.type != "cpu" else _MATCHED_ROWS
-            maps = []
-            for some in torch.split(cells.transpose(1, 2), rows, 1):
-                similarity = torch.bmm(some, others)
-                maps.append(torch.stack([(similarity + p[:, None]).amax(2) for p in penalties], 1))
-        return torch.cat(maps, 2).view(b, 2, h, w)
+            if key.device.type == "cpu":
+                bar = math.log(_NEGLIGIBLE) * float(self.cover)
+                return torch.stack([_highest_above(cells, others, p, bar) for p in penalties], 1).view(b, 2, h, w)
+            similarity = torch.bmm(cells.transpose(1, 2), others)
+            return torch.stack([(similarity + p[:, None]).amax(2) for p in penalties], 1).view(b, 2, h, w)
 
     @staticmethod
     def evidence(look: Tensor, inside: Tensor, valid: Tensor) -> Evidence:
@@ -246,8 +159,8 @@ class Segmenter(nn.Module):
         place = _places(features.top)
         x = self.body16(self.in16(_joined(features.top, p16, F.avg_pool2d(matches, 2), place, like=features.top)))
         deep = x
-        x = self.body8(self.in8(_joined(up(x), features.l8, p8, matches, like=features.l8)))
-        x = self.body4(self.in4(_joined(up(x), features.l4, p4, like=features.l4)))
+        x = self.body8(of_raised(self.in8, x, features.l8, p8, matches))
+        x = self.body4(of_raised(self.in4, x, features.l4, p4))
         logits = F.pixel_shuffle(self.out(x), 2).float()
         # The score looks at the whole and at what was taken for the subject; it must not steer the mask.
         weight = F.avg_pool2d(logits.detach().sigmoid(), 8)
@@ -271,6 +184,26 @@ def _highest(cells: Tensor, others: Tensor, penalty: Tensor) -> Tensor:
     return (cells * chosen).sum(1) + penalty.gather(1, best)
 
 
+def _highest_above(cells: Tensor, others: Tensor, penalties: Tensor, bar: float) -> Tensor:
+    """(B, n): the highest of each cell's similarity to the others (B, KEY, m), with their penalty (B, m) added.
+
+    For a CPU. Others whose penalty is below `bar` are left out, as long as none of them can be the one.
+    """
+    found = []
+    for some, reference, penalty in zip(cells, others, penalties, strict=True):
+        kept = torch.nonzero(penalty > bar)[:, 0]
+        best = _best(some, reference[:, kept], penalty[kept]) if len(kept) else None
+        if best is None or float(best.amin()) < bar + _MOST_SIMILAR:
+            best = _best(some, reference, penalty)
+        found.append(best)
+    return torch.stack(found)
+
+
+def _best(cells: Tensor, others: Tensor, penalty: Tensor) -> Tensor:
+    """(n,) of (KEY, n), (KEY, m) and (m,): some cells at a time, so that their similarities stay in the cache."""
+    return torch.cat([(torch.mm(some, others) + penalty).amax(1) for some in torch.split(cells.t(), _MATCHED_ROWS)])
+
+
 def _joined(*maps: Tensor, like: Tensor) -> Tensor:
     """Join maps along channels in the precision of `like`, to which autocast would round the convolution's input."""
     return torch.cat([m.to(like.dtype) for m in maps], 1)
@@ -282,124 +215,6 @@ def _places(like: Tensor) -> Tensor:
     y = torch.linspace(-1, 1, h, device=like.device).view(1, 1, h, 1).expand(b, 1, h, w)
     x = torch.linspace(-1, 1, w, device=like.device).view(1, 1, 1, w).expand(b, 1, h, w)
     return torch.cat([x, y], 1)
-
-
-def local_colours(picture: Tensor, mask: Tensor, levels: int = 6, patience: float = 0.1) -> tuple[Tensor, Tensor]:
-    """What the subject and the background look like around each place: F and B (B, 3, h, w) like `picture`.
-
-    Means of what the mask (B, 1, h, w) in [0, 1] is sure about, from the finest of some levels that has enough of it,
-    by pulling up and pushing down a pyramid (Gortler et al., The Lumigraph, 1996). `patience` is how much sure area,
-    in cells, counts as much as the next coarser level. h and w must divide by 2 to the levels - 1.
-    """
-    found = []
-    for sure in ((3 * mask - 2).clamp(0, 1), (1 - 3 * mask).clamp(0, 1)):
-        pulled = [(picture * sure, sure)]
-        for _ in range(levels - 1):
-            light, much = pulled[-1]
-            pulled.append((F.avg_pool2d(light, 2), F.avg_pool2d(much, 2)))
-        light, much = (v.mean((2, 3), keepdim=True) for v in pulled[-1])
-        # Grey, and nothing to tell by, where there is no such thing at all.
-        colour = (light / (much + 1e-3)).expand_as(pulled[-1][0])
-        for light, much in reversed(pulled):
-            if colour.shape[-1] != light.shape[-1]:
-                colour = up(colour)
-            colour = (light + patience * colour) / (much + patience)
-        found.append(colour)
-    return found[0], found[1]
-
-
-def between(colours: Tensor, subject: Tensor, background: Tensor) -> Tensor:
-    """How far colours lie on the way from background to subject, (B, n, h, w): about alpha where both are right.
-
-    colours: (B, 3 n, h, w), n of each place, red ones first; subject, background: (B, 3, h, w).
-    """
-    b, _, h, w = subject.shape
-    way = subject - background
-    along = (colours.reshape(b, 3, -1, h, w) - background[:, :, None]).mul_(way[:, :, None]).sum(1)
-    return (along / ((way * way).sum(1, keepdim=True) + 0.01)).clamp(-0.5, 1.5)
-
-
-class MatteHead(nn.Module):
-    """Alpha at V from the picture at V, the mask's logits at S/2, the backbone's first features and the segmenter's.
-
-    In the manner of M2M: each stage takes the picture and the mask again. What no small network learns well it is told:
-    the colours that the mask is sure of around each place, and how far the pixel lies from one to the other, as
-    sampling-based matting does. The full resolution is reached by shuffling pixels of each 2x2 into channels and back,
-    so that no layer runs at V.
-    """
-
-    def __init__(
-        self, architecture: LiteArchitecture = LITE0, c8: int = 48, c16: int = 64, c4: int = 32, c2: int = 24
-    ) -> None:
-        super().__init__()
-        wide, middle = architecture.wide, architecture.middle
-        low2, low4, *_ = architecture.channels
-        self.in8 = ConvNorm(low4 + 4 + 2, c8)
-        self.down = nn.Sequential(ConvNorm(c8, c16, 3, stride=2), Block(c16), Block(c16), Block(c16))
-        self.meaning = ConvNorm(middle, c16, 1, act=False)
-        self.meaning_top = ConvNorm(wide, c16, 1, act=False)
-        self.context = Attention(c16)
-        self.deep = nn.Sequential(Block(c16), Block(c16))
-        self.across = ConvNorm(c8 + c16, c8, 1)
-        self.body8 = nn.Sequential(Block(c8), Block(c8), Block(c8))
-        self.in4 = ConvNorm(c8 + low2 + 4 + 8, c4)
-        self.body4 = nn.Sequential(Block(c4), Block(c4), Block(c4))
-        self.coarse = nn.Conv2d(c4, 1, 3, padding=1)
-        self.in2 = ConvNorm(c4 + 12 + 1 + 5, c2)
-        self.body2, self.more2 = Block(c2), Block(c2)
-        self.fine = nn.Conv2d(c2, 4, 3, padding=1)
-        # What is added starts as nothing. Source: Goyal et al., arXiv 1706.02677, section 5.1.
-        blocks = (*self.deep, self.body8[2], self.body4[2], self.more2)
-        norms = (self.meaning[1], self.meaning_top[1], *(b.mix[1] for b in blocks if isinstance(b, Block)))
-        for added in (*norms, self.context.proj, self.context.mlp[2]):
-            assert isinstance(added, nn.BatchNorm2d | nn.Linear)
-            nn.init.zeros_(added.weight)
-            nn.init.zeros_(added.bias)
-
-    def forward(
-        self,
-        picture: Tensor,
-        f2: Tensor,
-        f4: Tensor,
-        features: Features,
-        logits: Tensor,
-        content: tuple[int, int] | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Alpha logits (B, 1, V, V), and the coarse ones (B, 1, V/4, V/4), which training looks at too.
-
-        picture: (B, 3, V, V) RGB in [-1, 1]; logits: (B, 1, S/2, S/2); content: (h, w) of the picture in the square.
-        Beyond the content the fine layers do no work, and the alpha logits are those of no alpha. Within it they are
-        as without `content`.
-        """
-        sure = logits.sigmoid()
-        mask = 2 * sure - 1
-        quarter = F.avg_pool2d(picture, 4)
-        subject, background = local_colours(quarter, sure)
-        apart = (subject - background).pow(2).sum(1, keepdim=True).sqrt()
-        share = between(quarter, subject, background)
-        told = torch.cat([share, apart, subject, background], 1)
-        f2, f4 = f2 * _FEATURE_SCALE, f4 * _FEATURE_SCALE
-        eighth = (F.avg_pool2d(quarter, 2), F.avg_pool2d(mask, 2), F.avg_pool2d(told[:, :2], 2))
-        x = self.in8(joined([f4], eighth))
-        deep = self.down(x)
-        deep = F.relu6(deep + self.meaning(features.l8) + up(self.meaning_top(features.top)))
-        seen = F.avg_pool2d(deep, 2)
-        deep = self.deep(F.relu6(deep + up(self.context(seen) - seen)))
-        x = self.body8(self.across(torch.cat([x, up(deep)], 1)))
-        x = self.body4(self.in4(joined([up(x), f2], [quarter, mask, told])))
-        coarse = self.coarse(x)
-        start = up(coarse)
-        # Channels of `pixels` go colour by colour, the four places of each together.
-        half = start.shape[-1]
-        h, w = (half, half) if content is None else (min(-(-each // 2) + _FINE_REACH, half) for each in content)
-        pixels = F.pixel_unshuffle(picture[..., : 2 * h, : 2 * w], 2)
-        x, start, subject, background, apart = (
-            each[..., :h, :w] for each in (up(x), start, up(subject), up(background), up(apart))
-        )
-        shares = between(pixels, subject, background)
-        x = self.more2(self.body2(self.in2(joined([x], [pixels, start, shares, apart]))))
-        alpha = up(start) + F.pixel_shuffle(self.fine(x), 2)
-        return F.pad(alpha, (0, 2 * (half - w), 0, 2 * (half - h)), value=_NO_ALPHA), coarse
 
 
 class LiteNet(nn.Module):

@@ -24,6 +24,7 @@ from mam_video.models.batches import ComputeParts
 from mam_video.models.catalogue import Part
 from mam_video.models.devices import resolve_device, resolve_precision
 from mam_video.models.hub import load
+from mam_video.models.transfers import download, upload
 
 _BACKGROUND = -8.0  # logit of the padding
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -39,10 +40,13 @@ _HIERA: dict[str, tuple[int, list[int], int, list[int], list[int], list[int]]] =
 }
 
 
-class Sam2MaskModel:
-    """SAM 2.1 or SAM 3's tracker, loaded and on its device; `models/base.py` documents the calls."""
+class Sam2Base:
+    """What the mask model and the video model have in common: a network on its device, its encoder and its sizes.
 
-    shared_crop = True
+    video  whether the network is the one that follows subjects itself
+    """
+
+    video = False
 
     def __init__(
         self,
@@ -62,15 +66,21 @@ class Sam2MaskModel:
         self.encoder = Encoder(network, normalisation, self.device, precision)
         self.view_size = self.encoder.side
         self.mask_size = int(network.prompt_encoder.mask_input_size[0])
-        self._network = network.to(self.device)
+        self.network = network.to(self.device)
 
     @classmethod
     def load(cls, part: Part, device: str | torch.device = "auto", precision: str = "auto") -> Self:
         """Load the named model from its folder. Raises: UsageError, WeightsError, DeviceError."""
         need_extra("transformers", part.listing.extra, f"model {part.listing.name}")
-        kind, config, normalisation = network_classes(part, video=False)
+        kind, config, normalisation = network_classes(part, video=cls.video)
         network, hashes = load(part, kind, config)
         return cls(part.text, network, normalisation, device, precision, hashes)
+
+
+class Sam2MaskModel(Sam2Base):
+    """SAM 2.1 or SAM 3's tracker, loaded and on its device; `models/base.py` documents the calls."""
+
+    shared_crop = True
 
     @torch.inference_mode()
     def embed(self, pictures: Sequence[np.ndarray]) -> Embedding:
@@ -97,19 +107,25 @@ class Sam2MaskModel:
             more["input_masks"] = self._tensor(wide[None, None])
         if not more:
             raise ValueError("the prompt is empty: give a box, points or logits")
-        found = self._network(
+        found = self.network(
             image_embeddings=[level[index : index + 1] for level in features], multimask_output=True, **more
         )
-        masks = found.pred_masks[0, 0].float().cpu().numpy()
+        masks, scores = download_maps(found.pred_masks[0, 0], found.iou_scores[0, 0])
         squeezed = np.stack([squeezed_mask(mask, embedding.content, self.view_size) for mask in masks])
-        return Candidates(squeezed, found.iou_scores[0, 0].float().cpu().numpy())
+        return Candidates(squeezed, scores)
 
     def _stretch(self, content: tuple[int, int]) -> np.ndarray:
         """(x, y): pixels of the stretched square per crop pixel."""
         return np.array([self.view_size / content[1], self.view_size / content[0]], np.float32)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+        return upload(array, self.device, "prompt")
+
+
+def download_maps(maps: torch.Tensor, scores: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Read maps (N, ...) and their scores (N, ...) back at once, both as float32."""
+    read = download(torch.cat([maps.float().flatten(), scores.float().flatten()]), "candidates")
+    return read[: maps.numel()].reshape(maps.shape), read[maps.numel() :].reshape(scores.shape)
 
 
 class Encoder:
@@ -127,8 +143,8 @@ class Encoder:
         self._network, self._device, self._precision = network, device, resolve_precision(half, device)
         self.side, self.parts = _side(network), ComputeParts(device)
         mean, deviation = (np.array(values, np.float32) * np.float32(255) for values in normalisation)
-        self._mean = torch.from_numpy(mean).view(1, 3, 1, 1)
-        self._deviation = torch.from_numpy(deviation).view(1, 3, 1, 1)
+        self._mean = torch.from_numpy(mean).view(1, 3, 1, 1).to(device)
+        self._deviation = torch.from_numpy(deviation).view(1, 3, 1, 1).to(device)
 
     def encode(self, pictures: Sequence[np.ndarray]) -> list[torch.Tensor]:
         """(h, w, 3) uint8 pictures of one size to the features of each level, each (n, channels, rows, columns).
@@ -142,9 +158,8 @@ class Encoder:
 
     def pixels(self, pictures: Sequence[np.ndarray]) -> torch.Tensor:
         """Stretch and normalise pictures: (n, 3, side, side) float32 on the device."""
-        stacked = torch.from_numpy(np.stack([stretched(p, self.side) for p in pictures])).permute(0, 3, 1, 2)
-        values = (stacked.to(torch.float32) - self._mean) / self._deviation
-        return values.to(self._device)
+        squares = upload(np.stack([stretched(p, self.side) for p in pictures]), self._device, "pictures")
+        return (squares.permute(0, 3, 1, 2).to(torch.float32) - self._mean) / self._deviation
 
     def in_precision(self) -> contextlib.AbstractContextManager[Any]:
         """Compute in the wanted precision inside the block."""

@@ -9,52 +9,26 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 
-from mam_video.core.errors import UsageError, need_extra
+from mam_video.core.errors import UsageError
 from mam_video.models.base import Candidates, Embedding, VideoMasks, ViewPrompt
-from mam_video.models.catalogue import Part
-from mam_video.models.devices import resolve_device
-from mam_video.models.hub import load
-from mam_video.models.sam2 import Encoder, network_classes
+from mam_video.models.sam2 import Sam2Base, download_maps
+from mam_video.models.transfers import upload
 
 _LARGE = ("pred_masks", "high_res_masks")  # of a stored frame, what no later frame reads
 _UNSEEN = -8.0  # logit of a subject that was not prompted yet
 
 
-class Sam2VideoModel:
+class Sam2VideoModel(Sam2Base):
     """A video model, loaded and on its device. It is a `VideoModel`; as a mask model it only has sizes."""
 
     in_memory = True
     shared_crop = False
-
-    def __init__(
-        self,
-        name: str,
-        network: Any,
-        normalisation: tuple[Sequence[float], Sequence[float]],
-        device: str | torch.device = "auto",
-        precision: str = "auto",
-        weights: dict[str, str] | None = None,
-    ) -> None:
-        """Take over `network` (float32, on the CPU). Raises: DeviceError."""
-        self.name, self.weights = name, dict(weights or {})
-        self.device = resolve_device(device) if isinstance(device, str) else device
-        self.network = network.to(self.device)
-        self.encoder = Encoder(network, normalisation, self.device, precision)
-        self.view_size = self.encoder.side
-        self.mask_size = int(network.prompt_encoder.mask_input_size[0])
-
-    @classmethod
-    def load(cls, part: Part, device: str | torch.device = "auto", precision: str = "auto") -> Self:
-        """Load the named model from its folder. Raises: UsageError, WeightsError, DeviceError."""
-        need_extra("transformers", part.listing.extra, f"model {part.listing.name}")
-        kind, config, normalisation = network_classes(part, video=True)
-        network, hashes = load(part, kind, config)
-        return cls(part.text, network, normalisation, device, precision, hashes)
+    video = True
 
     def session(self, subjects: int) -> Session:
         """Begin a clip with that many subjects."""
@@ -99,10 +73,7 @@ class Session:
         m = self._model.mask_size
         logits = np.full((self._subjects, m, m), _UNSEEN, np.float32)
         presence = np.zeros(self._subjects, np.float32)
-        masks, scores = (
-            found.pred_masks.float().cpu().numpy(),
-            found.object_score_logits.float().sigmoid().cpu().numpy(),
-        )
+        masks, scores = download_maps(found.pred_masks, found.object_score_logits.float().sigmoid())
         for place, subject in enumerate(self._prompted):
             logits[subject], presence[subject] = masks[place, 0], float(scores[place].item())
         self._forget()
@@ -127,7 +98,7 @@ class Session:
     def _mask_input(self, mask: np.ndarray) -> torch.Tensor:
         """(1, 1, side, side) float32, 0 or 1, of a mask (H, W) bool, reduced with antialias as transformers does."""
         side = self._model.encoder.side
-        whole = torch.from_numpy(mask.astype(np.float32))[None, None].to(self._model.device)
+        whole = upload(mask.astype(np.float32)[None, None], self._model.device, "prompt")
         small = torch.nn.functional.interpolate(
             whole, size=(side, side), align_corners=False, mode="bilinear", antialias=True
         )
@@ -141,8 +112,8 @@ class Session:
             points = np.concatenate([np.array(prompt.box.xyxy, np.float32).reshape(2, 2), points])
             labels = np.concatenate([np.array([2, 3]), labels])
         return {
-            "point_coords": torch.from_numpy((points * scale)[None, None]),
-            "point_labels": torch.from_numpy(labels.astype(np.int32)[None, None]),
+            "point_coords": upload((points * scale)[None, None], self._model.device, "prompt"),
+            "point_labels": upload(labels.astype(np.int32)[None, None], self._model.device, "prompt"),
         }
 
     def _forget(self) -> None:

@@ -64,33 +64,46 @@ def solid(alpha: Tensor, logits: np.ndarray, content: tuple[int, int]) -> Tensor
         alpha: (B, 1, V, V) float32 in [0, 1].
         logits: (B, m, m) float32, the masks; above 0 is subject. V is a multiple of m.
         content: (h, w) of the picture inside the square; the rest is padding.
-    Returns: (B, 1, V, V) float32 in [0, 1], on the device of `alpha`.
+    Returns: (B, 1, V, V) float32 in [0, 1], on the device of `alpha`; 0 in the padding.
     """
     h, w = content
-    m = logits.shape[-1]
-    c = alpha.shape[-1] // m
+    c = alpha.shape[-1] // logits.shape[-1]
     rows, columns = -(-h // c), -(-w // c)
-    inside = torch.zeros_like(alpha[:1])
-    inside[..., :h, :w] = 1
-    most = [F.max_pool2d(each * inside, c)[:, 0, :rows, :columns] for each in (alpha, 1 - alpha)]
-    high, low = download(torch.stack(most), "cells")
-    low = 1 - low
+    low, high = download(_extremes(alpha[..., :h, :w], c), "cells")
     masks = 1 / (1 + np.exp(-np.clip(logits[:, :rows, :columns], -30, 30).astype(np.float32)))
     limits = [_limits(*one) for one in zip(masks, low, high, strict=True)]
     names = _Limits.__slots__
-    room = ((0, 0), (0, 0), (0, m - rows), (0, m - columns))
-    stack = np.pad(np.stack([[getattr(one, name) for one in limits] for name in names]), room, mode="edge")
+    stack = np.stack([[getattr(one, name) for one in limits] for name in names])
     given = dict(zip(names, upload(stack, alpha.device, "limits")[:, :, None], strict=True))
 
     def maps(name: str, mode: str) -> Tensor:
         smooth = {"align_corners": False} if mode == "bilinear" else {}
-        return F.interpolate(given[name], scale_factor=c, mode=mode, **smooth)
+        return F.interpolate(given[name], scale_factor=c, mode=mode, **smooth)[..., :h, :w]
 
+    least = maps("floor", "bilinear")
+    if any(one.filled.any() for one in limits):
+        least = torch.maximum(maps("filled", "nearest"), least)
+    out = torch.maximum(alpha[..., :h, :w], least)
+    out = out.mul_(maps("gain", "bilinear").add_(1)).clamp_(max=1)
     faint = maps("faint", "bilinear")
-    out = torch.maximum(alpha, torch.maximum(maps("filled", "nearest"), maps("floor", "bilinear")))
-    out = (out * (1 + maps("gain", "bilinear"))).clamp(max=1)
     # (out - faint) / (1 - faint), but exact at 1 and where `faint` is 0.
-    return (out - faint * (1 - out) / (1 - faint)).clamp(min=0) * maps("kept", "nearest")
+    out = (out - faint * (1 - out) / (1 - faint)).clamp_(min=0).mul_(maps("kept", "nearest"))
+    return F.pad(out, (0, alpha.shape[-1] - w, 0, alpha.shape[-2] - h))
+
+
+def _extremes(alpha: Tensor, c: int) -> Tensor:
+    """(2, B, rows, columns): the lowest and the highest alpha of each cell of (B, 1, h, w), of c x c pixels at most.
+
+    As float32 rounds 1 - (1 - alpha), since the limits were chosen so.
+    """
+    h, w = alpha.shape[-2:]
+    room = (0, -w % c, 0, -h % c)
+    found = []
+    for signed, beyond in ((-alpha, -1.0), (alpha, 0.0)):
+        cells = F.pad(signed, room, value=beyond)
+        cells = cells.view(len(cells), 1, -1, c, cells.shape[-1]).amax(3)
+        found.append(cells.view(len(cells), 1, cells.shape[2], -1, c).amax(4)[:, 0])
+    return torch.stack([1 - (1 + found[0]), found[1]])
 
 
 def _limits(mask: np.ndarray, low: np.ndarray, high: np.ndarray) -> _Limits:

@@ -27,6 +27,7 @@ from mam_video.models.base import Embedding
 from mam_video.models.catalogue import Part
 from mam_video.models.devices import resolve_device, resolve_precision
 from mam_video.models.hub import load
+from mam_video.models.transfers import download, upload
 
 TILE, OVERLAP = 1024, 128  # side of a tile and overlap of neighbours, in plate pixels
 _DIVISOR = 32  # the network's sides are multiples of it
@@ -130,16 +131,17 @@ class VitMatteModel:
     def _run(self, picture: np.ndarray, trimap: np.ndarray) -> np.ndarray:
         """Run the network on one picture; (H, W) float32."""
         h, w = trimap.shape
-        pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].to(torch.float32)
-        pixels = (pixels - 127.5) / 127.5
-        known = torch.from_numpy(trimap)[None, None].to(torch.float32) * (1 / 255)
-        joined = F.pad(torch.cat([pixels, known], dim=1), (0, -w % _DIVISOR, 0, -h % _DIVISOR)).to(self.device)
+        given = upload(np.dstack([picture, trimap]), self.device, "pictures")
+        given = given.permute(2, 0, 1)[None].to(torch.float32, memory_format=torch.contiguous_format)
+        pixels = (given[:, :3] - 127.5) / 127.5
+        known = given[:, 3:] * (1 / 255)
+        joined = F.pad(torch.cat([pixels, known], dim=1), (0, -w % _DIVISOR, 0, -h % _DIVISOR))
         if self._precision == torch.float32:
             alphas = self._network(joined).alphas
         else:
             with torch.autocast(self.device.type, self._precision):
                 alphas = self._network(joined).alphas
-        return np.asarray(alphas[0, 0, :h, :w].float().cpu().numpy())
+        return download(alphas[0, 0, :h, :w].float(), "alpha")
 
 
 def trimap_of_mask(logits: np.ndarray, content: tuple[int, int], settings: TrimapSettings) -> np.ndarray:

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mam_video.models.lite_net import FEATURES, RECENT_WEIGHT, Features, LiteNet
+from mam_video.models.lite_layers import FEATURES, Features
+from mam_video.models.lite_net import RECENT_WEIGHT, LiteNet
 from mam_video.models.lite_prompts import prompt_maps
 from mam_video.training.choices import Choices
 from mam_video.training.layouts import layout_of

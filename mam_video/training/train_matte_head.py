@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mam_video.models.lite_net import MATCH_MAPS, Features, LiteNet
+from mam_video.models.lite_layers import Features
+from mam_video.models.lite_net import MATCH_MAPS, LiteNet
 from mam_video.models.lite_prompts import prompt_maps
 from mam_video.training.batches import NumberedSamples
 from mam_video.training.data.composites import Composites, unknown_band

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 
 from mam_video.models.devices import cpu_name
 from mam_video.models.lite import WEIGHTS, LiteModel, folded
-from mam_video.models.lite_net import MATCH_MAPS, PROMPT_MAPS, Features, LiteNet
+from mam_video.models.lite_layers import Features
+from mam_video.models.lite_net import MATCH_MAPS, PROMPT_MAPS, LiteNet
 from mam_video.training.checkpoints import architecture_in, load_weights
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from mam_video.models.base import Embedding, MaskModel, MatteModel, ViewPrompt, 
 from mam_video.models.catalogue import BY_NAME, LISTINGS, MODELS, parse_model
 from mam_video.models.registry import load_model
 from mam_video.models.sam2 import squeezed_mask, stretched, stretched_mask
+from mam_video.models.transfers import counted
 from mam_video.prompts.prompt import Prompt
 from tests.models.tiny_hub import SIDE, write_tiny
 
@@ -363,3 +365,27 @@ def test_what_can_be_named_alone_is_what_completion_offers() -> None:
     assert set(MODEL_NAMES) == {name for name in MODELS if not BY_NAME[name].hidden}
     assert {each.extra for each in LISTINGS if each.hub} == {"transformers"}
     assert all(each.licence for each in LISTINGS)
+
+
+def test_copies_to_the_device_and_back_are_counted(folders: dict[str, Path]) -> None:
+    """One upload of a batch's pictures and of each part of a prompt; masks and scores come back at once."""
+
+    def moved(work: Callable[[], object]) -> tuple[dict[str, int], dict[str, int]]:
+        before = counted()
+        work()
+        ups, downs = (
+            {k: n - old.get(k, 0) for k, n in new.items()} for old, new in zip(before, counted(), strict=True)
+        )
+        return {k: n for k, n in ups.items() if n}, {k: n for k, n in downs.items() if n}
+
+    image, box = picture((SIDE, SIDE)), ViewPrompt(Box(20, 30, 90, 100))
+    model = loaded(folders, "sam2")
+    embedding = model.embed([image])
+    assert moved(lambda: model.embed([image, image])) == ({"pictures": 1}, {})
+    assert moved(lambda: model.segment(embedding, 0, box)) == ({"prompt": 1}, {"candidates": 1})
+    session = loaded(folders, "sam2-video").session(1)
+    assert moved(lambda: session.step(image, [box])) == ({"pictures": 1, "prompt": 2}, {"candidates": 1})
+    assert moved(lambda: session.step(image, [None])) == ({"pictures": 1}, {"candidates": 1})
+    trimap = np.full((SIDE, SIDE), 128, np.uint8)
+    mattes = loaded(folders, "vitmatte")
+    assert moved(lambda: mattes.matte_trimap(image, trimap)) == ({"pictures": 1}, {"alpha": 1})

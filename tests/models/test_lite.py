@@ -13,20 +13,21 @@ import torch.nn.functional as F
 
 from mam_video.core.errors import WeightsError
 from mam_video.core.geometry import Box
-from mam_video.models import lite
+from mam_video.models import cpu_convolutions, lite
 from mam_video.models.base import Embedding, Model, Reference, ViewPrompt
 from mam_video.models.lite import LiteModel, folded
-from mam_video.models.lite_backbone import ARCHITECTURES, LITE0, LITE2, LiteArchitecture, Stage, architecture_of
-from mam_video.models.lite_net import (
-    FEATURES,
-    LOOK,
-    MATCH_MAPS,
-    PROMPT_MAPS,
-    Features,
-    LiteNet,
-    between,
-    local_colours,
+from mam_video.models.lite_backbone import (
+    ARCHITECTURES,
+    LITE0,
+    LITE2,
+    LiteArchitecture,
+    SameConv,
+    Stage,
+    architecture_of,
 )
+from mam_video.models.lite_layers import FEATURES, Features
+from mam_video.models.lite_matte import between, local_colours
+from mam_video.models.lite_net import LOOK, MATCH_MAPS, PROMPT_MAPS, LiteNet
 from mam_video.models.lite_prompts import prompt_maps
 from mam_video.training.checkpoints import save_weights
 from tests.numerics import Truth, in_double
@@ -176,7 +177,7 @@ def test_what_lies_in_the_padding_takes_no_work_and_changes_nothing(content: tup
         part, _ = net.matte(picture, f2, f4, net.features(small), logits, content)
     assert part.shape == whole.shape
     torch.testing.assert_close(part[..., :h, :w], whole[..., :h, :w], rtol=1e-5, atol=1e-4)
-    beyond = part[..., h + 13 :, :].flatten().tolist() + part[..., w + 13 :].flatten().tolist()
+    beyond = part[..., h + 29 :, :].flatten().tolist() + part[..., w + 29 :].flatten().tolist()
     assert beyond and max(beyond) == -20
 
 
@@ -314,3 +315,45 @@ def test_features_pick_one_of_a_batch() -> None:
     f = Features(*(torch.arange(2.0).view(2, 1, 1, 1) for _ in FEATURES))
     assert [float(v) for v in (f.pick(1).l4, f.pick(1).key)] == [1, 1]
     assert isinstance(Embedding(1, (2, 2), f).data, Features)
+
+
+@pytest.mark.skipif(not cpu_convolutions.available(), reason="this build of PyTorch has no oneDNN")
+@pytest.mark.parametrize("content", [(640, 640), (640, 374)])
+def test_a_network_made_ready_for_a_cpu_computes_the_same(content: tuple[int, int]) -> None:
+    """Each of its halves, up to what float32 may be off: float64 is the truth."""
+    noise = torch.Generator().manual_seed(3)
+    picture = torch.zeros(1, 3, 640, 640)
+    picture[..., : content[0], : content[1]] = torch.rand(1, 3, *content, generator=noise) * 2 - 1
+    logits = 4 * torch.randn(1, 1, 160, 160, generator=noise)
+    prompts = torch.rand(1, PROMPT_MAPS, 160, 160, generator=noise)
+    matches = torch.rand(1, MATCH_MAPS, 40, 40, generator=noise)
+
+    def run(net: LiteNet, kind: torch.dtype) -> list[torch.Tensor]:
+        with torch.inference_mode():
+            small = F.avg_pool2d(picture.to(kind), 2).contiguous(memory_format=torch.channels_last)
+            f2, f4 = net.backbone.low(small)
+            features = net.segmenter.features(f4, *net.backbone.deep(f4))
+            mask, score = net.segmenter.decode(features, prompts.to(kind), matches.to(kind))
+            alpha, _ = net.matte(picture.to(kind), f2, f4, features, logits.to(kind), content)
+            h, w = content
+            return [mask, score, alpha[..., :h, :w]]
+
+    plain = folded(shaken())
+    exact, rounded = run(in_double(plain), torch.float64), run(plain, torch.float32)
+    found = run(lite.packed(plain), torch.float32)
+    for name, right, once, ours in zip(("mask", "score", "alpha"), exact, rounded, found, strict=True):
+        Truth.of(right.double(), once).check(ours, name)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("groups", [1, 16])
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.skipif(not cpu_convolutions.available(), reason="this build of PyTorch has no oneDNN")
+def test_a_packed_convolution_pads_as_the_plain_one(stride: int, groups: int, kernel: int) -> None:
+    torch.manual_seed(0)
+    conv = SameConv(16, 16, kernel, stride, groups, act=True).requires_grad_(False)
+    x = torch.randn(1, 16, 24, 36).contiguous(memory_format=torch.channels_last)
+    packed = cpu_convolutions.PackedConvolution(conv, act=True, same=conv.same)
+    right, once = in_double(conv)(x.double()), conv(x)
+    assert packed(x).shape == right.shape
+    Truth.of(right, once).check(packed(x), "packed")

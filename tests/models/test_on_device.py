@@ -123,9 +123,8 @@ def test_views_of_a_buffer_keep_apart() -> None:
 
 @pytest.mark.parametrize("words", [".cpu()", "pin_memory", ".numpy()"])
 def test_models_copy_nothing_by_themselves(words: str) -> None:
-    """So the count is whole. The classic and the fake model live on the CPU; those of the hub count nothing yet."""
-    hub = {"sam2.py", "sam2_video.py", "vitmatte.py"}
-    allowed = {"transfers.py", "classic.py", "colour_model.py", "merge.py" if words == ".numpy()" else "", *hub}
+    """So the count is whole. The classic and the fake model live on the CPU."""
+    allowed = {"transfers.py", "classic.py", "colour_model.py", "merge.py" if words == ".numpy()" else ""}
     files = [*MODELS.glob("*.py"), *(MODELS.parent / "matting" / "device").glob("*.py")]
     found = [path.name for path in files if words in path.read_text() and path.name not in allowed]
     assert found == []
