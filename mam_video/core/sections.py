@@ -211,7 +211,7 @@ class TrackSettings(Section, section="track"):
     )  # fmt: skip
     search: bool = knob(True, help="Search the whole frame for a subject that was lost.")
     passes: int = knob(
-        1, help="2: track also back from the last confirmed frame to the prompt, and take the better mask of each "
+        1, help="With 2, track also back from the last confirmed frame to the prompt, and take the better mask of each "
         "frame. For one subject; a range then differs from the same frames of a whole run.", low=1, high=2,
     )  # fmt: skip
     check: bool = knob(
