@@ -32,15 +32,16 @@ def resolve_device(requested: str = "auto") -> torch.device:
 def resolve_precision(requested: str, device: torch.device) -> torch.dtype:
     """Resolve a precision name (auto, float32, bfloat16, float16) for `device`.
 
-    `auto` chooses half precision only on devices that compute in it: CUDA, and CPUs with native bfloat16. A CPU without
-    it emulates bfloat16 about a hundred times slower than float32, so bfloat16 is refused there. On MPS `auto` chooses
+    `auto` chooses half precision only on devices where it is faster: CUDA, and CPUs that compute bfloat16 at more than
+    the speed of float32. A CPU without native bfloat16 emulates it about a hundred times slower, so that it is refused
+    there. On MPS `auto` chooses
     float32, because its results in half precision have not been compared yet.
     Raises: DeviceError, the device does not support the precision.
     """
     if requested == "auto":
         if device.type == "cuda":
             return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-        if device.type == "cpu" and cpu_has_bfloat16():
+        if device.type == "cpu" and cpu_prefers_bfloat16():
             return torch.bfloat16
         return torch.float32
     if requested not in _PRECISIONS:
@@ -55,28 +56,50 @@ def resolve_precision(requested: str, device: torch.device) -> torch.dtype:
 @functools.cache
 def cpu_has_bfloat16() -> bool:
     """Return whether the CPU has native bfloat16 (AVX512-BF16, AMX, Armv8.6). False if Linux does not report it."""
-    try:
-        text = _CPUINFO.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return has_bfloat16_flag(text)
+    return has_bfloat16_flag(_cpuinfo())
+
+
+@functools.cache
+def cpu_prefers_bfloat16() -> bool:
+    """Return whether the CPU is faster in bfloat16 than in float32. False if Linux does not report it."""
+    return has_fast_bfloat16(_cpuinfo())
 
 
 def has_bfloat16_flag(cpuinfo: str) -> bool:
     """Return whether the text of /proc/cpuinfo lists native bfloat16 in its flags (x86) or features (Arm)."""
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(_values(cpuinfo, "flags", "Features"))
+
+
+def has_fast_bfloat16(cpuinfo: str) -> bool:
+    """Return whether the CPU of this /proc/cpuinfo multiplies matrices in bfloat16 faster than in float32.
+
+    AVX512-BF16 of Intel's cores does not where AMX is missing, or hidden by a virtual machine: the encoder of SAM ViT-B
+    took 7.8 s, and 5.7 s in float32 (docs/performance.md).
+    """
+    flags = _values(cpuinfo, "flags", "Features")
+    intel = "GenuineIntel" in _values(cpuinfo, "vendor_id")
+    return not {"amx_bf16", "bf16"}.isdisjoint(flags) or ("avx512_bf16" in flags and not intel)
+
+
+def _values(cpuinfo: str, *keys: str) -> set[str]:
+    """The words of the first line of /proc/cpuinfo that has one of the keys; empty where there is none."""
     for line in cpuinfo.splitlines():
         key, _, value = line.partition(":")
-        if key.strip() in ("flags", "Features"):
-            return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(value.split())
-    return False
+        if key.strip() in keys:
+            return set(value.split())
+    return set()
+
+
+def _cpuinfo() -> str:
+    try:
+        return _CPUINFO.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def cpu_name() -> str:
     """Return the name of the CPU from Linux, for reports."""
-    try:
-        lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return "unknown CPU"
+    lines = _cpuinfo().splitlines()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown CPU")
 
 

@@ -217,29 +217,35 @@ def test_devices_and_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DeviceError, match="cuda is not available"):
         devices.resolve_device("cuda")
     monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr(devices, "cpu_prefers_bfloat16", lambda: False)
     assert devices.resolve_precision("auto", cpu) == torch.float32
     with pytest.raises(DeviceError, match="no native bfloat16"):
         devices.resolve_precision("bfloat16", cpu)
     with pytest.raises(DeviceError, match="a CPU does not support"):
         devices.resolve_precision("float16", cpu)
     monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: True)
+    assert devices.resolve_precision("auto", cpu) == torch.float32
+    assert devices.resolve_precision("bfloat16", cpu) == torch.bfloat16
+    monkeypatch.setattr(devices, "cpu_prefers_bfloat16", lambda: True)
     assert devices.resolve_precision("auto", cpu) == torch.bfloat16
     assert devices.resolve_precision("auto", torch.device("mps")) == torch.float32
 
 
 @pytest.mark.parametrize(
-    ("cpuinfo", "has"),
+    ("cpuinfo", "has", "fast"),
     [
-        ("model name\t: a\nflags\t\t: fpu avx2 fma\n", False),
-        ("flags\t\t: fpu avx512f avx512_bf16\n", True),
-        ("flags\t\t: fpu amx_bf16 amx_tile\n", True),
-        ("Features\t: fp asimd bf16 i8mm\n", True),
-        ("Features\t: fp asimd\n", False),
-        ("", False),
+        ("model name\t: a\nflags\t\t: fpu avx2 fma\n", False, False),
+        ("vendor_id\t: AuthenticAMD\nflags\t\t: fpu avx512f avx512_bf16\n", True, True),
+        ("vendor_id\t: GenuineIntel\nflags\t\t: fpu avx512f avx512_bf16\n", True, False),
+        ("vendor_id\t: GenuineIntel\nflags\t\t: fpu avx512_bf16 amx_bf16 amx_tile\n", True, True),
+        ("Features\t: fp asimd bf16 i8mm\n", True, True),
+        ("Features\t: fp asimd\n", False, False),
+        ("", False, False),
     ],
 )
-def test_native_bfloat16_is_read_from_the_flags(cpuinfo: str, has: bool) -> None:
+def test_bfloat16_of_a_cpu_is_read_from_its_flags(cpuinfo: str, has: bool, fast: bool) -> None:
     assert devices.has_bfloat16_flag(cpuinfo) is has
+    assert devices.has_fast_bfloat16(cpuinfo) is fast
 
 
 def test_memory_is_kept_where_there_is_glibc() -> None:
