@@ -7,7 +7,8 @@ link holds, the model recognises the subject: asked with the prompted frame alon
 finds the same mask. After lost frames it has to be recognised too.
 
 No mask changes. The flags of a frame are known when its window ends, so up to `WINDOW` frames are held. Windows fall on
-absolute frame numbers. A model that cannot recognise a subject (`models/base.py`) is not checked.
+absolute frame numbers. The last window of a range may be shorter than in the whole clip, and its flags others. A model
+that cannot recognise a subject (`models/base.py`) is not checked.
 
 Source: the forward-backward error of Kalal, Mikolajczyk, Matas (ICPR 2010), with masks instead of points. How well it
 works is in docs/measurements.md.
