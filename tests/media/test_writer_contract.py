@@ -140,10 +140,10 @@ def test_frames_packed_by_other_writers_make_the_same_movie(
     with writer_of(row, tmp_path / "two", rate=rate) as two:
         for part in data:
             two.encode(two.unpacked(part))
-    if row.resumable:
-        assert packets(two.path) == packets(one.path)
-    else:  # x264, libvpx and libwebp encode in the join, from the same planes: their bytes are theirs to promise
+    if row.name == "preview":  # once x264 made other bytes of the same planes; the cause is not known
         assert [packet[:-1] for packet in packets(two.path)] == [packet[:-1] for packet in packets(one.path)]
+    else:
+        assert packets(two.path) == packets(one.path)
     assert two.expected() == one.expected()
     for part in data:
         if row.resumable:
