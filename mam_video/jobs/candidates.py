@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import cv2
@@ -123,7 +123,7 @@ def _confirmed(model: Model, embedding: Embedding, view: Crop, part: np.ndarray,
 
 def _answer(model: Model, embedding: Embedding, view: Crop, box: Box) -> np.ndarray | None:
     """The best mask for a box, as logits of the frame's size (H, W) float32."""
-    offered = model.segment(embedding, 0, view_prompt(Prompt(box), view))
+    offered = model.segment(embedding, 0, replace(view_prompt(Prompt(box), view), prompted=False))
     if not len(offered.scores):
         return None
     logits = torch.from_numpy(offered.logits[int(offered.scores.argmax())].astype(np.float32))

@@ -73,4 +73,5 @@ def view_prompt(prompt: Prompt, view: Crop) -> ViewPrompt:
         box=view.to_view(prompt.box) if prompt.box is not None else None,
         points=np.array(points, np.float32).reshape(-1, 2),
         labels=np.array([int(p.subject) for p in prompt.points], np.int64),
+        prompted=True,
     )

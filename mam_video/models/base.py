@@ -60,6 +60,7 @@ class ViewPrompt:
     motion      (m, m, 2) float32, crop pixels per frame: motion of each mask cell relative to the camera, or None
     references  reference frames, the prompted one first, then recent confident ones; at most as many as the model's
                 attribute `references`
+    prompted    whether the user points at the subject in this picture: a model may take more time for a better mask
     """
 
     box: Box | None = None
@@ -68,6 +69,7 @@ class ViewPrompt:
     logits: np.ndarray | None = None
     motion: np.ndarray | None = None
     references: tuple[Reference, ...] = ()
+    prompted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

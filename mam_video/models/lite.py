@@ -30,6 +30,7 @@ from mam_video.models.lite_backbone import ARCHITECTURE_KEY, SameConv, architect
 from mam_video.models.lite_layers import ConvNorm, Features, halved
 from mam_video.models.lite_net import MATCH_MAPS, RECENT_WEIGHT, Evidence, LiteNet
 from mam_video.models.lite_prompts import prompt_maps
+from mam_video.models.lite_views import PartView, mean_logits, views_of
 from mam_video.models.solid import solid
 from mam_video.models.transfers import download, on_device, upload
 
@@ -38,7 +39,8 @@ SHA256 = "0a9bfe2740a71a9f2cfcb819cd639fd0d543de9a22e06a1ed1944fb9db75e88f"
 
 _SIDE = 320  # of the square that the segmenter sees; trained at 256, and better at this (docs/measurements.md)
 
-_LOOKS = 4  # at a frame where the user points; each costs a decoder's time
+_LOOKS = 4  # at a view of a picture without a previous mask; each costs a decoder's time
+_AFTER_MEAN = 2  # further looks at the picture itself, from the mean of its views
 
 
 @dataclass(slots=True)
@@ -114,23 +116,18 @@ class LiteModel:
         batch[:, :h, :w] = on_device(pictures, self.device, "pictures")
         batch[:, :h, :w].div_(127.5).sub_(1)
         batch = batch.permute(0, 3, 1, 2)  # channels-last
-        half = halved(batch)
-        maps = self._parts.run(lambda part: self._net.backbone.low(half[part]), len(half))
-        f2, f4 = (each[0] if len(each) == 1 else torch.cat(each) for each in zip(*maps, strict=True))
-        valid = torch.zeros(1, 1, size, size, device=self.device)
-        valid[..., :h, :w] = 1
-        return Embedding(len(pictures), (h, w), _Batch(batch, f2, f4, F.avg_pool2d(valid, 16)))
+        return self._embedding(batch, (h, w))
 
     def segment(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
         if prompt.logits is not None:
             return self._query(embedding, index, prompt)
-        # Where the user points it looks again: what is like the inside of the last answer, what is like its outside?
-        found = self._query(embedding, index, prompt)
-        for _ in range(_LOOKS - 1):
-            itself = Reference(embedding, index, found.logits[0], prompted=True)
-            again = replace(prompt, logits=found.logits[0], references=(*prompt.references, itself))
-            found = self._query(embedding, index, again)
-        return found
+        if not prompt.prompted:
+            return self._looked(embedding, index, prompt)
+        views = views_of(prompt, embedding.content, self.view_size, self.view_size // self.mask_size)
+        found = [self._seen(embedding, index, view, prompt) for view in views]
+        mean = mean_logits(views, [each.logits[0] for each in found])
+        # A mean of masks is less sure than each of them. Looking again makes it as sure as other frames' masks.
+        return self._again(embedding, index, prompt, mean, _AFTER_MEAN)
 
     def recognise(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
         """See `models/base.Recogniser`. One look: further ones would compare the mask with itself."""
@@ -153,6 +150,41 @@ class LiteModel:
         return self._parts.notes
 
     # -------------------------------------------------------------------------------------------- its own
+    def _embedding(self, square: Tensor, content: tuple[int, int]) -> Embedding:
+        """Of pictures (B, 3, V, V) in [-1, 1], 0 beyond `content`."""
+        half = halved(square)
+        maps = self._parts.run(lambda part: self._net.backbone.low(half[part]), len(half))
+        f2, f4 = (each[0] if len(each) == 1 else torch.cat(each) for each in zip(*maps, strict=True))
+        valid = torch.zeros(1, 1, *square.shape[2:], device=self.device)
+        valid[..., : content[0], : content[1]] = 1
+        return Embedding(len(square), content, _Batch(square, f2, f4, F.avg_pool2d(valid, 16)))
+
+    def _seen(self, embedding: Embedding, index: int, view: PartView, prompt: ViewPrompt) -> Candidates:
+        """The mask of a view of a picture, over the view's own square."""
+        batch: _Batch = embedding.data
+        if view.is_whole(embedding.content):
+            return self._looked(embedding, index, view.prompt(prompt))
+        square = torch.zeros_like(batch.pictures[:1])
+        square[..., : view.content[0], : view.content[1]] = view.picture(batch.pictures[index : index + 1])
+        return self._looked(self._embedding(square, view.content), 0, view.prompt(prompt))
+
+    def _looked(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
+        """The mask for a prompt after several looks."""
+        found = self._query(embedding, index, prompt)
+        return self._again(embedding, index, prompt, found.logits[0], _LOOKS - 1)
+
+    def _again(
+        self, embedding: Embedding, index: int, prompt: ViewPrompt, logits: np.ndarray, times: int
+    ) -> Candidates:
+        """Look again, `times` in a row: what is like the inside of the last mask (m, m), what is like its outside?"""
+        assert times > 0
+        for _ in range(times):
+            itself = Reference(embedding, index, logits, prompted=True)
+            again = replace(prompt, logits=logits, references=(*prompt.references, itself))
+            found = self._query(embedding, index, again)
+            logits = found.logits[0]
+        return found
+
     def _query(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
         features = self._features(embedding).pick(index)
         m, scale = self.mask_size, 1 / self.view_size

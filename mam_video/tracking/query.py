@@ -72,7 +72,9 @@ def first_prompts(
     motion = None
     if step.next_motion is not None and wants_motion(model):
         motion = relative_motion(step.next_motion, box, crop, m, ahead=True)
-    plain = ViewPrompt(crop.to_view(box) if box else None, points, labels, motion=motion, references=references)
+    plain = ViewPrompt(
+        crop.to_view(box) if box else None, points, labels, motion=motion, references=references, prompted=True
+    )
     prompts = [plain]
     if position.crop is not None and step.motion is not None and (position.logits > 0).any():
         predicted = carried_logits(position.logits, position.crop, crop, step.motion, m)
