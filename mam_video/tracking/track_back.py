@@ -99,23 +99,25 @@ class TrackBack:
     ) -> tuple[list[TrackedFrame], TrackedFrame | None]:
         """Check neighbouring frames in which something was found.
 
-        A frame that has findings of its own, as of a subject that is half hidden, is neither end of a link.
+        A link ends at a frame without findings if one lies in the second half of them: findings may come from a subject
+        that is half hidden, whose mask is right and does not lead back. Without one it ends at the last frame, or what
+        slips while it is hidden would pass.
 
         Args:
             begin: where the link begins; None after lost frames.
         Returns the frames, and where the next link begins.
         """
         bound = self.settings.track.review_return
-        end = max((place for place, item in enumerate(part) if not item.record.findings), default=None)
+        clean = [place for place, item in enumerate(part) if not item.record.findings]
+        end = clean[-1] if clean and 2 * clean[-1] >= len(part) else len(part) - 1
         if begin is None and self.broken is None:
             self.broken = 0.0
-        if end is not None:
-            link = self._link([begin, *part[: end + 1]], bound) if begin is not None else 1.0
-            if link < bound:
-                self.broken = min(link, self.broken) if self.broken is not None else link
-            elif self.broken is not None and self._recognised(part[end]):
-                self.broken = None
-            begin = part[end]
+        link = self._link([begin, *part[: end + 1]], bound) if begin is not None else 1.0
+        if link < bound:
+            self.broken = min(link, self.broken) if self.broken is not None else link
+        elif self.broken is not None and self._recognised(part[end]):
+            self.broken = None
+        begin = part[end]
         if self.broken is None:
             return list(part), begin
         return [item.with_record(unconfirmed(item.record, self.broken, bound)) for item in part], begin

@@ -148,6 +148,15 @@ def test_a_state_that_is_flagged_already_stays() -> None:
     assert out[14].record == found[14].record
 
 
+def test_what_slips_while_it_is_half_hidden_is_doubted() -> None:
+    """Frames with findings of their own end a link where no other frame can, in the second half of a window."""
+    found = as_found([GREEN] * 18 + [RED] * 12)
+    hidden = (Finding(Reason.PARTLY_SEEN, 0.5, 0.6),)
+    for place in range(18, 24):
+        found[place] = found[place].with_record(replace(found[place].record, findings=hidden))
+    assert set(unconfirmed(found)) == set(range(16, 30))
+
+
 @pytest.mark.parametrize("model", [ColourModel(), Follower()])
 def test_models_that_cannot_recognise_and_runs_without_the_check_are_left_alone(model: Model) -> None:
     settings = Settings().with_values({"track": {"check": recogniser_of(model) is None}}, "test")
