@@ -155,7 +155,7 @@ class _RollOut:
 
     def _moved_mask(self, t: int) -> Tensor:
         """Move the last frame's mask to frame t. Sometimes add a leak: a shifted mask of another scene of the batch."""
-        moved = _moved(self.masks[t - 1], self.batch["move"][:, t - 1])
+        moved = moved_mask(self.masks[t - 1], self.batch["move"][:, t - 1])
         leak = torch.roll(self.batch["bad"][:, t], (1, self.size // 2 // 3 * (-1) ** t), (0, 3))
         use_leak = self.choices(t, "leak") * float(self.choices.random)
         return torch.maximum(moved, leak * use_leak.view(-1, 1, 1, 1))
@@ -214,7 +214,7 @@ def match_maps(net: LiteNet, now: Features, anchor: Reference | None, recent: Re
     return torch.cat(maps, 1)
 
 
-def _moved(mask: Tensor, move: Tensor) -> Tensor:
+def moved_mask(mask: Tensor, move: Tensor) -> Tensor:
     """Warp a mask (B, 1, h, h) to the next crop. `move` (B, 2, 3) maps points of that crop back, in shares."""
     # grid_sample counts from -1 to 1: x' = 2 x - 1.
     a, shift = move[:, :, :2], move[:, :, 2:]
