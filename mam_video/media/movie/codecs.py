@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, Literal, Protocol
 
@@ -11,6 +12,7 @@ import numpy as np
 from mam_video.core.planes import PlaneRecipe
 from mam_video.media import pixel_formats
 from mam_video.media.background import Background
+from mam_video.media.bands import bands
 from mam_video.media.base import Colour
 
 Content = Literal["rgba", "alpha", "preview"]
@@ -64,6 +66,30 @@ class CodecFactory(Protocol):
     ) -> MovieCodec:
         """`source`: colour tags of the pixels; `backdrop`: what a preview is composited over."""
         ...
+
+
+def draw(
+    codec: MovieCodec,
+    planes: Sequence[np.ndarray],
+    rgb: np.ndarray,
+    alpha: np.ndarray,
+    back: np.ndarray | None,
+    *,
+    premultiply: bool,
+) -> None:
+    """Draw a whole picture into a codec's planes, (H, W) each, band by band.
+
+    Args: as of `MovieCodec.planes`; rgb: uint8 too; premultiply: multiply colour by alpha first.
+    """
+    height, width = alpha.shape
+    for rows in bands(height, width):
+        part = pixel_formats.as_16_bit(rgb[rows])
+        if premultiply:
+            part = pixel_formats.premultiplied(part, alpha[rows])
+        made = codec.planes(part, alpha[rows], None if back is None else back[rows])
+        for plane, codes in zip(planes, made, strict=True):
+            first = rows.start if len(plane) >= height else rows.start // 2
+            plane[first : first + len(codes)] = codes
 
 
 class FullFrameCodec:

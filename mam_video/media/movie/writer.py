@@ -16,12 +16,12 @@ from mam_video.core.frames import Frame, Matted
 from mam_video.core.planes import PlaneRecipe
 from mam_video.media import pixel_formats
 from mam_video.media.atomic_output import FileOutput
-from mam_video.media.bands import bands
 from mam_video.media.expected import ExpectedMedia, rate_of
 from mam_video.media.ffmpeg_compat import ticks, writing
 from mam_video.media.formats import OutputRequest
 from mam_video.media.light import write_light
 from mam_video.media.movie.audio import AudioCopy
+from mam_video.media.movie.codecs import draw
 from mam_video.media.movie.encoded_picture import EncodedPicture, Picture, PictureEncoder
 from mam_video.media.movie.muxer import MovieHeader, open_container, tag_numbers
 from mam_video.media.movie.output_clock import MATROSKA_SUFFIXES, OutputClock
@@ -111,21 +111,13 @@ class MovieWriter(FrameWriter):
 
     def convert(self, matted: Matted) -> av.VideoFrame:
         """Make the frame in the codec's own pixels."""
-        frame, alpha = matted.frame, matted.alpha
+        frame, codec = matted.frame, self.codec
         if frame.size != self.info.size:
             raise ValueError(f"frame {frame.index} is {frame.size}, the clip {self.info.size}")
         rgb = frame.shown if self._format.display_referred else frame.codes
-        backdrop = None if self.codec.backdrop is None else self.codec.backdrop.picture(frame.index)
+        back = None if codec.backdrop is None else codec.backdrop.picture(frame.index)
         picture = self._blank(frame)
-        whole = pixel_formats.writable_planes(picture)
-        for rows in bands(*frame.size):
-            part = pixel_formats.as_16_bit(rgb[rows])
-            if self._premultiply:
-                part = pixel_formats.premultiplied(part, alpha[rows])
-            planes = self.codec.planes(part, alpha[rows], None if backdrop is None else backdrop[rows])
-            for plane, codes in zip(whole, planes, strict=True):
-                first = rows.start if len(plane) >= frame.size[0] else rows.start // 2
-                plane[first : first + len(codes)] = codes
+        draw(codec, pixel_formats.writable_planes(picture), rgb, matted.alpha, back, premultiply=self._premultiply)
         return picture
 
     @property
