@@ -26,6 +26,7 @@ _BEYOND: Final = (
     ("no /sys here", "folders of the system", "needs Linux"),
     ("decord has no wheel", "frames for viewing through decord", "needs Linux on x86-64"),
     ("beside th", "comparisons with the authors' outputs and development clips", "needs ../shared beside the checkout"),
+    ("hides its compression", "EXR files put together here", "needs an OpenEXR that shows exr_compress_buffer"),
     ("the extra ray", "shots shared out through Ray", "pip install '.[ray]'"),
     ("not run here", "commands of the texts that fetch or need published weights, or train", "run them by hand"),
     ("../shared", "comparisons with the authors' outputs and development clips", "needs ../shared beside the checkout"),

@@ -91,7 +91,7 @@ class ClipInfo:
     shown             tags of what is shown of a movie through its look; None: those of `colour`
     coded             whether codes are understood by the movie's tags alone: files that cannot carry these get what is
                       shown
-    siting            of subsampled chroma: one of `pixel_formats.SITINGS`; "" where there is none
+    siting            of subsampled chroma: one of `chroma.SITINGS`; "" where there is none
     light             of a movie: mastering display and light levels
     codec             name of the codec of a movie, or the format of a sequence's files, as "h264" or "EXR, zip"
     layers            of an EXR: its layers and parts by name; those without one are not listed

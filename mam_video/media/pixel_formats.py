@@ -23,7 +23,9 @@ from av.video.format import VideoFormat
 from av.video.plane import VideoPlane
 
 from mam_video.core.errors import MediaError
+from mam_video.media.bands import bands
 from mam_video.media.base import Colour
+from mam_video.media.chroma import SAMPLING, SITINGS, halved, shifted, upsampled
 
 # FFmpeg's numbers and names (libavutil/pixfmt.h, ITU-T H.273). Numbers that are not here are "unknown" to us.
 RANGES: Final = {0: "unknown", 1: "tv", 2: "pc"}
@@ -56,17 +58,6 @@ _YUV = re.compile(r"yuv[aj]?(?P<sampling>4\d\d)p(?P<bits>\d+le)?")
 _GRAY = re.compile(r"gray(?P<bits>\d+le)?")
 _GBR = re.compile(r"gbra?p(?P<bits>\d+le)?")
 _PLANAR_ALPHA = re.compile(r"(?:yuva4\d\dp|gbrap)(?P<bits>\d+le)?")
-_SAMPLING: Final = {"444": (1, 1), "422": (2, 1), "420": (2, 2), "440": (1, 2), "411": (4, 1), "410": (4, 4)}
-# Where a chroma sample sits among the luma samples that it is of (FFmpeg's names), across and down: 0 on the first, 0.5
-# in the middle, 1 on the last. Source: H.273, figure 1.
-SITINGS: Final = {
-    "left": (0.0, 0.5),
-    "center": (0.5, 0.5),
-    "topleft": (0.0, 0.0),
-    "top": (0.5, 0.0),
-    "bottomleft": (0.0, 1.0),
-    "bottom": (0.5, 1.0),
-}
 _PACKED: Final = {  # name -> dtype, samples a pixel, places of R, G, B
     "rgb24": (np.uint8, 3, (0, 1, 2)),
     "bgr24": (np.uint8, 3, (2, 1, 0)),
@@ -200,7 +191,7 @@ class Decoding:
         frame = _in_a_layout_we_read(frame)
         name = frame.format.name
         if found := _YUV.fullmatch(name):
-            return self._yuv(frame, _bits(found), _SAMPLING[found["sampling"]])
+            return self._yuv(frame, _bits(found), SAMPLING[found["sampling"]])
         if found := _GRAY.fullmatch(name):
             return self._gray(_plane(frame, 0, _bits(found)), _bits(found))
         if found := _GBR.fullmatch(name):
@@ -213,16 +204,19 @@ class Decoding:
         return _widened(rgb, 8 * np.dtype(dtype).itemsize)
 
     def _yuv(self, frame: av.VideoFrame, bits: int, sampling: tuple[int, int]) -> np.ndarray:
-        if sampling == (1, 1) and bits > 8:  # nothing to interpolate: the matrix widens, with the same result
-            merged = cv2.merge([_plane(frame, i, bits) for i in range(3)])
-            matrix = yuv_to_rgb(self.matrix, self.full_range, bits) * ([1 << (16 - bits)] * 3 + [1])
-            straight: np.ndarray = cv2.transform(merged, matrix)
-            return straight
-        size = frame.height, frame.width
-        planes = [_shifted(_plane(frame, i, bits), bits) for i in range(3)]
-        chroma = [_upsampled(plane, sampling, size, self.siting) for plane in planes[1:]]
-        merged = cv2.merge([planes[0], *chroma])
-        return np.asarray(cv2.transform(merged, yuv_to_rgb(self.matrix, self.full_range, bits)))
+        planes = [_plane(frame, i, bits) for i in range(3)]
+        matrix = yuv_to_rgb(self.matrix, self.full_range, bits)
+        straight = sampling == (1, 1) and bits > 8  # nothing to interpolate: the matrix widens, with the same result
+        if straight:
+            matrix = matrix * ([1 << (16 - bits)] * 3 + [1])
+        rgb = np.empty((frame.height, frame.width, 3), np.uint16)
+        for rows in bands(frame.height, frame.width):
+            parts = [plane[rows] for plane in planes]
+            if not straight:
+                parts = [shifted(parts[0], bits)]
+                parts += [upsampled(plane, sampling, rows, frame.width, self.siting, bits) for plane in planes[1:]]
+            cv2.transform(cv2.merge(parts), matrix, rgb[rows])
+        return rgb
 
     def _gray(self, codes: np.ndarray, bits: int) -> np.ndarray:
         if self.full_range:
@@ -247,13 +241,6 @@ def _plane(frame: av.VideoFrame, index: int, bits: int) -> np.ndarray:
     return _rows(plane, np.uint8 if bits == 8 else np.uint16)[:, : plane.width]
 
 
-def _shifted(codes: np.ndarray, bits: int) -> np.ndarray:
-    """Return codes widened to 16 bits by shifting: a new array."""
-    wide = codes.astype(np.uint16)
-    wide <<= 16 - bits
-    return wide
-
-
 def _widened(codes: np.ndarray, bits: int) -> np.ndarray:
     """Full-range codes of `bits` bits scaled to 0..65535 and rounded."""
     if bits == 16:
@@ -267,38 +254,6 @@ def _widened(codes: np.ndarray, bits: int) -> np.ndarray:
     return scaled
 
 
-def _upsampled(chroma: np.ndarray, sampling: tuple[int, int], size: tuple[int, int], siting: str) -> np.ndarray:
-    """Return a chroma plane (uint16) at the luma's size: linear, with the samples where `siting` puts them."""
-    across, down = sampling
-    height, width = size
-    along_x, along_y = SITINGS[siting]
-    if down > 1 and along_y == 0.5:
-        chroma = cv2.resize(chroma, (chroma.shape[1], chroma.shape[0] * down), interpolation=cv2.INTER_LINEAR)
-    elif down > 1:
-        rows = _between(chroma, down, 0, from_last=along_y == 1)
-        chroma = np.stack(rows, axis=1).reshape(-1, chroma.shape[1])
-    if across > 1 and along_x == 0.5:
-        chroma = cv2.resize(chroma, (chroma.shape[1] * across, chroma.shape[0]), interpolation=cv2.INTER_LINEAR)
-    elif across > 1:  # interleaved: the columns in between fall into place
-        chroma = cv2.merge(_between(chroma, across, 1)).reshape(chroma.shape[0], -1)
-    return chroma[:height, :width]
-
-
-def _between(chroma: np.ndarray, count: int, axis: int, *, from_last: bool = False) -> list[np.ndarray]:
-    """The `count` luma places of each chroma sample, an array each; the sample sits on the first, or on the last."""
-    following = np.empty_like(chroma)
-    to, source = (slice(None, -1), slice(1, None)) if not from_last else (slice(1, None), slice(None, -1))
-    edge = 0 if from_last else -1
-    if axis == 1:
-        following[:, to], following[:, edge] = chroma[:, source], chroma[:, edge]
-    else:
-        following[to], following[edge] = chroma[source], chroma[edge]
-    steps = [chroma] + [
-        cv2.addWeighted(chroma, 1 - step / count, following, step / count, 0) for step in range(1, count)
-    ]
-    return steps[::-1] if from_last else steps
-
-
 def siting_of(frame: av.VideoFrame) -> str:
     """Return where the chroma of a decoded frame sits, by its tag: one of `SITINGS`; "center" also where it has no tag.
 
@@ -306,9 +261,9 @@ def siting_of(frame: av.VideoFrame) -> str:
     its steps come to lie says it. The frame's pixels are lost by this; its side data must not be looked at any more.
     """
     found = _YUV.fullmatch(frame.format.name)
-    if found is None or found["sampling"] not in _SAMPLING:
+    if found is None or found["sampling"] not in SAMPLING:
         return "center"
-    (across, down), bits = _SAMPLING[found["sampling"]], _bits(found)
+    (across, down), bits = SAMPLING[found["sampling"]], _bits(found)
     zero = 128 << (bits - 8)  # of chroma: a change of range leaves it where it is
     step = 8 << (bits - 8)  # half the way between two luma samples is a code at least
     try:
@@ -339,7 +294,7 @@ def _in_a_layout_we_read(frame: av.VideoFrame) -> av.VideoFrame:
     name = frame.format.name
     readable = _GRAY.fullmatch(name) or _GBR.fullmatch(name) or name in _PACKED
     if found := _YUV.fullmatch(name):
-        readable = found["sampling"] in _SAMPLING
+        readable = found["sampling"] in SAMPLING
     flipped = any(plane.line_size < 0 for plane in frame.planes)
     if readable and not flipped:
         return frame
@@ -360,7 +315,7 @@ def _nearest_layout(pixel_format: VideoFormat) -> str:
         return "gray" if bits <= 8 else f"gray{bits if bits in (9, 10, 12, 14, 16) else 16}le"
     across = 16 // pixel_format.chroma_width(16)
     down = 16 // pixel_format.chroma_height(16)
-    sampling = {cell: name for name, cell in _SAMPLING.items()}.get((across, down), "444")
+    sampling = {cell: name for name, cell in SAMPLING.items()}.get((across, down), "444")
     return f"yuv{sampling}p" + ("" if bits <= 8 else f"{bits if bits in (9, 10, 12, 14, 16) else 16}le")
 
 
@@ -428,23 +383,18 @@ def yuv420(rgb: np.ndarray, matrix: str) -> list[np.ndarray]:
     """Y, U, V as uint8, limited range, 4:2:0 with MPEG's siting; odd sizes have one more chroma sample, repeated."""
     luma, *chroma = yuv444(rgb, matrix, 16)
     planes = [cv2.convertScaleAbs(luma, alpha=1 / 256)]
-    for plane in chroma:
-        height, width = plane.shape
-        if height % 2 or width % 2:
-            plane = cv2.copyMakeBorder(plane, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
-            height, width = plane.shape
-        plane = cv2.resize(plane, (width, height // 2), interpolation=cv2.INTER_AREA)
-        even, odd = cv2.split(plane.reshape(height // 2, width // 2, 2))
-        before = np.empty_like(odd)
-        before[:, 1:] = odd[:, :-1]
-        before[:, 0] = even[:, 0]
-        sides = cv2.addWeighted(before, 0.5, odd, 0.5, 0)
-        planes.append(cv2.convertScaleAbs(cv2.addWeighted(even, 0.5, sides, 0.5, 0), alpha=1 / 256))
+    planes += [cv2.convertScaleAbs(halved(plane), alpha=1 / 256) for plane in chroma]
     return planes
+
+
+def writable_planes(frame: av.VideoFrame) -> list[np.ndarray]:
+    """Return views of the frame's planes, (H, W) each; each plane holds one component."""
+    bits = max(component.bits for component in frame.format.components)
+    return [_plane(frame, index, bits) for index in range(len(frame.planes))]
 
 
 def fill(frame: av.VideoFrame, planes: list[np.ndarray]) -> av.VideoFrame:
     """Copy (H, W) arrays into the frame's planes and return it. Each plane's size and depth must be the frame's."""
-    for plane, codes in zip(frame.planes, planes, strict=True):
-        _rows(plane, codes.dtype.type)[:, : plane.width] = codes
+    for plane, codes in zip(writable_planes(frame), planes, strict=True):
+        plane[:] = codes
     return frame

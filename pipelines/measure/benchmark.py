@@ -8,6 +8,7 @@
     python pipelines/measure/benchmark.py stages [--frames 12]
     python pipelines/measure/benchmark.py timeline [-o overlap.svg]
     python pipelines/measure/benchmark.py media [--frames 48]
+    python pipelines/measure/benchmark.py exr [--size 3840x2160]
     python pipelines/measure/benchmark.py train [lite-segmenter lite-matte] [--set batch=4]
 
 Each figure is printed with what it was taken on. Machines differ and are noisy: read ratios, not absolute times.
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+import exr_speed
 import gpu
 import media_speed
 import memory
@@ -45,6 +47,7 @@ def main() -> int:
     media_speed.add_arguments(
         commands.add_parser("media", help="reading and writing alone, against ffmpeg's command line")
     )
+    exr_speed.add_arguments(commands.add_parser("exr", help="a frame as an EXR: conversion, compression, writing"))
     train_step.add_arguments(commands.add_parser("train", help="a training step by part and by operator"))
     options = parser.parse_args()
     if not getattr(options, "child", None):

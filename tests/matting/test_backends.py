@@ -352,7 +352,7 @@ def test_planes(device: torch.device, codec: MovieCodec, dtype: Any, premultiply
     recipe = PlaneRecipe(recipe.rows, premultiplied=premultiply)
     rgb, alpha = textured(dtype=dtype), soft_alpha() * np.float32(0.9999)
     wide = as_16_bit(rgb)
-    expected = codec.planes(premultiplied(wide, alpha) if premultiply else wide, alpha, 0)
+    expected = codec.planes(premultiplied(wide, alpha) if premultiply else wide, alpha, None)
     matted = resident(Matted(frame_of(0, rgb), alpha, record()), device)
     found = array(planes(matted, recipe)).view(np.uint16)
     given = np.concatenate([premultiplied(wide, alpha) if premultiply else wide, alpha[..., None]], 2).astype(

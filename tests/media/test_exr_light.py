@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mam_video.core.frames import Frame, ViewTransform
-from mam_video.media.sequence.encoders import _light_planes, _stored_alpha
+from mam_video.media.sequence.light_planes import light_planes, stored_alpha
 from mam_video.media.view_transforms import SRGB, CurveTransform, VideoTransform, decode_log
 
 SIZE = (40, 60)
@@ -53,7 +53,7 @@ def test_the_planes_are_light_times_alpha(dtype: Any, kind: str, stored: Any, lo
     inside = (slice(1, 30), slice(2, 59))
     narrow = stored == np.float16 and dtype != np.float16
     with np.errstate(invalid="ignore", over="ignore"):
-        found = _light_planes(Frame(0, 0, Fraction(1, 24), rgb, view), inside, alpha[inside], stored, narrow=narrow)
+        found = light_planes(Frame(0, 0, Fraction(1, 24), rgb, view), inside, alpha[inside], stored, narrow=narrow)
         light = rgb.astype(np.float32) if rgb.dtype.kind == "f" else (view or SRGB).linear(rgb)
         for k, plane in enumerate(found):
             product = np.where(alpha == 0, np.float32(0), light[..., k] * alpha)
@@ -66,4 +66,4 @@ def test_the_planes_are_light_times_alpha(dtype: Any, kind: str, stored: Any, lo
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_alpha_is_rounded_once(dtype: Any, kind: str) -> None:
     alpha = alpha_of(kind)[:, 3:50]
-    np.testing.assert_array_equal(_stored_alpha(alpha, dtype), alpha.astype(dtype))
+    np.testing.assert_array_equal(stored_alpha(alpha, dtype), alpha.astype(dtype))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, Literal, Protocol
 
@@ -11,6 +12,7 @@ import numpy as np
 from mam_video.core.planes import PlaneRecipe
 from mam_video.media import pixel_formats
 from mam_video.media.background import Background
+from mam_video.media.bands import bands
 from mam_video.media.base import Colour
 
 Content = Literal["rgba", "alpha", "preview"]
@@ -44,11 +46,14 @@ class MovieCodec(Protocol):
         """The same as numbers, where every plane is linear in colour and alpha and as large as the picture."""
         ...
 
-    def planes(self, rgb: np.ndarray, alpha: np.ndarray, index: int) -> list[np.ndarray]:
+    def planes(self, rgb: np.ndarray, alpha: np.ndarray, back: np.ndarray | None) -> list[np.ndarray]:
         """Return an array for every plane, in the codec's codes.
 
+        Rows of a picture may be converted apart, an even number of them at a time but for the last ones.
+
         Args:
-            rgb: (H, W, 3) uint16; alpha: (H, W) float32 in [0, 1]; index: of the frame.
+            rgb: (H, W, 3) uint16; alpha: (H, W) float32 in [0, 1].
+            back: (H, W, 3) uint16, what they are composited over where the codec has a backdrop; else None.
         """
         ...
 
@@ -61,6 +66,30 @@ class CodecFactory(Protocol):
     ) -> MovieCodec:
         """`source`: colour tags of the pixels; `backdrop`: what a preview is composited over."""
         ...
+
+
+def draw(
+    codec: MovieCodec,
+    planes: Sequence[np.ndarray],
+    rgb: np.ndarray,
+    alpha: np.ndarray,
+    back: np.ndarray | None,
+    *,
+    premultiply: bool,
+) -> None:
+    """Draw a whole picture into a codec's planes, (H, W) each, band by band.
+
+    Args: as of `MovieCodec.planes`; rgb: uint8 too; premultiply: multiply colour by alpha first.
+    """
+    height, width = alpha.shape
+    for rows in bands(height, width):
+        part = pixel_formats.as_16_bit(rgb[rows])
+        if premultiply:
+            part = pixel_formats.premultiplied(part, alpha[rows])
+        made = codec.planes(part, alpha[rows], None if back is None else back[rows])
+        for plane, codes in zip(planes, made, strict=True):
+            first = rows.start if len(plane) >= height else rows.start // 2
+            plane[first : first + len(codes)] = codes
 
 
 class FullFrameCodec:
@@ -101,7 +130,7 @@ class ProResCodec(FullFrameCodec):
         else:
             self.recipe = PlaneRecipe.of(pixel_formats.rgb_to_yuv(self.colour.matrix, 10), (1023, 0))
 
-    def planes(self, rgb: np.ndarray, alpha: np.ndarray, index: int) -> list[np.ndarray]:
+    def planes(self, rgb: np.ndarray, alpha: np.ndarray, back: np.ndarray | None) -> list[np.ndarray]:
         if self._alpha_only:
             neutral = np.full(alpha.shape, 512, np.uint16)
             luma = np.rint(np.clip(alpha, 0, 1) * np.float32(876) + np.float32(64)).astype(np.uint16)
@@ -136,7 +165,7 @@ class Ffv1Codec(FullFrameCodec):
         self.colour = replace(source, range="pc", matrix="unknown" if self._alpha_only else "gbr")
         self.recipe = PlaneRecipe.of(_NO_COLOUR if self._alpha_only else _GBR, (65535, 0))
 
-    def planes(self, rgb: np.ndarray, alpha: np.ndarray, index: int) -> list[np.ndarray]:
+    def planes(self, rgb: np.ndarray, alpha: np.ndarray, back: np.ndarray | None) -> list[np.ndarray]:
         codes = pixel_formats.alpha_codes(alpha, 16)
         if self._alpha_only:
             return [codes]
@@ -159,7 +188,7 @@ class Vp9Codec(FullFrameCodec):
         }  # fmt: skip
         self.colour = replace(source, range="tv", matrix=pixel_formats.writable_matrix(source, height, width))
 
-    def planes(self, rgb: np.ndarray, alpha: np.ndarray, index: int) -> list[np.ndarray]:
+    def planes(self, rgb: np.ndarray, alpha: np.ndarray, back: np.ndarray | None) -> list[np.ndarray]:
         codes = pixel_formats.alpha_codes(alpha, 16 if self._alpha_only else 8)
         if self._alpha_only:
             return pixel_formats.yuv420(cv2.merge([codes, codes, codes]), self.colour.matrix)
@@ -185,12 +214,12 @@ class PreviewCodec:
     def size(self, height: int, width: int) -> tuple[int, int]:
         return height + height % 2, width + width % 2
 
-    def planes(self, rgb: np.ndarray, alpha: np.ndarray, index: int) -> list[np.ndarray]:
-        if self.backdrop is None:
+    def planes(self, rgb: np.ndarray, alpha: np.ndarray, back: np.ndarray | None) -> list[np.ndarray]:
+        if back is None:
             codes = pixel_formats.alpha_codes(alpha, 16)
             picture = cv2.merge([codes, codes, codes])
         else:
-            picture = pixel_formats.composite(rgb, alpha, self.backdrop.picture(index))
+            picture = pixel_formats.composite(rgb, alpha, back)
         height, width = alpha.shape
         if height % 2 or width % 2:
             picture = cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)

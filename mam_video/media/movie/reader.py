@@ -60,6 +60,7 @@ class MovieReader(Closeable):
                 raise MediaError(f"{path}: {short}; get a whole copy, or save what is there: ffmpeg -i IN -c copy OUT")
             if is_animated_webp(path):
                 raise MediaError(f"{path}: an animated WebP is not read; convert it to a GIF or an animated PNG first")
+            stream.thread_type = "SLICE"  # threads by frames would decode several to give one
             first = self._first_frame(container, stream)
             stored_size = (first.height, first.width)
             timeline = continued(path, stream.index, anyway=joined(path, container))

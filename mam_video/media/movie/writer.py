@@ -21,11 +21,13 @@ from mam_video.media.ffmpeg_compat import ticks, writing
 from mam_video.media.formats import OutputRequest
 from mam_video.media.light import write_light
 from mam_video.media.movie.audio import AudioCopy
+from mam_video.media.movie.codecs import draw
 from mam_video.media.movie.encoded_picture import EncodedPicture, Picture, PictureEncoder
 from mam_video.media.movie.muxer import MovieHeader, open_container, tag_numbers
 from mam_video.media.movie.output_clock import MATROSKA_SUFFIXES, OutputClock
 from mam_video.media.movie.packed_frame import FrameWriter
 from mam_video.media.movie.packet_log import PacketLog
+from mam_video.media.movie.picture_pool import PicturePool
 from mam_video.media.movie.retime import FrameRetimer
 
 
@@ -58,6 +60,7 @@ class MovieWriter(FrameWriter):
         self._retimer = None if self.clock.rate is None else FrameRetimer[Picture](self.clock.rate)
         self.info = self.clock.info
         self._coded = self.codec.size(info.height, info.width)
+        self._pictures = PicturePool(*self._coded, self.codec.pixel_format)
         self._tags = tag_numbers(self.codec.colour)
         self._times: list[int] = []  # of the frames written so far, in ticks
         self._in_matroska = self.path.suffix.lower() in MATROSKA_SUFFIXES
@@ -108,13 +111,14 @@ class MovieWriter(FrameWriter):
 
     def convert(self, matted: Matted) -> av.VideoFrame:
         """Make the frame in the codec's own pixels."""
-        frame = matted.frame
-        rgb = pixel_formats.as_16_bit(frame.shown if self._format.display_referred else frame.codes)
+        frame, codec = matted.frame, self.codec
         if frame.size != self.info.size:
             raise ValueError(f"frame {frame.index} is {frame.size}, the clip {self.info.size}")
-        if self._premultiply:
-            rgb = pixel_formats.premultiplied(rgb, matted.alpha)
-        return self.of_planes(self.codec.planes(rgb, matted.alpha, frame.index), frame)
+        rgb = frame.shown if self._format.display_referred else frame.codes
+        back = None if codec.backdrop is None else codec.backdrop.picture(frame.index)
+        picture = self._blank(frame)
+        draw(codec, pixel_formats.writable_planes(picture), rgb, matted.alpha, back, premultiply=self._premultiply)
+        return picture
 
     @property
     def recipe(self) -> PlaneRecipe | None:
@@ -124,9 +128,11 @@ class MovieWriter(FrameWriter):
         return replace(recipe, premultiplied=self._premultiply)
 
     def of_planes(self, planes: Sequence[np.ndarray], frame: Frame) -> av.VideoFrame:
-        height, width = self._coded
-        picture = av.VideoFrame(width, height, self.codec.pixel_format)
-        pixel_formats.fill(picture, list(planes))
+        return pixel_formats.fill(self._blank(frame), list(planes))
+
+    def _blank(self, frame: Frame) -> av.VideoFrame:
+        """Return a picture in the codec's own pixels, not drawn yet, at the frame's time."""
+        picture = self._pictures.take()
         picture.color_range, picture.colorspace, picture.color_primaries, picture.color_trc = self._tags
         picture.pts = self.clock.ticks(frame.pts)
         picture.time_base = self.clock.unit
@@ -158,6 +164,9 @@ class MovieWriter(FrameWriter):
                 packets = [frame.packet(self.clock.unit, self._stream)]
             else:
                 packets = self._stream.encode(frame)
+                if frame is not None and self._retimer is None:  # that one may show a picture again
+                    self._pictures.handed_over(frame)
+                    self._pictures.encoded(len(packets))
             for packet in packets:
                 if self._log is None:
                     self._container.mux(packet)

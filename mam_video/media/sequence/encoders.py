@@ -19,9 +19,10 @@ from mam_video.media.base import XYXY, ClipInfo, Windows
 from mam_video.media.plate_alpha import light_weight
 from mam_video.media.sequence.dpx import encode_dpx
 from mam_video.media.sequence.exr import time_code, write_exr
+from mam_video.media.sequence.light_planes import light_planes, stored_alpha
 from mam_video.media.sequence.png_tiff_jpeg import encode_png, encode_tiff
 from mam_video.media.transfers import REFERENCE_WHITE
-from mam_video.media.view_transforms import SRGB, CurveTransform, VideoTransform, chromaticities_of
+from mam_video.media.view_transforms import chromaticities_of
 
 MATTE_ALONE: Final = "the matte alone"
 
@@ -161,15 +162,15 @@ class ExrEncoder:
         alpha = matted.alpha[inside]
         dtype = self._dtype(frame)
         if self.layers:
-            channels = {f"{name}.A": _stored_alpha(matted.of(name).alpha[inside], dtype) for name in self.layers}
+            channels = {f"{name}.A": stored_alpha(matted.of(name).alpha[inside], dtype) for name in self.layers}
         elif self.alpha_only:
             layer = self.settings.exr_layer
-            channels = {f"{layer}.A" if layer else "A": _stored_alpha(alpha, dtype)}
+            channels = {f"{layer}.A" if layer else "A": stored_alpha(alpha, dtype)}
         else:
             narrow = dtype is np.float16 and frame.rgb.dtype != np.float16 and self.info.pixel_format != "half"
-            planes = _light_planes(frame, inside, light_weight(matted, self.info)[inside], dtype, narrow=narrow)
+            planes = light_planes(frame, inside, light_weight(matted, self.info)[inside], dtype, narrow=narrow)
             channels = dict(zip("RGB", planes, strict=True))
-            channels["A"] = _stored_alpha(alpha, dtype)
+            channels["A"] = stored_alpha(alpha, dtype)
         write_exr(path, channels, self._header(frame, number, (x0, y0, x1, y1)))
 
     def _dtype(self, frame: Frame) -> type[np.float16] | type[np.float32]:
@@ -206,67 +207,3 @@ class ExrEncoder:
         if self.info.reel:
             header["reelName"] = self.info.reel
         return header
-
-
-def _stored_alpha(alpha: np.ndarray, dtype: type[np.floating[Any]]) -> np.ndarray:
-    """Return alpha (h, w) float32 as `dtype`; half floats are made one by one only where it is neither 0 nor 1."""
-    if dtype is not np.float16:
-        return alpha.astype(dtype)
-    solid = (alpha == 1).astype(np.uint16)
-    solid *= np.float16(1).view(np.uint16)
-    stored: np.ndarray = solid.view(np.float16)
-    soft = np.flatnonzero((alpha != 0) & (alpha != 1))
-    stored.ravel()[soft] = alpha.ravel()[soft].astype(np.float16)
-    return stored
-
-
-def _light_planes(
-    frame: Frame, inside: tuple[slice, slice], weight: np.ndarray, dtype: type[np.floating[Any]], *, narrow: bool
-) -> list[np.ndarray]:
-    """Return linear light times `weight` of a part of a frame, as three (h, w) planes of `dtype`.
-
-    Where the weight is 1 a plane is converted as it is, whole numbers by a table; only where it lies between 0 and 1
-    is anything multiplied. It is 0 where the weight is 0, whatever stands in the plate.
-
-    narrow  cut what half floats cannot hold, instead of making it infinite
-    """
-
-    def stored(light: np.ndarray) -> np.ndarray:
-        return _in_half(light) if narrow else light.astype(dtype)
-
-    rgb, look = frame.rgb[inside], frame.look or SRGB
-    table: np.ndarray | None = None
-    if rgb.dtype.kind != "f":
-        if isinstance(look, CurveTransform | VideoTransform):
-            table = look.linear(np.arange(np.iinfo(rgb.dtype).max + 1, dtype=rgb.dtype))
-        else:
-            rgb = look.linear(rgb)
-    clear, soft = weight == 0, np.flatnonzero((weight != 0) & (weight != 1))
-    share = weight.ravel()[soft]
-    codes = None if table is None else stored(table)
-    planes = []
-    for k in range(3):
-        plane = np.ascontiguousarray(rgb[..., k])
-        if 4 * len(soft) > weight.size:  # picking would take longer
-            planes.append(stored(_times(plane if table is None else table[plane], weight)))
-            continue
-        light = stored(plane) if codes is None else codes[plane]
-        np.copyto(light, 0, where=clear)
-        mixed = plane.ravel()[soft]
-        light.ravel()[soft] = stored(_times(mixed if table is None else table[mixed], share))
-        planes.append(light)
-    return planes
-
-
-def _times(plane: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Return float32: plane times weight; 0 where that is 0, whatever stands in the plane."""
-    with np.errstate(invalid="ignore"):
-        product: np.ndarray = plane.astype(np.float32) * weight
-    product[weight == 0] = 0
-    return product
-
-
-def _in_half(plane: np.ndarray) -> np.ndarray:
-    """float16 of float32; beyond its largest number, 65504, that."""
-    top = np.float32(np.finfo(np.float16).max)
-    return np.clip(plane, -top, top).astype(np.float16)
