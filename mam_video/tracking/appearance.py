@@ -122,8 +122,8 @@ class Appearance:
     ) -> list[CandidateRegion]:
         """Find regions of about the size of `box` that have the subject's colours, in the whole frame, best first.
 
-        Pixels within `apart_from` do not count. At most `most` regions are returned. `small`: the frame as `Light.small`
-        has it, if it is there.
+        Pixels within `apart_from` do not count. At most `most` regions are returned. `small`: the frame, reduced, if
+        `Light.small` holds it.
         """
         if self.anchor is None:
             return []

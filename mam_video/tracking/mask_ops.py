@@ -92,8 +92,8 @@ def sample_logits(logits: np.ndarray, crop: Crop, x: np.ndarray, y: np.ndarray) 
     sx, sy = crop.scale
     map_x = ((x - crop.x0) * (sx * n / crop.size) - 0.5).astype(np.float32)
     map_y = ((y - crop.y0) * (sy * n / crop.size) - 0.5).astype(np.float32)
-    maps = (np.ascontiguousarray(each) for each in np.broadcast_arrays(map_x, map_y))
-    found = cv2.remap(logits, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    map_x, map_y = (np.ascontiguousarray(each) for each in np.broadcast_arrays(map_x, map_y))
+    found = cv2.remap(logits, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     outside = (x < crop.x0) | (x > crop.x0 + crop.width) | (y < crop.y0) | (y > crop.y0 + crop.height)
     found[outside] = BACKGROUND_LOGIT
     return np.asarray(found)
