@@ -42,10 +42,9 @@ class PackedConvolution(nn.Module):
         self._limits: list[float] = [0.0, _HIGHEST] if act else []
         self._how = (pads, list(conv.stride), list(conv.dilation), conv.groups)
         self._ready = False  # whether the weight has the library's layout, which it chooses by the size of the maps
-        self.register_buffer("weight", weight.contiguous(), persistent=False)
-        self.register_buffer("bias", None if conv.bias is None else conv.bias.detach(), persistent=False)
-        self.weight: Tensor
-        self.bias: Tensor | None
+        # No buffers: they are looked up slowly, and never leave the CPU.
+        self.weight = weight.contiguous()
+        self.bias = None if conv.bias is None else conv.bias.detach()
 
     def forward(self, x: Tensor) -> Tensor:
         if self._pad is not None:

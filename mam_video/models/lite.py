@@ -82,6 +82,7 @@ class LiteModel:
         self._parts = ComputeParts(self.device)
         net = folded(net.eval()).requires_grad_(False)
         net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._empty: tuple[Tensor, Tensor] | None = None  # f2, f4 of a picture that is all padding
         self._net: LiteNet = packed(net) if self.device.type == "cpu" and cpu_convolutions.available() else net
 
     @classmethod
@@ -124,11 +125,10 @@ class LiteModel:
         batch[:, :h, :w].div_(127.5).sub_(1)
         batch = batch.permute(0, 3, 1, 2)  # channels-last
         half = halved(batch)
-        maps = self._parts.run(lambda part: self._net.backbone.low(half[part]), len(half))
+        maps = self._parts.run(lambda part: self._low(half[part], (h, w)), len(half))
         f2, f4 = (each[0] if len(each) == 1 else torch.cat(each) for each in zip(*maps, strict=True))
-        valid = torch.zeros(1, 1, size, size, device=self.device)
-        valid[..., :h, :w] = 1
-        return Embedding(len(pictures), (h, w), _Batch(batch, f2, f4, F.avg_pool2d(valid, 16)))
+        rows, columns = ((n / 16 - torch.arange(size // 16, device=self.device)).clamp(0, 1) for n in (h, w))
+        return Embedding(len(pictures), (h, w), _Batch(batch, f2, f4, (rows[:, None] * columns)[None, None]))
 
     def segment(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
         if prompt.logits is not None:
@@ -162,6 +162,16 @@ class LiteModel:
         return self._parts.notes
 
     # -------------------------------------------------------------------------------------------- its own
+    def _low(self, half: Tensor, content: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """f2 and f4 of pictures (B, 3, S, S) whose `content` (h, w), in pixels of the view, is not padding."""
+        backbone = self._net.backbone
+        within = (-(-content[0] // 2), -(-content[1] // 2))
+        if self.device.type != "cpu" or not backbone.worth_leaving_out(within, half.shape[-1]):
+            return backbone.low(half)
+        if self._empty is None:
+            self._empty = backbone.low(torch.zeros_like(half[:1]))
+        return backbone.low_within(half, within, self._empty)
+
     def _query(self, embedding: Embedding, index: int, prompt: ViewPrompt) -> Candidates:
         features = self._features(embedding).pick(index)
         m, scale = self.mask_size, 1 / self.view_size
