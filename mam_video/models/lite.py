@@ -212,7 +212,7 @@ class LiteModel:
         """(1, MATCH_MAPS, S/8, S/8): the best of the prompted frames, the best of the recent ones, the target map."""
         h, w = now.key.shape[2:]
         maps = torch.zeros(1, MATCH_MAPS, h, w, device=self.device).to(memory_format=torch.channels_last)
-        cells = query_cells(now.key[0])
+        cells = query_cells(now.key[0]) if self.device.type == "cpu" else None
         for place, kind in ((0, True), (3, False)):
             found = [self._match(now, cells, r) for r in references if r.prompted == kind]
             if found:
@@ -228,10 +228,10 @@ class LiteModel:
             maps[:, -1:] = self._net.segmenter.target(now.look, said)
         return maps
 
-    def _match(self, now: Features, cells: Tensor, reference: Reference) -> Tensor:
+    def _match(self, now: Features, cells: Tensor | None, reference: Reference) -> Tensor:
         """(1, 2, S/8, S/8): see `Segmenter.match`. `cells`: of `now`, for a CPU."""
         then, known = reference.embedding.data, self._known(reference)
-        if known.cells is not None:
+        if cells is not None and known.cells is not None:
             return matched(cells, known.cells).view(1, 2, *now.key.shape[2:])
         key = self._features(reference.embedding).pick(reference.index).key
         return self._net.segmenter.match(now.key, key, known.inside, then.valid)
