@@ -41,26 +41,32 @@ class PackedConvolution(nn.Module):
         self._act = "hardtanh" if act else "none"
         self._limits: list[float] = [0.0, _HIGHEST] if act else []
         self._how = (pads, list(conv.stride), list(conv.dilation), conv.groups)
-        packed = torch.ops.mkldnn._reorder_convolution_weight(weight.contiguous(), *self._how)
-        self.register_buffer("weight", packed, persistent=False)
-        self.register_buffer("bias", None if conv.bias is None else conv.bias.detach(), persistent=False)
-        self.weight: Tensor
-        self.bias: Tensor | None
+        self._ready = False  # whether the weight has the library's layout, which it chooses by the size of the maps
+        # No buffers: they are looked up slowly, and never leave the CPU.
+        self.weight = weight.contiguous()
+        self.bias = None if conv.bias is None else conv.bias.detach()
 
     def forward(self, x: Tensor) -> Tensor:
         if self._pad is not None:
             x = F.pad(x, self._pad)
         found: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x, self.weight, self.bias, *self._how, self._act, self._limits, ""
+            x, self._laid_out(x), self.bias, *self._how, self._act, self._limits, ""
         )
         return found
 
     def added(self, x: Tensor, other: Tensor) -> Tensor:
         """What is computed of `x`, without an activation, plus `other`."""
         found: Tensor = torch.ops.mkldnn._convolution_pointwise.binary(
-            x, other, self.weight, self.bias, *self._how, "add", 1.0, None, [], ""
+            x, other, self._laid_out(x), self.bias, *self._how, "add", 1.0, None, [], ""
         )
         return found
+
+    def _laid_out(self, x: Tensor) -> Tensor:
+        """The weight as the library wants it for maps of the size of `x`, the first ones that come."""
+        if not self._ready:
+            self.weight = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *self._how, list(x.shape))
+            self._ready = True
+        return self.weight
 
 
 class SplitConvolution(nn.Module):

@@ -28,7 +28,8 @@ from mam_video.models.cpu_convolutions import PackedConvolution, SplitConvolutio
 from mam_video.models.devices import resolve_device
 from mam_video.models.lite_backbone import ARCHITECTURE_KEY, SameConv, architecture_of
 from mam_video.models.lite_layers import ConvNorm, Features, halved
-from mam_video.models.lite_net import MATCH_MAPS, RECENT_WEIGHT, Evidence, LiteNet
+from mam_video.models.lite_match import ReferenceCells, query_cells
+from mam_video.models.lite_net import MATCH_MAPS, RECENT_WEIGHT, Evidence, LiteNet, matched
 from mam_video.models.lite_prompts import prompt_maps
 from mam_video.models.lite_views import PartView, mean_logits, views_of
 from mam_video.models.solid import solid
@@ -52,9 +53,17 @@ class _Batch:
     f4: Tensor
     valid: Tensor  # (1, 1, S/8, S/8): the share of each cell that is picture
     features: Features | None = None
-    # Of references, with their masks: the share of each cell that the mask covers, and what the regression makes of it.
-    inside: dict[int, tuple[np.ndarray, Tensor]] = field(default_factory=dict)
-    evidence: dict[int, tuple[np.ndarray, Evidence]] = field(default_factory=dict)
+    known: dict[int, _Known] = field(default_factory=dict)  # of pictures that are references
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is asked of a reference in each frame, found once for its mask `logits`."""
+
+    logits: np.ndarray
+    inside: Tensor  # (1, 1, S/8, S/8): the share of each cell that the mask covers
+    evidence: Evidence  # for the regression
+    cells: list[ReferenceCells] | None  # on a CPU: of the inside and of the outside, for the matches
 
 
 class LiteModel:
@@ -75,6 +84,7 @@ class LiteModel:
         self._parts = ComputeParts(self.device)
         net = folded(net.eval()).requires_grad_(False)
         net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._empty: tuple[Tensor, Tensor] | None = None  # f2, f4 of a picture that is all padding
         self._net: LiteNet = packed(net) if self.device.type == "cpu" and cpu_convolutions.available() else net
 
     @classmethod
@@ -152,12 +162,21 @@ class LiteModel:
     # -------------------------------------------------------------------------------------------- its own
     def _embedding(self, square: Tensor, content: tuple[int, int]) -> Embedding:
         """Of pictures (B, 3, V, V) in [-1, 1], 0 beyond `content`."""
-        half = halved(square)
-        maps = self._parts.run(lambda part: self._net.backbone.low(half[part]), len(half))
+        half, cells = halved(square), self.view_size // 16
+        maps = self._parts.run(lambda part: self._low(half[part], content), len(half))
         f2, f4 = (each[0] if len(each) == 1 else torch.cat(each) for each in zip(*maps, strict=True))
-        valid = torch.zeros(1, 1, *square.shape[2:], device=self.device)
-        valid[..., : content[0], : content[1]] = 1
-        return Embedding(len(square), content, _Batch(square, f2, f4, F.avg_pool2d(valid, 16)))
+        rows, columns = ((n / 16 - torch.arange(cells, device=self.device)).clamp(0, 1) for n in content)
+        return Embedding(len(square), content, _Batch(square, f2, f4, (rows[:, None] * columns)[None, None]))
+
+    def _low(self, half: Tensor, content: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """f2 and f4 of pictures (B, 3, S, S) whose `content` (h, w), in pixels of the view, is not padding."""
+        backbone = self._net.backbone
+        within = (-(-content[0] // 2), -(-content[1] // 2))
+        if self.device.type != "cpu" or not backbone.worth_leaving_out(within, half.shape[-1]):
+            return backbone.low(half)
+        if self._empty is None:
+            self._empty = backbone.low(torch.zeros_like(half[:1]))
+        return backbone.low_within(half, within, self._empty)
 
     def _seen(self, embedding: Embedding, index: int, view: PartView, prompt: ViewPrompt) -> Candidates:
         """The mask of a view of a picture, over the view's own square."""
@@ -201,6 +220,7 @@ class LiteModel:
             points = upload(prompt.points.astype(np.float32)[None], self.device, "points") * scale
             labels = upload(prompt.labels[None], self.device, "points")
         maps = prompt_maps(m, given[None, -6:-2] * scale, given[-2:-1], previous, given[-1:], points, labels)
+        maps = maps.contiguous(memory_format=torch.channels_last)  # as the features they are joined with
         logits, score = self._net.segmenter.decode(features, maps, self._matches(features, prompt.references))
         # What lies in the padding is nobody's subject.
         cell = self.view_size / m
@@ -223,9 +243,10 @@ class LiteModel:
     def _matches(self, now: Features, references: Sequence[Reference]) -> Tensor:
         """(1, MATCH_MAPS, S/8, S/8): the best of the prompted frames, the best of the recent ones, the target map."""
         h, w = now.key.shape[2:]
-        maps = torch.zeros(1, MATCH_MAPS, h, w, device=self.device)
+        maps = torch.zeros(1, MATCH_MAPS, h, w, device=self.device).to(memory_format=torch.channels_last)
+        cells = query_cells(now.key[0]) if self.device.type == "cpu" else None
         for place, kind in ((0, True), (3, False)):
-            found = [self._match(now, r) for r in references if r.prompted == kind]
+            found = [self._match(now, cells, r) for r in references if r.prompted == kind]
             if found:
                 maps[:, place : place + 2] = torch.stack(found).amax(0)
                 maps[:, place + 2] = 1
@@ -233,36 +254,33 @@ class LiteModel:
         said = None
         for r in references:
             weight = 1.0 if r.prompted else RECENT_WEIGHT / recent
-            evidence = self._evidence(r).times(torch.full((1,), weight, device=self.device))
+            evidence = self._known(r).evidence.times(torch.full((1,), weight, device=self.device))
             said = evidence if said is None else said.plus(evidence)
         if said is not None:
             maps[:, -1:] = self._net.segmenter.target(now.look, said)
         return maps
 
-    def _match(self, now: Features, reference: Reference) -> Tensor:
-        then: _Batch = reference.embedding.data
+    def _match(self, now: Features, cells: Tensor | None, reference: Reference) -> Tensor:
+        """(1, 2, S/8, S/8): see `Segmenter.match`. `cells`: of `now`, for a CPU."""
+        then, known = reference.embedding.data, self._known(reference)
+        if cells is not None and known.cells is not None:
+            return matched(cells, known.cells).view(1, 2, *now.key.shape[2:])
         key = self._features(reference.embedding).pick(reference.index).key
-        return self._net.segmenter.match(now.key, key, self._inside(reference), then.valid)
+        return self._net.segmenter.match(now.key, key, known.inside, then.valid)
 
-    def _evidence(self, reference: Reference) -> Evidence:
-        """What the reference says; found once."""
+    def _known(self, reference: Reference) -> _Known:
+        """What is asked of a reference in each frame; found once."""
         then: _Batch = reference.embedding.data
-        logits, evidence = then.evidence.get(reference.index, (None, None))
-        if logits is not reference.logits or evidence is None:
-            look = self._features(reference.embedding).pick(reference.index).look
-            evidence = self._net.segmenter.evidence(look, self._inside(reference), then.valid)
-            then.evidence[reference.index] = reference.logits, evidence
-        return evidence
-
-    def _inside(self, reference: Reference) -> Tensor:
-        """(1, 1, S/8, S/8): the share of each cell that the reference's mask covers; uploaded once."""
-        known: dict[int, tuple[np.ndarray, Tensor]] = reference.embedding.data.inside
-        logits, inside = known.get(reference.index, (None, None))
-        if logits is not reference.logits or inside is None:
+        known = then.known.get(reference.index)
+        if known is None or known.logits is not reference.logits:
+            segmenter, features = self._net.segmenter, self._features(reference.embedding).pick(reference.index)
             mask = upload(reference.logits.astype(np.float32), self.device, "references")[None, None].sigmoid()
             inside = F.avg_pool2d(mask, 4)
-            known[reference.index] = reference.logits, inside
-        return inside
+            evidence = segmenter.evidence(features.look, inside, then.valid)
+            on_cpu = self.device.type == "cpu"
+            cells = segmenter.reference_cells(features.key, inside, then.valid)[0] if on_cpu else None
+            known = then.known[reference.index] = _Known(reference.logits, inside, evidence, cells)
+        return known
 
 
 def _metadata(data: bytes) -> dict[str, str]:

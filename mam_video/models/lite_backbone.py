@@ -152,6 +152,7 @@ def architecture_of(state: Mapping[str, Tensor], told: str | None = None) -> Lit
 
 _BN_EPS = 1e-3  # of the backbone
 FROZEN_STAGES = 2
+_WORTH_LEAVING_OUT = 0.8  # share of the square; from here on to put maps together costs what to compute them does
 
 
 class SameConv(nn.Conv2d):
@@ -202,11 +203,39 @@ class Backbone(nn.Module):
                 channels = stage.channels
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
+        early, next_one = architecture.stages[:2]
+        # Pixels to each side that `low` sees at most: the stem's 3x3, then kernels at strides 2 and 4.
+        self._reach = 2 + early.repeats * (early.kernel - 1) + next_one.repeats * 2 * (next_one.kernel - 1)
 
     def low(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """f2 and f4 of pictures (B, 3, S, S): what never was trained further."""
         f2 = self.stages[0](self.stem(x))
         return f2, self.stages[1](f2)
+
+    def low_within(self, x: Tensor, content: tuple[int, int], empty: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """What `low` makes of pictures that are 0 beyond their first rows and columns `content` (h, w).
+
+        What lies far from the picture is that of no picture, `empty`, and not computed.
+        """
+        seen, (h, w) = self._extents(content, x.shape[-1])
+        found = []
+        for none, some, scale in zip(empty, self.low(x[..., :h, :w]), (2, 1), strict=True):
+            whole = none.expand(len(x), -1, -1, -1).clone(memory_format=torch.channels_last)
+            rows, columns = (scale * n for n in seen)
+            whole[..., :rows, :columns] = some[..., :rows, :columns]
+            found.append(whole)
+        return found[0], found[1]
+
+    def worth_leaving_out(self, content: tuple[int, int], side: int) -> bool:
+        """Whether `low_within` takes less time than `low`."""
+        _, (h, w) = self._extents(content, side)
+        return h * w < _WORTH_LEAVING_OUT * side * side
+
+    def _extents(self, content: tuple[int, int], side: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(h, w) of what sees the picture, in pixels of f4, and of what has to be looked at for it, in pixels."""
+        down, across = (min(-(-(n + self._reach) // 4), side // 4) for n in content)
+        h, w = (min(-(-(4 * n + self._reach) // 8) * 8, side) for n in (down, across))
+        return (down, across), (h, w)
 
     def deep(self, f4: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """f8, f16 and f32."""

@@ -21,7 +21,7 @@ segmenter's prompt-free features and does not train them: it is trained after th
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from mam_video.models.lite_backbone import HEAD_CHANNELS, LITE0, Backbone, LiteArchitecture
 from mam_video.models.lite_layers import Attention, Block, ConvNorm, Features, of_raised, up
+from mam_video.models.lite_match import ReferenceCells, query_cells
 from mam_video.models.lite_matte import MatteHead
 
 SEGMENTER_SIZE = 256
@@ -41,9 +42,6 @@ LOOK = 64  # channels of a look
 # box, is there one, place in it across and down, previous mask, is there one, points on the subject, on the background
 PROMPT_MAPS = 8
 MATCH_MAPS = 7  # inside, outside, is there one: of the prompted frame, then of the recent ones; target of all of them
-_MATCHED_ROWS = 400  # cells compared together on a CPU: their similarities to all others stay in the cache
-_NEGLIGIBLE = 0.003  # a share of a cell so small that the cell is hardly ever the best match
-_MOST_SIMILAR = 1.0001  # keys have length 1; to rounding
 RECENT_WEIGHT = 0.5  # of all recent frames together in the regression, beside 1 for the prompted one
 
 
@@ -113,15 +111,25 @@ class Segmenter(nn.Module):
         b, _, h, w = key.shape
         with torch.autocast(key.device.type, enabled=False):
             cells, others = key.flatten(2), reference.flatten(2).contiguous()
-            shares = (inside * valid, (1 - inside) * valid)
-            penalties = [torch.log(share.flatten(1).clamp(1e-4, 1)) * self.cover for share in shares]
+            penalties = self._penalties(inside, valid)
             if torch.is_grad_enabled():
                 return torch.stack([_highest(cells, others, p) for p in penalties], 1).view(b, 2, h, w)
             if key.device.type == "cpu":
-                bar = math.log(_NEGLIGIBLE) * float(self.cover)
-                return torch.stack([_highest_above(cells, others, p, bar) for p in penalties], 1).view(b, 2, h, w)
+                split = zip(key, self.reference_cells(reference, inside, valid), strict=True)
+                return torch.stack([matched(query_cells(some), kinds) for some, kinds in split]).view(b, 2, h, w)
             similarity = torch.bmm(cells.transpose(1, 2), others)
             return torch.stack([(similarity + p[:, None]).amax(2) for p in penalties], 1).view(b, 2, h, w)
+
+    def _penalties(self, inside: Tensor, valid: Tensor) -> list[Tensor]:
+        """(B, n) each: what is added to the similarity to a reference's cells, of the inside and of the outside."""
+        shares = (inside * valid, (1 - inside) * valid)
+        return [torch.log(share.flatten(1).clamp(1e-4, 1)) * self.cover for share in shares]
+
+    def reference_cells(self, reference: Tensor, inside: Tensor, valid: Tensor) -> list[list[ReferenceCells]]:
+        """Cells of references for `matched` on a CPU: of each, inside and outside. Arguments as in `match`."""
+        cover, penalties = float(self.cover), self._penalties(inside, valid)
+        cells = reference.flatten(2)
+        return [[ReferenceCells.of(some, p[k], cover) for p in penalties] for k, some in enumerate(cells)]
 
     @staticmethod
     def evidence(look: Tensor, inside: Tensor, valid: Tensor) -> Evidence:
@@ -184,24 +192,9 @@ def _highest(cells: Tensor, others: Tensor, penalty: Tensor) -> Tensor:
     return (cells * chosen).sum(1) + penalty.gather(1, best)
 
 
-def _highest_above(cells: Tensor, others: Tensor, penalties: Tensor, bar: float) -> Tensor:
-    """(B, n): the highest of each cell's similarity to the others (B, KEY, m), with their penalty (B, m) added.
-
-    For a CPU. Others whose penalty is below `bar` are left out, as long as none of them can be the one.
-    """
-    found = []
-    for some, reference, penalty in zip(cells, others, penalties, strict=True):
-        kept = torch.nonzero(penalty > bar)[:, 0]
-        best = _best(some, reference[:, kept], penalty[kept]) if len(kept) else None
-        if best is None or float(best.amin()) < bar + _MOST_SIMILAR:
-            best = _best(some, reference, penalty)
-        found.append(best)
-    return torch.stack(found)
-
-
-def _best(cells: Tensor, others: Tensor, penalty: Tensor) -> Tensor:
-    """(n,) of (KEY, n), (KEY, m) and (m,): some cells at a time, so that their similarities stay in the cache."""
-    return torch.cat([(torch.mm(some, others) + penalty).amax(1) for some in torch.split(cells.t(), _MATCHED_ROWS)])
+def matched(cells: Tensor, kinds: Sequence[ReferenceCells]) -> Tensor:
+    """(2, n): what `Segmenter.match` says of one frame's `query_cells`."""
+    return torch.stack([kind.highest(cells) for kind in kinds])
 
 
 def _joined(*maps: Tensor, like: Tensor) -> Tensor:
@@ -210,11 +203,12 @@ def _joined(*maps: Tensor, like: Tensor) -> Tensor:
 
 
 def _places(like: Tensor) -> Tensor:
-    """(B, 2, h, w): where each cell lies across and down, -1..1."""
+    """(B, 2, h, w): where each cell lies across and down, -1..1; channels-last if `like` is."""
     b, _, h, w = like.shape
     y = torch.linspace(-1, 1, h, device=like.device).view(1, 1, h, 1).expand(b, 1, h, w)
     x = torch.linspace(-1, 1, w, device=like.device).view(1, 1, 1, w).expand(b, 1, h, w)
-    return torch.cat([x, y], 1)
+    last = like.is_contiguous(memory_format=torch.channels_last)
+    return torch.cat([x, y], 1).contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 class LiteNet(nn.Module):

@@ -163,10 +163,11 @@ class Motion:
         if not inside.any():
             return Shift(0.0, 0.0, 0.0)
         sure = inside & self.trusted(back=not back)
-        votes = flow[sure if 4 * sure.sum() >= inside.sum() else inside] * np.array(self.scale, np.float32)
-        dx, dy = np.median(votes, axis=0)
-        spread = np.median(np.hypot(votes[:, 0] - dx, votes[:, 1] - dy))
-        return Shift(float(dx), float(dy), float(spread))
+        enough = 4 * np.count_nonzero(sure) >= np.count_nonzero(inside)
+        x, y = vectors_at(flow, np.flatnonzero(sure if enough else inside))
+        x, y = x * np.float32(self.scale[0]), y * np.float32(self.scale[1])
+        dx, dy = _median(x), _median(y)
+        return Shift(float(dx), float(dy), float(_median(np.hypot(x - dx, y - dy))))
 
     def camera(self, box: Box | None = None, *, back: bool = False) -> np.ndarray:
         """Return the camera's part of the motion: (h, w, 2) float32, motion-picture pixels, from target to source.
@@ -284,6 +285,18 @@ def _sampled_along(values: np.ndarray, flow: Flow) -> np.ndarray:
     map_x = flow[..., 0] + np.arange(w, dtype=np.float32)
     map_y = flow[..., 1] + np.arange(h, dtype=np.float32)[:, None]
     return np.asarray(cv2.remap(values, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+
+
+def vectors_at(flow: Flow, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the vectors of a flow, (h, w, 2), at places of its flat grid, (n,): x and y, each (n,) float32."""
+    return flow[..., 0].ravel()[places], flow[..., 1].ravel()[places]
+
+
+def _median(values: np.ndarray) -> np.float32:
+    """Return the median of (n,) float32 values: `numpy.median`, whose partition takes three times as long as a sort."""
+    ordered, half = np.sort(values), len(values) // 2
+    low, high = ordered[half - 1 + len(values) % 2], ordered[half]
+    return np.float32((low + high) / np.float32(2))
 
 
 def _squared(flow: np.ndarray) -> np.ndarray:

@@ -43,17 +43,21 @@ class Light:
     gain    factor that brings the frame's brightness to that of the prompted one
     step    change of light from the previous frame, as a logarithm of the factor
     same    correlation of the frame with the warped previous one: about 1 in a shot, about 0 over a cut
+    small   the frame, reduced: (h, w, 3) uint8; None before the first
     """
 
     def __init__(self) -> None:
         self.gain = 1.0
         self.step = 0.0
         self.same = 1.0
+        self.small: np.ndarray | None = None
         self._before: np.ndarray | None = None
 
     def update(self, frame: Frame, motion: Motion | None) -> None:
         """Take over the next frame. `motion` leads to it from the previous one."""
-        now = _small(frame.rgb8).astype(np.float32).mean(2)
+        self.small = _small(frame.rgb8)
+        red, green, blue = (self.small[..., k].astype(np.float32) for k in range(3))
+        now = (red + green + blue) / np.float32(3)
         self.step, self.same = 0.0, 1.0
         if self._before is not None and motion is not None:
             # A flash blinds the motion too: then the picture that is not warped fits better.
@@ -95,28 +99,35 @@ class Appearance:
         known = [self.anchor, *self._recent] if self.anchor is not None else []
         return max((_similarity(histogram.inside, k.inside) for k in known if k is not None), default=1.0)
 
-    def _likely_pixels(self, frame: Frame, gain: float) -> tuple[np.ndarray, np.ndarray]:
-        """Return where the reduced frame has colours that are more the subject's than the picture's.
+    def _likely_pixels(self, small: np.ndarray, gain: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return where the reduced frame `small` has colours that are more the subject's than the picture's.
 
         Both are (h, w): bool, and the bin of each pixel's colour.
         """
         assert self.anchor is not None
-        cells = _bins(_small(frame.rgb8), gain)
+        cells = _bins(small, gain)
         own = np.mean([known.inside for known in (self.anchor, *self._recent)], axis=0)
         picture = np.maximum(_histogram(cells, np.ones(cells.shape, bool)), self.anchor.around)
         likely = (own > 2 * picture) & (own > 1e-3)
         return likely[cells], cells
 
     def candidate_regions(
-        self, frame: Frame, gain: float, box: Box, apart_from: Box | None = None, most: int = 2
+        self,
+        frame: Frame,
+        gain: float,
+        box: Box,
+        apart_from: Box | None = None,
+        most: int = 2,
+        small: np.ndarray | None = None,
     ) -> list[CandidateRegion]:
         """Find regions of about the size of `box` that have the subject's colours, in the whole frame, best first.
 
-        Pixels within `apart_from` do not count. At most `most` regions are returned.
+        Pixels within `apart_from` do not count. At most `most` regions are returned. `small`: the frame, reduced, if
+        `Light.small` holds it.
         """
         if self.anchor is None:
             return []
-        found, cells = self._likely_pixels(frame, gain)
+        found, cells = self._likely_pixels(_small(frame.rgb8) if small is None else small, gain)
         h, w = found.shape
         sx, sy = frame.size[1] / w, frame.size[0] / h
         if apart_from is not None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mam_video.core.crop import Crop
 from mam_video.core.geometry import Box
-from mam_video.motion.flow import Motion
+from mam_video.motion.flow import Motion, vectors_at
 from mam_video.prompts.prompt import Prompt
 
 SURE_LOGIT = 2.0  # from which on a cell surely belongs to a mask: a probability of 0.88
@@ -84,11 +84,15 @@ def cell_centres_of(crop: Crop, m: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sample_logits(logits: np.ndarray, crop: Crop, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Sample a mask, (n, n) logits, at frame positions `x` and `y`; background outside the crop."""
+    """Sample a mask, (n, n) logits, at frame positions `x` and `y`; background outside the crop.
+
+    Both are float32 of the result's shape, or one row and one column of it.
+    """
     n = logits.shape[0]
     sx, sy = crop.scale
     map_x = ((x - crop.x0) * (sx * n / crop.size) - 0.5).astype(np.float32)
     map_y = ((y - crop.y0) * (sy * n / crop.size) - 0.5).astype(np.float32)
+    map_x, map_y = (np.ascontiguousarray(each) for each in np.broadcast_arrays(map_x, map_y))
     found = cv2.remap(logits, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     outside = (x < crop.x0) | (x > crop.x0 + crop.width) | (y < crop.y0) | (y > crop.y0 + crop.height)
     found[outside] = BACKGROUND_LOGIT
@@ -99,16 +103,25 @@ def to_frame_pixels(logits: np.ndarray, crop: Crop, motion: Motion) -> np.ndarra
     """Sample a mask over the whole frame, at the size of the motion pictures."""
     h, w = motion.size
     sx, sy = motion.scale
-    x, y = np.meshgrid((np.arange(w, dtype=np.float32) + 0.5) * sx, (np.arange(h, dtype=np.float32) + 0.5) * sy)
-    return sample_logits(logits, crop, x.astype(np.float32), y.astype(np.float32))
+    x, y = (np.arange(w, dtype=np.float32) + 0.5) * sx, (np.arange(h, dtype=np.float32) + 0.5) * sy
+    columns, rows = _within(x, crop.x0, crop.x0 + crop.width), _within(y, crop.y0, crop.y0 + crop.height)
+    found = np.full((h, w), BACKGROUND_LOGIT, np.float32)
+    if x[columns].size and y[rows].size:
+        found[rows, columns] = sample_logits(logits, crop, x[None, columns], y[rows, None])
+    return found
+
+
+def _within(positions: np.ndarray, low: int, high: int) -> slice:
+    """Return which of ascending positions lie from `low` to `high`, both included."""
+    return slice(int(np.searchsorted(positions, low)), int(np.searchsorted(positions, high, side="right")))
 
 
 def drop_specks(mask: np.ndarray, speck: float) -> np.ndarray:
     """Remove connected components smaller than `speck` times the largest from a mask, (h, w) bool."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     if count <= 2:
         return mask
-    areas = stats[:, cv2.CC_STAT_AREA].copy()
+    areas = np.bincount(labels.ravel(), minlength=count)  # OpenCV's own statistics cost four times the labels
     areas[0] = 0
     keep = areas >= speck * areas.max()
     keep[0] = False
@@ -154,13 +167,16 @@ def grid_scale(motion: Motion, mask: np.ndarray) -> float:
     flows agree; 1 where too few pixels can be trusted.
     """
     inner = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    y, x = np.nonzero(inner & motion.trusted(back=True))
-    if len(x) < 50 or 2 * len(x) < np.count_nonzero(inner):
+    places = np.flatnonzero(inner & motion.trusted(back=True))
+    if len(places) < 50 or 2 * len(places) < np.count_nonzero(inner):
         return 1.0
-    flow = motion.forward[y, x].astype(np.float64)
-    place = np.stack([x, y], axis=1) - np.array([x.mean(), y.mean()])
-    relative = flow - flow.mean(0)
-    return float(np.clip(1 + (place * relative).sum() / max(np.square(place).sum(), 1.0), 1 / _ZOOM, _ZOOM))
+    down, across = np.divmod(places, mask.shape[1])
+    product, square = np.empty((len(places), 2)), np.empty((len(places), 2))  # x and y of each pixel
+    for axis, (at, flow) in enumerate(zip((across, down), vectors_at(motion.forward, places), strict=True)):
+        away, moved = at - at.mean(), flow.astype(np.float64)
+        product[:, axis] = away * (moved - np.cumsum(moved)[-1] / len(places))
+        square[:, axis] = away * away
+    return float(np.clip(1 + product.sum() / max(square.sum(), 1.0), 1 / _ZOOM, _ZOOM))
 
 
 _ZOOM = 1.15  # largest scale a frame

@@ -63,12 +63,12 @@ class PositionModel:
         """
         if self.crop is None or self.filter is None or motion is None:  # there is no filter before the prompt
             return None
-        before = to_frame_pixels(self.logits, self.crop, motion)
-        shift = motion.shift(before > 0)
+        before = to_frame_pixels(self.logits, self.crop, motion) > 0
+        shift = motion.shift(before)
         moved_box = keep_connected(self.box.moved(shift.dx, shift.dy), frame_size)
         expected = self.filter.predict()
         sx, sy = motion.scale
-        warped = motion.carry((before > 0).astype(np.float32)) > 0.5
+        warped = motion.carry(before.astype(np.float32)) > 0.5
         warped_box = mask_bounds(drop_specks(warped, settings.speck), sx, sy)
         exiting = warped_box is None or is_exiting(self.box, self.filter.speed, frame_size)
         box = median_box_of([moved_box, expected, warped_box]) if warped_box is not None and not lost else moved_box
@@ -82,7 +82,7 @@ class PositionModel:
             # The flow under a mask that stays behind follows what hides the subject; the filter keeps its course.
             query_box = union_of(query_box, expected).grown(margin * min(2 * lost, 8))
         query_box = query_box.clipped(frame_size) or query_box
-        scale = 1.0 if lost else grid_scale(motion, before > 0)
+        scale = 1.0 if lost else grid_scale(motion, before)
         self._growth = _GROWTH_MEMORY * self._growth + (1 - _GROWTH_MEMORY) * scale
         self._frames += 1
         return Prediction(box, query_box, expected, exiting, search_box, scale)

@@ -9,7 +9,7 @@ from mam_video.core.frames import Frame, Record, State
 from mam_video.core.geometry import Box
 from mam_video.core.reasons import Finding, Reason
 from mam_video.core.settings import TrackSettings
-from mam_video.tracking.appearance import Appearance, CandidateRegion, Light, histogram_of
+from mam_video.tracking.appearance import Appearance, CandidateRegion, ColourHistogram, Light, histogram_of
 from mam_video.tracking.confidence import MaskEvidence, ReviewHistory, rejection, warnings
 from mam_video.tracking.distractors import DistractorMemory, surroundings_of
 from mam_video.tracking.mask_ops import mask_area
@@ -63,18 +63,27 @@ class SubjectModel:
         self.distractors = DistractorMemory()
         self.review = ReviewHistory()
         self.lost = 0
+        self._histograms: dict[tuple[int, Crop, float, bytes], ColourHistogram] = {}  # of the current frame
 
     def next_frame(self, step: TrackStep) -> None:
         """Begin a frame: follow the light."""
         self.light.update(step.frame, step.motion)
         self.distractors.next_frame()
+        self._histograms.clear()
+
+    def _histogram(self, frame: Frame, crop: Crop, logits: np.ndarray, gain: float) -> ColourHistogram:
+        """Return the histogram of a mask, as `histogram_of`; each is measured once, though several steps ask for it."""
+        key = frame.index, crop, gain, (logits > 0).tobytes()
+        if key not in self._histograms:
+            self._histograms[key] = histogram_of(frame, crop, logits, gain)
+        return self._histograms[key]
 
     def evidence(self, frame: Frame, found: Selection, crop: Crop) -> MaskEvidence:
         """Measure a mask that is not empty against what is known of the subject."""
         area = mask_area(found.logits, crop, frame.size)
         jump, share = area / max(self.areas.last, 1e-9), area / max(self.areas.full, 1e-9)
         similarity = max(
-            self.appearance.similarity(histogram_of(frame, crop, found.logits, gain)) for gain in self.light.gains
+            self.appearance.similarity(self._histogram(frame, crop, found.logits, gain)) for gain in self.light.gains
         )
         return MaskEvidence(found.score, found.overlap, jump, share, similarity, self.light.step)
 
@@ -117,7 +126,12 @@ class SubjectModel:
         box = self.areas.full_box
         if not self.settings.search or box is None:
             return []
-        regions = [r for gain in self.light.gains for r in self.appearance.candidate_regions(frame, gain, box)]
+        small = self.light.small
+        regions = [
+            region
+            for gain in self.light.gains
+            for region in self.appearance.candidate_regions(frame, gain, box, small=small)
+        ]
         return self.distractors.separate(regions, self.areas.full, self.settings)
 
     def touches_distractor(self, frame: Frame, box: Box, area: float, speed: tuple[float, float]) -> bool:
@@ -126,7 +140,9 @@ class SubjectModel:
         `box`, `area` and `speed` are the subject's: frame pixels, share of the frame, frame pixels a frame.
         """
         around = surroundings_of(box)
-        regions = self.appearance.candidate_regions(frame, self.light.gain, box, apart_from=around, most=2)
+        regions = self.appearance.candidate_regions(
+            frame, self.light.gain, box, apart_from=around, small=self.light.small
+        )
         return self.distractors.update(
             regions, box, area, self.areas.full, speed=speed, pixels=frame.size[0] * frame.size[1],
             min_similarity=self.settings.review_similarity,
@@ -142,5 +158,5 @@ class SubjectModel:
             self.distractors.subject_recovered(record.box)
         self.areas.update(record, logits, crop, frame.size)
         if record.state not in (State.LOST, State.RECOVERED) and not record.findings:
-            histogram = histogram_of(frame, crop, logits, self.light.gain)
+            histogram = self._histogram(frame, crop, logits, self.light.gain)
             self.appearance.learn(histogram, record.index, record.state is State.PROMPTED)

@@ -76,7 +76,7 @@ class TrackBack:
         """Check the next frames, and return them with their records."""
         for place, item in enumerate(frames):
             if item.record.state is State.PROMPTED:
-                self._prompted = reference_of(item.frame, item.observation, self.model)
+                self._prompted = reference_of(item.frame, item.observation, self.model, item.own_embedding)
                 self._last, self.broken = None, None
                 return [*frames[: place + 1], *self._checked(item, frames[place + 1 :])]
         return self._checked(self._last, frames) if self._prompted is not None else list(frames)
@@ -135,9 +135,14 @@ class TrackBack:
         ]
         last = chosen[-1].observation
         begun = last.with_record(replace(last.record, index=frames[0].index, state=State.PROMPTED, findings=()))
+        embedded = {
+            (place, item.crop): item.own_embedding
+            for place, item in enumerate(chosen)
+            if item.own_embedding is not None
+        }
         found = track(
             steps, self.model, Prompt(last.record.box), settings=self.settings.track, view=self.settings.view,
-            start=TrackStart(begun=begun),
+            start=TrackStart(begun=begun, embedded=embedded),
         )  # fmt: skip
         overlaps = [
             _overlap(back.observation, item.observation) for back, item in zip(found, chosen[::-1], strict=True)
@@ -147,7 +152,7 @@ class TrackBack:
     def _recognised(self, item: TrackedFrame) -> bool:
         """Return whether the prompted frame alone leads to the mask of a frame."""
         assert self._prompted is not None
-        embedding = embed_views(self.model, [item.frame], item.crop)
+        embedding = item.own_embedding or embed_views(self.model, [item.frame], item.crop)
         import torch
 
         with torch.inference_mode():
@@ -169,4 +174,5 @@ def _eight_bit(frame: Frame, index: int) -> Frame:
 
 def _small(item: TrackedFrame) -> TrackedFrame:
     """Return a tracked frame without what only matting needs."""
-    return TrackedFrame(_eight_bit(item.frame, item.frame.index), None, item.observation)
+    embedding = item.embedding if item.own_embedding is not None else None
+    return TrackedFrame(_eight_bit(item.frame, item.frame.index), None, item.observation, embedding)

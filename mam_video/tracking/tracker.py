@@ -116,9 +116,9 @@ def track(
             place = end
 
 
-def reference_of(frame: Frame, found: MaskObservation, model: Model) -> Reference:
-    """Embed a prompted frame with its mask, as a reference for other frames."""
-    embedding = embed_views(model, [frame], found.crop)
+def reference_of(frame: Frame, found: MaskObservation, model: Model, embedding: Embedding | None = None) -> Reference:
+    """Make a prompted frame with its mask a reference for other frames. `embedding`: its own, if there is one."""
+    embedding = embedding or embed_views(model, [frame], found.crop)
     return Reference(embedding, 0, found.logits.astype(np.float32), prompted=True)
 
 
@@ -144,7 +144,9 @@ def _track_group(tracker: SubjectTracker, group: list[TrackStep]) -> Iterator[Tr
     """Track the frames of one group, which are embedded together as long as their crop stays."""
 
     def embed_rest(crop: Crop, place: int) -> Embedding:
-        return embed_views(tracker.model, [step.frame for step in group[place:]], crop)
+        rest = [step.frame for step in group[place:]]
+        known = tracker.start.embedded.get((rest[0].index, crop)) if len(rest) == 1 else None
+        return known or embed_views(tracker.model, rest, crop)
 
     tracker.references.embed_deferred(tracker.model)
     embeddings = GroupEmbeddings(embed_rest)

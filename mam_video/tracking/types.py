@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -74,6 +74,11 @@ class TrackedFrame:
         return self.observation.crop
 
     @property
+    def own_embedding(self) -> Embedding | None:
+        """The frame's embedding, where it holds no other frame: then one made again has the same bits."""
+        return self.embedding[0] if self.embedding is not None and self.embedding[0].count == 1 else None
+
+    @property
     def logits(self) -> np.ndarray:
         """(m, m) float16, as in `MaskObservation`."""
         return self.observation.logits
@@ -90,12 +95,14 @@ class TrackStart:
     before   the observation of the frame before the first, which the prompt corrects
     recent   references for the first frame alone: what was tracked shortly before, latest first
     begun    the observation of the first frame, where it is known already
+    embedded embeddings of single frames that exist already, by index and crop
     """
 
     anchors: Sequence[Reference] = ()
     before: MaskObservation | None = None
     recent: Sequence[Reference] = ()
     begun: MaskObservation | None = None
+    embedded: Mapping[tuple[int, Crop], Embedding] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

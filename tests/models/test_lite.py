@@ -25,7 +25,7 @@ from mam_video.models.lite_backbone import (
     Stage,
     architecture_of,
 )
-from mam_video.models.lite_layers import FEATURES, Features
+from mam_video.models.lite_layers import FEATURES, Features, halved
 from mam_video.models.lite_matte import between, local_colours
 from mam_video.models.lite_net import LOOK, MATCH_MAPS, PROMPT_MAPS, LiteNet
 from mam_video.models.lite_prompts import prompt_maps
@@ -179,6 +179,23 @@ def test_what_lies_in_the_padding_takes_no_work_and_changes_nothing(content: tup
     torch.testing.assert_close(part[..., :h, :w], whole[..., :h, :w], rtol=1e-5, atol=1e-4)
     beyond = part[..., h + 29 :, :].flatten().tolist() + part[..., w + 29 :].flatten().tolist()
     assert beyond and max(beyond) == -20
+
+
+@pytest.mark.parametrize("content", [(375, 640), (640, 300), (1, 1)])
+def test_the_first_layers_leave_out_what_sees_no_picture(content: tuple[int, int]) -> None:
+    """Of the largest architecture, whose layers see the farthest; a picture that is padding far away is like none."""
+    model = LiteModel(shaken(architecture=LITE2), "cpu")
+    backbone, (h, w) = model._net.backbone, content
+    assert backbone.worth_leaving_out((-(-h // 2), -(-w // 2)), 320)
+    with torch.inference_mode():
+        found = model.embed(pictures(2, h, w)).data
+        f2, f4 = backbone.low(halved(found.pictures))
+        torch.testing.assert_close(found.f2, f2, rtol=0, atol=1e-5)
+        torch.testing.assert_close(found.f4, f4, rtol=0, atol=1e-5)
+    assert not torch.equal(found.f4[0], found.f4[1]) and found.f4.stride() == f4.stride()
+    share = torch.zeros(1, 1, 640, 640)
+    share[..., :h, :w] = 1
+    assert torch.equal(found.valid, F.avg_pool2d(share, 16))
 
 
 def test_many_cells_are_matched_as_one_by_one() -> None:

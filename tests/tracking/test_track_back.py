@@ -184,6 +184,21 @@ def test_a_track_that_leads_back_costs_two_looks_a_window() -> None:
     assert model.looks == 2 * 40 // WINDOW + 1  # and the prompted frame
 
 
+def test_frames_that_were_tracked_one_by_one_are_not_embedded_again() -> None:
+    whole = Settings().with_values({"view": {"roi": "frame"}}, "test")  # both ways see the same crop
+    moved = list(with_motion(frames(24), whole.motion))
+    prompt = Prompt.of_mask(disc(GREEN, 0).astype(np.float32))
+
+    def looks(batch: int) -> int:
+        model = Follower()
+        found = track(moved, model, prompt, settings=whole.track, view=whole.view, batch=batch)
+        assert all(item.record.state is not State.UNCERTAIN for item in checked(found, model, whole))
+        return model.looks
+
+    assert looks(batch=1) == 24
+    assert looks(batch=8) == 24 + 2 * 24 // WINDOW + 1  # a batch's embedding may have other bits than a frame's own
+
+
 def test_a_run_goes_on_as_if_it_had_not_been_broken_off() -> None:
     strict = Settings().with_values({"track": {"review_return": 1.0}}, "test")  # nothing is good enough
     moved = list(with_motion(frames(24), strict.motion))
