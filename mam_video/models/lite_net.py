@@ -43,6 +43,7 @@ PROMPT_MAPS = 8
 MATCH_MAPS = 7  # inside, outside, is there one: of the prompted frame, then of the recent ones; target of all of them
 _MATCHED_ROWS = 400  # cells compared together on a CPU: their similarities to all others stay in the cache
 _NEGLIGIBLE = 0.003  # a share of a cell so small that the cell is hardly ever the best match
+_PARTS = 16  # of a reference's cells, summed up one by one; their number, (S/8)^2, is a multiple of it
 _MOST_SIMILAR = 1.0001  # keys have length 1; to rounding
 RECENT_WEIGHT = 0.5  # of all recent frames together in the regression, beside 1 for the prompted one
 
@@ -131,8 +132,11 @@ class Segmenter(nn.Module):
         subject = 0.5 * subject / subject.sum(1, keepdim=True).clamp(min=1)
         rest = 0.5 * rest / rest.sum(1, keepdim=True).clamp(min=1)
         with torch.autocast(look.device.type, enabled=False):
-            gram = torch.bmm(x * (subject + rest)[:, None], x.transpose(1, 2))
-            return Evidence(gram, torch.bmm(x, (subject - rest)[:, :, None]))
+            # Summed up part by part: the library sums up the whole in an order that depends on the number of threads.
+            weights = torch.cat([x * (subject + rest)[:, None], (subject - rest)[:, None]], 1)
+            left, right = (each.reshape(*each.shape[:2], _PARTS, -1).transpose(1, 2) for each in (x, weights))
+            sums = torch.matmul(left, right.transpose(2, 3)).sum(1)  # (B, LOOK + 1, LOOK + 2)
+            return Evidence(sums[:, :, :-1], sums[:, :, -1:])
 
     def target(self, look: Tensor, evidence: Evidence) -> Tensor:
         """(B, 1, h, w), about 1 on the subject and -1 elsewhere; 0 where there is no evidence.
