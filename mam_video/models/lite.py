@@ -65,6 +65,7 @@ class LiteModel:
     mask_size = _SIDE // 2
     references = 3
     takes_tensors = True
+    side_by_side = True
 
     def __init__(
         self, net: LiteNet, device: str | torch.device = "auto", *, weights: dict[str, str] | None = None
