@@ -28,18 +28,29 @@ from mam_video.matting.backend import Backend, C, Delivered, M, Wanted
 from mam_video.matting.edge_ops import NOT_FORCED, Overrides
 from mam_video.matting.opencv_backend import OpenCVBackend
 from mam_video.matting.temporal_filter import Moving, smooth_by
-from mam_video.models.base import Candidates, Embedding, MatteModel, Model, ViewPrompt, at_plate_size, matte_model_of
+from mam_video.models.base import (
+    Candidates,
+    Embedding,
+    MatteModel,
+    Model,
+    ViewPrompt,
+    at_plate_size,
+    matte_model_of,
+    side_by_side,
+)
 from mam_video.models.batches import naming_device_failures
 from mam_video.models.registry import load_model
 from mam_video.models.resident import embed_views
+from mam_video.models.torch_threads import computed_with, new_thread_count
 from mam_video.motion.flow import with_motion
 from mam_video.motion.shot_detection import CutFinder
 from mam_video.prompts.prompt import Prompt, one_prompt
-from mam_video.runtime.cores import worker_count
+from mam_video.runtime.cores import cores, worker_count
 from mam_video.runtime.rows import map_columns
 from mam_video.runtime.stage_timer import StageTimer
 from mam_video.runtime.streams import ahead, closing_iter, ordered_map
-from mam_video.tracking.stage import FollowTracks, TrackedRow, TrackPrompts, TrackStage
+from mam_video.tracking.stage import Apart, FollowTracks, TrackedRow, TrackPrompts, TrackStage, in_turn
+from mam_video.tracking.track_back import WINDOW
 from mam_video.tracking.track_file import Track
 from mam_video.tracking.types import TrackedFrame
 
@@ -48,6 +59,8 @@ if TYPE_CHECKING:  # PyTorch is loaded where the first frame is computed: a join
 
 _DECODED_AHEAD = 4  # frames; each queue holds a few, so that memory does not grow with the clip
 _MATTED_AHEAD = 2
+_TRACKED_AHEAD = 4  # where tracking has a thread of its own on a CPU
+_WINDOW_BYTES = 192 << 20  # of the pictures of a window that was checked
 
 
 class OutputStages(Protocol):
@@ -115,12 +128,8 @@ def backend_of(model: Model, settings: Settings, overrides: Overrides, clock: St
 def run_stages(frames: Iterable[Frame], run: Run, output: OutputStages | None = None) -> Generator[Matted, None, None]:
     """Take frames through every stage; yield each when it is matted, or written where an output is given, in order."""
     settings, clock, backend = run.settings, run.clock, run.backend
-    tracked = needed(track_stages(frames, run), run)
-    if device_of(run.model) != "cpu":  # a CPU has no core left for a second thread of the model
-        tracked = ahead(tracked, 2 * batch_size(run.model, settings), "track")
-    crops = map_columns(tracked, [partial(matte, model=run.timed, settings=settings, backend=backend)] * run.count)
-    modelled = ahead(crops, _MATTED_AHEAD, "model")
-    mattes = ordered_map(partial(_refined_row, backend=backend), modelled, backend.threads, "refine")
+    crops = model_stages(frames, run)
+    mattes = ordered_map(partial(_refined_row, backend=backend), crops, backend.threads, "refine")
     smoothing = partial(smooth_by, backend.averaged, settings=settings.smooth, clock=clock, threads=backend.threads)
     smoothed = map_columns(mattes, [smoothing] * run.count)
     measured = map_columns(smoothed, [backend.flickers] * run.count)
@@ -138,11 +147,55 @@ def run_stages(frames: Iterable[Frame], run: Run, output: OutputStages | None = 
                 yield matted
 
 
-def track_stages(frames: Iterable[Frame], run: Run) -> Generator[TrackedRow, None, None]:
-    """Take frames through the stages up to the track; yield a row for each, in order."""
+def model_stages(frames: Iterable[Frame], run: Run) -> Generator[tuple[Any, ...], None, None]:
+    """Take frames through the stages up to the model's alpha, in threads of their own; yield a row of crops for each.
+
+    On a GPU tracking and matting have a thread each; on a CPU where the model's work divides so (`side_by_side`).
+    Else they take turns: a second thread that computes with every core would only hold up the first.
+    """
+    on_cpu = device_of(run.model) == "cpu"
+    two = on_cpu and cores() > 1 and side_by_side(run.model) and batch_size(run.model, run.settings) == 1
+    apart: Apart = partial(matted_beside, run=run, count=new_thread_count()) if two else in_turn
+    tracked = needed(track_stages(frames, run, apart), run)
+    if not on_cpu:
+        tracked = ahead(tracked, 2 * batch_size(run.model, run.settings), "track")
+    matted = partial(matte, model=run.timed, settings=run.settings, backend=run.backend)
+    return ahead(map_columns(tracked, [matted] * run.count), window_rows if two else _MATTED_AHEAD, "model")
+
+
+def matted_beside(rows: Iterable[TrackedRow], run: Run, count: int) -> Generator[TrackedRow, None, None]:
+    """Track in a thread of its own, and matte each frame as soon as it is tracked, in the thread that asks for `rows`.
+
+    The check of the track holds frames until it has seen a window of them; so matting need not wait for it.
+
+    Args:
+        count: PyTorch's threads. Each of both gets half of them, or one; the second all when everything is tracked.
+    """
+    own = max(count // 2, 1)
+    tracked = ahead(computed_with(rows, max(count - own, 1)), _TRACKED_AHEAD, "track")
+    return computed_with(_with_levels(tracked, run), own)
+
+
+def _with_levels(rows: Iterable[TrackedRow], run: Run) -> Generator[TrackedRow, None, None]:
+    begin = _first_needed_of(run)
+    with closing_iter(rows) as source:
+        for row in source:
+            wanted = row[0].frame.index >= begin
+            yield tuple(replace(t, levels=_levels([t], run.timed)) for t in row) if wanted else row
+
+
+def window_rows(row: tuple[Any, ...]) -> int:
+    """Count the rows that are let go at once where a window of the track was checked, if they are small; else fewer."""
+    frame = row[0].tracked.frame
+    size = frame.rgb.nbytes + (0 if frame.rgb8 is frame.rgb else frame.rgb8.nbytes)
+    return min(max(_WINDOW_BYTES // size, _MATTED_AHEAD), WINDOW)
+
+
+def track_stages(frames: Iterable[Frame], run: Run, apart: Apart = in_turn) -> Generator[TrackedRow, None, None]:
+    """Take frames through the stages up to the track; yield a row for each, in order. `apart`: see `TrackStage`."""
     decoded = ahead(run.clock.timed(frames, "decode"), _DECODED_AHEAD, "decode")
     moving = with_motion(decoded, run.settings.motion, max(worker_count(), 2), run.clock)
-    return run.track(run.backend.frames(moving), run.timed)
+    return run.track(run.backend.frames(moving), run.timed, apart)
 
 
 def matte_frames(
@@ -203,11 +256,15 @@ def _with_first(first: Frame, others: Generator[Frame, None, None]) -> Generator
 
 def needed(rows: Iterable[TrackedRow], run: Run) -> Generator[TrackedRow, None, None]:
     """Drop the rows before the first frame that a wanted one depends on: they are tracked, and not matted."""
-    begin = first_needed(run.begin, run.settings.smooth, batch_size(run.model, run.settings))
+    begin = _first_needed_of(run)
     with closing_iter(rows) as source:
         for row in source:
             if row[0].frame.index >= begin:
                 yield row
+
+
+def _first_needed_of(run: Run) -> int:
+    return first_needed(run.begin, run.settings.smooth, batch_size(run.model, run.settings))
 
 
 def first_needed(index: int, smooth: SmoothSettings, batch: int) -> int:
@@ -231,16 +288,28 @@ def matte(
     tracked: Iterable[TrackedFrame], model: Model, settings: Settings, backend: Backend[C, Any]
 ) -> Generator[C, None, None]:
     """Estimate the alpha of each crop; batches fall on absolute frame numbers."""
-    import torch
-
     size, mattes = batch_size(model, settings), matte_model_of(model)
     fitted = tracked if mattes is model else (_fitted(each, mattes) for each in tracked)
     for _, group in groupby(fitted, key=lambda t: (t.frame.index // size, t.crop)):
         batch = list(group)
-        logits = np.stack([t.logits for t in batch]).astype(np.float32)
-        with torch.inference_mode():
-            levels = mattes.matte(_embedding(batch, mattes), logits) if (logits > 0).any() else None
-        yield from backend.crops(batch, levels, logits)
+        levels = _levels(batch, mattes) if batch[0].levels is None else batch[0].levels
+        batch = [replace(t, embedding=None, levels=None) for t in batch]  # nobody needs them from here on
+        yield from backend.crops(batch, levels, _masks(batch))
+
+
+def _levels(batch: Sequence[TrackedFrame], model: MatteModel) -> torch.Tensor | None:
+    """Matte a batch; see `MatteModel.matte`. None where no mask has a subject."""
+    import torch
+
+    logits = _masks(batch)
+    if not (logits > 0).any():
+        return None
+    with torch.inference_mode():
+        return model.matte(_embedding(batch, model), logits)
+
+
+def _masks(batch: Sequence[TrackedFrame]) -> np.ndarray:
+    return np.stack([t.logits for t in batch]).astype(np.float32)
 
 
 def _refined_row(row: tuple[C, ...], backend: Backend[C, M]) -> tuple[Moving[M], ...]:

@@ -88,11 +88,12 @@ class Candidates:
 class MaskModel(Protocol):
     """A model that finds the subject: pictures and a prompt in, masks out.
 
-    A mask model may have five more attributes, read by the functions below. `references: int` is the number of
+    A mask model may have six more attributes, read by the functions below. `references: int` is the number of
     reference frames it uses; the tracker keeps their embeddings. `motion: bool` says whether it uses motion relative to
     the camera. `shared_crop: bool` says that several subjects share a crop, because embedding is slow. `in_memory:
     bool` says that it follows subjects through a clip with a memory of its own (`VideoModel`). `takes_tensors: bool`
-    says that pictures may be on its device already. A model without them gets none of these.
+    says that pictures may be on its device already. `side_by_side: bool` says that on a CPU frames are tracked and
+    matted at once, in two threads. A model without them gets none of these.
     """
 
     name: str
@@ -232,6 +233,15 @@ def wants_references(model: MaskModel) -> int:
 def shares_crop(model: MaskModel) -> bool:
     """Return whether embedding is so slow that subjects share a crop; False if it has no such attribute."""
     return bool(getattr(model, "shared_crop", False))
+
+
+def side_by_side(model: Model) -> bool:
+    """Return whether on a CPU the model tracks and mattes at once, in two threads; False if it has no such attribute.
+
+    It has it where tracking and matting take about the same time, and where no bit of its results depends on the number
+    of PyTorch's threads. A pair of two models has it not: nobody knows how their times compare.
+    """
+    return matte_model_of(model) is model and bool(getattr(model, "side_by_side", False))
 
 
 def wants_motion(model: MaskModel) -> bool:

@@ -11,12 +11,14 @@ PyTorch calls the same operators from compiled graphs. Where its build lacks one
 from __future__ import annotations
 
 import copy
+import threading
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 _HIGHEST = 6.0  # of ReLU6
+_LAYING_OUT = threading.Lock()
 
 
 class PackedConvolution(nn.Module):
@@ -64,8 +66,11 @@ class PackedConvolution(nn.Module):
     def _laid_out(self, x: Tensor) -> Tensor:
         """The weight as the library wants it for maps of the size of `x`, the first ones that come."""
         if not self._ready:
-            self.weight = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *self._how, list(x.shape))
-            self._ready = True
+            with _LAYING_OUT:  # threads of one model may come here at once
+                if not self._ready:
+                    size = list(x.shape)
+                    self.weight = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *self._how, size)
+                    self._ready = True
         return self.weight
 
 

@@ -40,6 +40,8 @@ SHA256 = "0a9bfe2740a71a9f2cfcb819cd639fd0d543de9a22e06a1ed1944fb9db75e88f"
 
 _SIDE = 320  # of the square that the segmenter sees; trained at 256, and better at this (docs/measurements.md)
 
+_UNDIVIDED = 31 * 1024  # values, whole vectors: of less than 32 * 1024 PyTorch's operators make one part
+
 _LOOKS = 4  # at a view of a picture without a previous mask; each costs a decoder's time
 _AFTER_MEAN = 2  # further looks at the picture itself, from the mean of its views
 
@@ -74,6 +76,7 @@ class LiteModel:
     mask_size = _SIDE // 2
     references = 3
     takes_tensors = True
+    side_by_side = True
 
     def __init__(
         self, net: LiteNet, device: str | torch.device = "auto", *, weights: dict[str, str] | None = None
@@ -292,7 +295,15 @@ def _metadata(data: bytes) -> dict[str, str]:
 
 def to_alpha(logits: Tensor) -> Tensor:
     """Alpha in [0, 1] of the matte head's logits; 0 and 1 themselves are reached at about -4.6 and 4.6."""
-    return (logits.sigmoid() * 1.02 - 0.01).clamp(0, 1)
+    if logits.device.type != "cpu":
+        alpha = logits.sigmoid()
+    else:  # in one thread: where several divide the map, the last few values of each part are rounded otherwise
+        given = logits.contiguous()
+        alpha = torch.empty_like(given)
+        for start in range(0, given.numel(), _UNDIVIDED):
+            part = slice(start, start + _UNDIVIDED)
+            torch.sigmoid(given.view(-1)[part], out=alpha.view(-1)[part])
+    return alpha.mul_(1.02).sub_(0.01).clamp_(0, 1)
 
 
 def packed(net: LiteNet) -> LiteNet:

@@ -35,7 +35,8 @@ def local_colours(picture: Tensor, mask: Tensor, levels: int = 6, patience: floa
     colour = (mean[:, :3] / (mean[:, 3:] + 1e-3)).expand(-1, -1, *pulled[-1].shape[2:])
     for level in reversed(pulled):
         if colour.shape[-1] != level.shape[-1]:
-            colour = up(colour)
+            # One map at a time: of three PyTorch makes other bits in one thread than in several, and is slower.
+            colour = up(colour.flatten(0, 1)[:, None]).view_as(level[:, :3])
         colour = (level[:, :3] + patience * colour) / (level[:, 3:] + patience)
     subject, background = colour.chunk(2)
     return subject, background

@@ -42,6 +42,7 @@ LOOK = 64  # channels of a look
 # box, is there one, place in it across and down, previous mask, is there one, points on the subject, on the background
 PROMPT_MAPS = 8
 MATCH_MAPS = 7  # inside, outside, is there one: of the prompted frame, then of the recent ones; target of all of them
+_PARTS = 16  # of a reference's cells, summed up one by one; their number, (S/8)^2, is a multiple of it
 RECENT_WEIGHT = 0.5  # of all recent frames together in the regression, beside 1 for the prompted one
 
 
@@ -139,8 +140,11 @@ class Segmenter(nn.Module):
         subject = 0.5 * subject / subject.sum(1, keepdim=True).clamp(min=1)
         rest = 0.5 * rest / rest.sum(1, keepdim=True).clamp(min=1)
         with torch.autocast(look.device.type, enabled=False):
-            gram = torch.bmm(x * (subject + rest)[:, None], x.transpose(1, 2))
-            return Evidence(gram, torch.bmm(x, (subject - rest)[:, :, None]))
+            # Summed up part by part: the library sums up the whole in an order that depends on the number of threads.
+            weights = torch.cat([x * (subject + rest)[:, None], (subject - rest)[:, None]], 1)
+            left, right = (each.reshape(*each.shape[:2], _PARTS, -1).transpose(1, 2) for each in (x, weights))
+            sums = torch.matmul(left, right.transpose(2, 3)).sum(1)  # (B, LOOK + 1, LOOK + 2)
+            return Evidence(sums[:, :, :-1], sums[:, :, -1:])
 
     def target(self, look: Tensor, evidence: Evidence) -> Tensor:
         """(B, 1, h, w), about 1 on the subject and -1 elsewhere; 0 where there is no evidence.

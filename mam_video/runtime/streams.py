@@ -45,16 +45,18 @@ class _End:
     """Marks the end of the queue."""
 
 
-def ahead(items: Iterable[T], depth: int, name: str) -> Generator[T, None, None]:
+def ahead(items: Iterable[T], depth: int | Callable[[T], int], name: str) -> Generator[T, None, None]:
     """Yield `items` in order, produced in a thread called `name` that runs at most `depth` items ahead.
 
     An exception of `items` is raised here; closing this generator closes `items` in its thread.
+
+    depth  or what tells it of the first item
     """
     if one_thread():
         with closing_iter(items) as source:
             yield from source
         return
-    box: queue.Queue[T | type[_End]] = queue.Queue(maxsize=depth)
+    box: queue.Queue[T | type[_End]] = queue.Queue(maxsize=1 if callable(depth) else depth)
     stop = threading.Event()
     failure: list[BaseException] = []
 
@@ -70,7 +72,9 @@ def ahead(items: Iterable[T], depth: int, name: str) -> Generator[T, None, None]
     def produce() -> None:
         try:
             with closing_iter(items) as source:
-                for item in source:
+                for place, item in enumerate(source):
+                    if place == 0 and callable(depth):
+                        box.maxsize = depth(item)  # nothing is in it, so nobody waits for room
                     if not put(item):
                         break
         except BaseException as error:  # noqa: BLE001 - handed to the consumer

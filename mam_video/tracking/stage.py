@@ -6,7 +6,6 @@ A subject that is alone is a row of one, and its records name no subject.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -31,14 +30,31 @@ from mam_video.tracking.video_model import track_in_memory
 TrackedRow = tuple[TrackedFrame, ...]
 
 
+class Apart(Protocol):
+    """How the model's tracking runs: where it is asked for, or ahead of that."""
+
+    def __call__(self, rows: Iterable[TrackedRow]) -> Iterable[TrackedRow]:
+        """Return the same rows in the same order."""
+        ...
+
+
+def in_turn(rows: Iterable[TrackedRow]) -> Iterable[TrackedRow]:
+    """Track a frame when it is asked for."""
+    return rows
+
+
 class TrackStage(Protocol):
     """Finds the subjects in frames."""
 
-    def __call__(self, moving: Iterable[Moved], model: Model) -> Generator[TrackedRow, None, None]:
+    def __call__(
+        self, moving: Iterable[Moved], model: Model, apart: Apart = in_turn
+    ) -> Generator[TrackedRow, None, None]:
         """Yield a row for each frame, in order.
 
         Args:
             moving: neighbouring frames in order, each with the motion that leads to it.
+            apart: how the tracker runs if the model is asked where subjects are. It may go ahead of the check of its
+                track, of matting and of all else.
         """
         ...
 
@@ -59,14 +75,16 @@ class TrackPrompts:
     clock: StageTimer = field(default_factory=StageTimer)
     logs: Sequence[TrackLog] = ()
 
-    def __call__(self, moving: Iterable[Moved], model: Model) -> Generator[TrackedRow, None, None]:
-        follow = partial(self._follow, model=model)
+    def __call__(
+        self, moving: Iterable[Moved], model: Model, apart: Apart = in_turn
+    ) -> Generator[TrackedRow, None, None]:
+        follow = partial(self._follow, model=model, apart=apart)
         rows = in_first_shot(moving, follow, model, self.prompts, self.cuts, self.clock)
         if self.logs:
             rows = map_columns(rows, [log.kept for log in self.logs])
         return with_cuts(rows, self.cuts)
 
-    def _follow(self, moving: Iterable[Moved], model: Model) -> Generator[TrackedRow, None, None]:
+    def _follow(self, moving: Iterable[Moved], model: Model, apart: Apart) -> Generator[TrackedRow, None, None]:
         """Track one subject by itself, or several side by side."""
         settings = self.settings
         if video_model_of(model) is not None:
@@ -81,14 +99,13 @@ class TrackPrompts:
             rows = track_subjects(
                 moving, model, self.prompts, settings=settings.track, view=settings.view, batch=self.batch
             )
-            yield from map_columns(rows, [partial(checked, model=model, settings=settings)] * len(self.prompts))
-            return
-        (prompt,) = self.prompts.values()
-        known = self.logs[0] if self.logs else ()
-        found = track(moving, model, prompt, settings=settings.track, view=settings.view, batch=self.batch, known=known)
-        with closing(checked(found, model, settings)) as confirmed:
-            for item in confirmed:
-                yield (item,)
+        else:
+            (prompt,) = self.prompts.values()
+            known = self.logs[0] if self.logs else ()
+            rows = _alone(
+                track(moving, model, prompt, settings=settings.track, view=settings.view, batch=self.batch, known=known)
+            )
+        yield from map_columns(apart(rows), [partial(checked, model=model, settings=settings)] * len(self.prompts))
 
 
 @dataclass(frozen=True)
@@ -100,10 +117,18 @@ class FollowTracks:
 
     tracks: Mapping[str, Track]
 
-    def __call__(self, moving: Iterable[Moved], model: Model) -> Generator[TrackedRow, None, None]:
+    def __call__(
+        self, moving: Iterable[Moved], model: Model, apart: Apart = in_turn
+    ) -> Generator[TrackedRow, None, None]:
         # One stream of frames for all: a row of the same frame for each.
         rows = _repeated(moving, len(self.tracks))
         return map_columns(rows, [partial(_followed, track, name, model) for name, track in self.tracks.items()])
+
+
+def _alone(tracked: Iterable[TrackedFrame]) -> Generator[TrackedRow, None, None]:
+    with closing_iter(tracked) as source:
+        for item in source:
+            yield (item,)
 
 
 def _named(tracked: Iterable[TrackedFrame], name: str) -> Generator[TrackedFrame, None, None]:
@@ -129,5 +154,7 @@ class SaveTracks:
     stage: TrackStage
     writers: Sequence[TrackWriter]
 
-    def __call__(self, moving: Iterable[Moved], model: Model) -> Generator[TrackedRow, None, None]:
-        return map_columns(self.stage(moving, model), [partial(saved, writer=writer) for writer in self.writers])
+    def __call__(
+        self, moving: Iterable[Moved], model: Model, apart: Apart = in_turn
+    ) -> Generator[TrackedRow, None, None]:
+        return map_columns(self.stage(moving, model, apart), [partial(saved, writer=writer) for writer in self.writers])

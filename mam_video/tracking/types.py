@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from mam_video.core.geometry import Box
 from mam_video.models.base import Embedding, Reference
 from mam_video.motion.flow import Motion
 from mam_video.tracking.mask_ops import resized_logits
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +62,15 @@ class TrackedFrame:
     embedding  the embedding of the frame's batch and the frame's place in it; None where it must be made again. It is
                given only where the batch is the whole run of frames of one group that share the crop, so that a matte
                of the batch is the same as one made from a saved track
+    levels     the frame's alpha maps, as the matte model made them of it alone (`MatteModel.matte`); None where matting
+               is yet to come, and where the mask is empty
     """
 
     frame: Frame
     motion: Motion | None = field(repr=False)
     observation: MaskObservation
     embedding: tuple[Embedding, int] | None = field(default=None, repr=False)
+    levels: torch.Tensor | None = field(default=None, repr=False)
 
     @property
     def record(self) -> Record:

@@ -162,6 +162,32 @@ def test_a_frame_does_not_depend_on_its_batch(model: LiteModel) -> None:
     assert np.allclose(a, b, atol=1e-4)
 
 
+@pytest.mark.parametrize("content", [(640, 500), (353, 640), (640, 640)])
+def test_the_number_of_threads_changes_no_bit(content: tuple[int, int]) -> None:
+    """With the shipped weights, since the sums that could differ are of many unlike numbers there."""
+    trained = LiteModel.load(device="cpu")
+    found: list[list[np.ndarray]] = []
+    before = torch.get_num_threads()
+    try:
+        for count in (1, 2, 3, 7):
+            torch.set_num_threads(count)
+            with torch.inference_mode():
+                embedding = trained.embed(pictures(3, *content))
+                first = trained.segment(embedding, 0, ViewPrompt(Box(50, 60, 300, 320)))
+                known = Reference(embedding, 0, first.logits[0], prompted=True)
+                latest = Reference(embedding, 1, first.logits[0], prompted=False)
+                prompt = ViewPrompt(Box(40, 50, 320, 330), logits=first.logits[0], references=(known, latest))
+                second = trained.segment(embedding, 2, prompt)
+                again = trained.recognise(embedding, 2, prompt)
+                alpha = trained.matte(embedding, np.concatenate([first.logits, first.logits, second.logits]))
+            found.append([first.logits, first.scores, second.logits, second.scores, again.logits, alpha.numpy()])
+    finally:
+        torch.set_num_threads(before)
+    for others in found[1:]:
+        for one, other in zip(found[0], others, strict=True):
+            np.testing.assert_array_equal(other, one)
+
+
 @pytest.mark.parametrize("content", [(640, 500), (353, 640)])
 def test_what_lies_in_the_padding_takes_no_work_and_changes_nothing(content: tuple[int, int]) -> None:
     """The matte head with and without the content's size: what float32 may be off is the only difference."""

@@ -34,6 +34,26 @@ def test_the_producer_runs_only_so_far_ahead() -> None:
     stream.close()
 
 
+def test_the_first_item_may_tell_how_far() -> None:
+    made: list[int] = []
+
+    def produce() -> Iterator[int]:
+        for i in range(6, 1000):
+            made.append(i)
+            yield i
+
+    stream = ahead(produce(), lambda first: first, "told")
+    assert next(stream) == 6
+    deadline = time.time() + 60
+    while time.time() < deadline and len(made) < 1 + 6 + 1:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    assert len(made) == 1 + 6 + 1  # given, queued, in hand
+    stream.close()
+    assert list(ahead(range(100), lambda first: 3, "count")) == list(range(100))
+    assert list(ahead([], lambda first: 1 // 0, "none")) == []
+
+
 def test_an_error_of_the_producer_is_raised_in_the_consumer_after_what_came_before() -> None:
     def produce() -> Iterator[int]:
         yield 1
