@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-import torch.nn.functional as F
+import torch
 from torch import Tensor
 
 from mam_video.core.geometry import Box
@@ -56,7 +56,7 @@ class PartView:
         """Its picture (1, 3, h, w) of `content` size, from that of the square (1, 3, size, size)."""
         part = square[..., self.y0 : self.y1, self.x0 : self.x1]
         if tuple(part.shape[2:]) != self.content:
-            part = F.interpolate(part, self.content, mode="bilinear", align_corners=False)
+            part = _resized(_resized(part, self.content[0], 2), self.content[1], 3)
         return part.flip(-1) if self.mirrored else part
 
     def prompt(self, prompt: ViewPrompt) -> ViewPrompt:
@@ -126,6 +126,20 @@ def _closer(box: Box, content: tuple[int, int], cell: int) -> tuple[int, int, in
     x0, y0 = (max(math.floor((v - margin) / cell) * cell, 0) for v in (box.x0, box.y0))
     x1, y1 = (math.ceil((v + margin) / cell) * cell for v in (box.x1, box.y1))
     return x0, y0, max(min(x1, w), x0 + cell), max(min(y1, h), y0 + cell)
+
+
+def _resized(x: Tensor, length: int, axis: int) -> Tensor:
+    """Resize one axis, bilinear with half-pixel centres.
+
+    `F.interpolate` computes the pixels at the borders of its threads' shares in another way; this depends on no thread.
+    """
+    before = x.shape[axis]
+    place = (torch.arange(length, device=x.device, dtype=torch.float32) + 0.5) * (before / length) - 0.5
+    place = place.clamp(0, before - 1)
+    low = place.floor()
+    share = (place - low).view(-1, *(1,) * (x.ndim - axis - 1))
+    first, second = (x.index_select(axis, at.long()) for at in (low, (low + 1).clamp(max=before - 1)))
+    return first * (1 - share) + second * share
 
 
 def _centres(m: int, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -173,7 +173,7 @@ def test_the_number_of_threads_changes_no_bit(content: tuple[int, int]) -> None:
             torch.set_num_threads(count)
             with torch.inference_mode():
                 embedding = trained.embed(pictures(3, *content))
-                first = trained.segment(embedding, 0, ViewPrompt(Box(50, 60, 300, 320)))
+                first = trained.segment(embedding, 0, ViewPrompt(Box(50, 60, 300, 320), prompted=True))
                 known = Reference(embedding, 0, first.logits[0], prompted=True)
                 latest = Reference(embedding, 1, first.logits[0], prompted=False)
                 prompt = ViewPrompt(Box(40, 50, 320, 330), logits=first.logits[0], references=(known, latest))

@@ -65,6 +65,14 @@ def test_prompts_and_masks_meet_the_picture(which: int) -> None:
     assert np.abs(back - bump(x, y))[shown & (bump(x, y) > 0)].max() < 0.15
 
 
+def test_the_closer_picture_is_resized_as_pytorch_does() -> None:
+    square = torch.rand(1, 3, SIZE, SIZE)
+    view = views_of(PROMPT, (500, 637), SIZE, CELL)[2]
+    part = square[..., view.y0 : view.y1, view.x0 : view.x1]
+    theirs = torch.nn.functional.interpolate(part, view.content, mode="bilinear", align_corners=False)
+    assert (view.picture(square) - theirs).abs().max() < 1e-4
+
+
 def test_a_mirrored_box_stays_in_order() -> None:
     view = PartView.of((0, 0, 637, 500), SIZE, True, enlarged=False)
     assert view.prompt(PROMPT).box == Box(637 - 330, 120, 637 - 150, 410)
