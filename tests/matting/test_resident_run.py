@@ -177,7 +177,8 @@ def test_a_frame_goes_up_once_is_read_once_and_comes_down_once(device: torch.dev
         {what: n - old.get(what, 0) for what, n in new.items() if n > old.get(what, 0)}
         for old, new in zip(before, counted(), strict=True)
     )
-    looks = 3 + 1  # more at the frame where the user points, and one back (`tracking/track_back.py`)
+    # More where the user points (four views, four times each, then two times), and one back (`tracking/track_back.py`).
+    looks = (4 * 4 + 2 - 1) + 1
     batches = COUNT / 3
     assert up.pop("frame") == down.pop("frame") == COUNT
     assert down.pop("candidates") == up.pop("prompt") == COUNT + looks

@@ -28,10 +28,10 @@ def test_the_table_on_a_cpu(tmp_path: Path, gpu: Any) -> None:
         "the obvious loop",
     ]
     assert all(row.seconds > 0 and row.work > 0 for row in (lite, ours, obvious))
-    # A frame: once up, one read by the tracker (3 more where the user points, 1 back), once down.
+    # A frame: once up, one read by the tracker (17 more where the user points, 1 back), once down.
     assert lite.moved["up frame"] == 1 and lite.moved["down frame"] == 1
     assert not {"up pictures", "down alpha"} & lite.moved.keys()
-    assert lite.moved["down candidates"] == lite.moved["up prompt"] == (2 + 3 + 1) / 2
+    assert lite.moved["down candidates"] == lite.moved["up prompt"] == (2 + 17 + 1) / 2
     assert ours.moved["up frame"] == 1 and {key for key in ours.moved if key.startswith("down")} == {"down frame"}
     assert {"embed", "matte", "smooth", "foreground"} <= set(ours.stages) and not obvious.stages
     assert "frames a second" in lite.text() and "copies a frame" in lite.text()
